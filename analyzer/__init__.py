@@ -1,0 +1,1 @@
+"""The analyzer: graphs, properties, propagation, fixpoint, verdicts, command line."""

@@ -1,0 +1,120 @@
+"""The one representation of a network: affine maps and non-linear operators in topological order."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from absolver.analyzer.graph.linear.map import LinearMap, Shape
+from absolver.dsl.operators.record import Operator
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Node:
+    """One tensor of the network, of a fixed shape, with the ONNX node it came from.
+
+    `name` is the ONNX tensor's name where there is one; `origin` says for people where the node
+    comes from, like `Conv 'conv1'`.
+    """
+
+    name: str
+    shape: Shape
+    origin: str
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Input(Node):
+    """The network's input: all its input tensors, flat and joined where there are several."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Affine(Node):
+    """`bias + sum of maps[i](inputs[i])`; one operand may occur several times."""
+
+    inputs: tuple[str, ...]
+    maps: tuple[LinearMap, ...]
+    bias: Tensor | None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Nonlinear(Node):
+    """An operator applied elementwise to operands that all have this node's shape."""
+
+    inputs: tuple[str, ...]
+    operator: Operator
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A network input or output as the file declares it, dynamic axes set to 1."""
+
+    name: str
+    shape: Shape
+    element_type: str = "float32"
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A network. `nodes` is in topological order: first the one input, last the one output.
+
+    Several ONNX inputs (outputs) are joined flat, in the file's order, into the one input
+    (output); `inputs` and `outputs` keep what the file declares.
+    """
+
+    nodes: tuple[Node, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    @property
+    def input(self) -> Node:
+        """The input node."""
+        return self.nodes[0]
+
+    @property
+    def output(self) -> Node:
+        """The output node."""
+        return self.nodes[-1]
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Node]:
+        """Nodes by name."""
+        return {node.name: node for node in self.nodes}
+
+    def trace(self, x: Tensor) -> dict[str, Tensor]:
+        """Evaluate every node on concrete inputs `[batch, *input shape]`, as torch rounds."""
+        values = {self.input.name: x}
+        for node in self.nodes[1:]:
+            values[node.name] = evaluate(node, values)
+        return values
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Evaluate the output on concrete inputs `[batch, *input shape]`; differentiable."""
+        return self.trace(x)[self.output.name]
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> "Graph":
+        """Return this network with all coefficients on a device and in a dtype."""
+        return replace(self, nodes=tuple(_move(node, device, dtype) for node in self.nodes))
+
+
+def evaluate(node: Node, values: Mapping[str, Tensor]) -> Tensor:
+    """Evaluate one node from the values of its operands."""
+    match node:
+        case Affine(inputs=inputs, maps=maps, bias=bias):
+            total = sum(m.apply(values[i]) for m, i in zip(maps, inputs, strict=True))
+            assert isinstance(total, Tensor), "an affine node has at least one operand"
+            return total if bias is None else total + bias
+        case Nonlinear(inputs=inputs, operator=operator):
+            return operator(*(values[i] for i in inputs))
+    raise AssertionError(f"no value was given for {node.name}")
+
+
+def _move(node: Node, device: torch.device | str, dtype: torch.dtype) -> Node:
+    match node:
+        case Affine(maps=maps, bias=bias):
+            moved = None if bias is None else bias.to(device, dtype)
+            return replace(node, maps=tuple(m.to(device, dtype) for m in maps), bias=moved)
+        case Nonlinear(operator=operator):
+            return replace(node, operator=operator.to(device, dtype))
+    return node

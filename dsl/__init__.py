@@ -1,0 +1,1 @@
+"""The language of abstract domains, and the operators that it speaks of."""

@@ -1,0 +1,90 @@
+"""The record of an operator: every fact that the system uses about it, in one object."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from enum import Enum
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Interval(NamedTuple):
+    """One closed interval for each neuron; `lower` and `upper` have the neurons' shape."""
+
+    lower: Tensor
+    upper: Tensor
+
+
+class Shape(Enum):
+    """The form of an operator's graph, from which a domain's default rule is chosen."""
+
+    CONVEX = "convex"
+    CONCAVE = "concave"
+    S_SHAPED = "s-shaped"
+    OTHER = "other"
+
+
+class Operator(ABC):
+    """A non-linear function of one or more neurons, applied elementwise.
+
+    Subclasses are frozen dataclasses whose fields are the ONNX attributes (`alpha`, ...).
+    All operands and the result have one common shape: broadcasting is a linear map before it.
+    """
+
+    name: ClassVar[str]
+    """The name that domain files use."""
+    onnx: ClassVar[tuple[str, ...]]
+    """ONNX operators that load as this one directly; empty where a lowering builds it."""
+    operands: ClassVar[tuple[str, ...]]
+    """Names of the operands in rules; `("each",)` for an operator of any arity."""
+    shape: ClassVar[Shape]
+    smooth: ClassVar[bool]
+    monotone: ClassVar[bool]
+    piecewise_linear: ClassVar[bool]
+
+    @abstractmethod
+    def __call__(self, *operands: Tensor) -> Tensor:
+        """Evaluate the operator on concrete values, as torch rounds."""
+
+    @abstractmethod
+    def support(self, a: Sequence[Tensor], b: Tensor, box: Sequence[Interval]) -> Tensor:
+        """Bound `a · x + b * f(x)` from below over the box.
+
+        Guarantee: for all x in the box, `a · x + b * f(x) >= support(a, b, box)` over the reals,
+        up to the rounding of this evaluation. `-inf` where the box meets a pole. Never NaN for
+        finite `a`, `b` and a bounded box.
+        """
+
+    @abstractmethod
+    def derivative(self, box: Sequence[Interval]) -> tuple[Interval, ...]:
+        """Enclose the (Clarke) derivative in each operand over the box."""
+
+    @abstractmethod
+    def gradient(self, point: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the derivative in each operand at a point; the right derivative at a kink."""
+
+    @abstractmethod
+    def affine_on(self, box: Sequence[Interval]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Say where the operator is affine on the box, as (mask, exact slopes there)."""
+
+    @abstractmethod
+    def curvature(self, box: Sequence[Interval]) -> Tensor:
+        """Give +1 where the operator is convex on the box, -1 where concave, 0 where unknown."""
+
+    @abstractmethod
+    def inverse(self, output: Interval, box: Sequence[Interval]) -> tuple[Interval, ...]:
+        """Tighten the operands by what is known of the result (backward transformer, HC4).
+
+        Guarantee: every x of the box with f(x) in `output` lies in the returned intervals.
+        """
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> "Operator":
+        """Return this operator with any tensor attribute on a device and in a dtype."""
+        return self
+
+    def range(self, box: Sequence[Interval]) -> Interval:
+        """Bound the operator's values over the box."""
+        one = torch.ones_like(box[0].lower)
+        zeros = [torch.zeros_like(one)] * len(box)
+        return Interval(self.support(zeros, one, box), -self.support(zeros, -one, box))
