@@ -1,0 +1,166 @@
+"""A quick search for a violation: projected gradient descent on all clauses at once."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import prod
+from time import monotonic
+from typing import TypeVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from absolver.analyzer.deadline import Deadline
+from absolver.analyzer.graph.graph import Graph
+from absolver.analyzer.regions.region import Region
+
+NEAR = 1e-4  # relative to the row's norm: ten times what float32 runtimes differ by
+REPLAYS = 4  # at most so many points a step go to the runtime, which takes them one by one
+
+Found = TypeVar("Found")
+Replay = Callable[[int, Tensor], Found | None]
+"""Tries one point `[*shape]` against a clause in the runtime; returns the violation, or None."""
+
+
+@dataclass(frozen=True, eq=False)
+class Goals:
+    """Clauses to meet, as `rows · output <= bounds` for every one of a clause's rows.
+
+    A clause with fewer rows than others is padded by zero rows with the bound `inf`, which every
+    output meets. `box` says in which element of the region the clause's inputs lie.
+    """
+
+    box: Int[Tensor, "clauses"]
+    rows: Float[Tensor, "clauses constraints outputs"]
+    bounds: Float[Tensor, "clauses constraints"]
+
+    def __len__(self) -> int:
+        """Return the number of clauses."""
+        return len(self.box)
+
+    def select(self, index: Int[Tensor, "some"]) -> "Goals":
+        """Return some of the clauses."""
+        return Goals(self.box[index], self.rows[index], self.bounds[index])
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> "Goals":
+        """Return the clauses on a device and in a dtype."""
+        return Goals(
+            self.box.to(device), self.rows.to(device, dtype), self.bounds.to(device, dtype)
+        )
+
+    def violation(self, outputs: Float[Tensor, "clauses outputs"]) -> Float[Tensor, "clauses"]:
+        """Say how far each output is from meeting its clause; at most zero means that it does.
+
+        The largest excess over the clause's constraints, each in units of its row's norm.
+        """
+        excess = (self.rows @ outputs.unsqueeze(2)).squeeze(2) - self.bounds
+        norm = self.rows.norm(dim=2)
+        return (excess / torch.where(norm > 0, norm, 1.0)).amax(dim=1)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How hard to search: gradient steps, starts for each clause, seconds in all."""
+
+    steps: int = 20
+    starts: int = 4
+    seconds: float = 1.0
+    points: int = 4096
+
+
+def attack(
+    graph: Graph,
+    region: Region,
+    goals: Goals,
+    replay: Replay[Found],
+    *,
+    generator: torch.Generator,
+    effort: Effort,
+) -> Found | None:
+    """Search for a point of the region that meets one of the goals, and return what replay makes.
+
+    Steps along the gradient's sign, from the centre and from sampled points, shrinking from half
+    the region's width on (Madry et al., "Towards Deep Learning Models Resistant to Adversarial
+    Attacks", 2018). A point counts only if `replay` confirms it.
+    Guarantee: the same seed tries the same points, as long as time does not end the search.
+    """
+    deadline = Deadline.after(effort.seconds)
+    for start in range(effort.starts):
+        for chunk in _chunks(graph, goals, effort):
+            part = goals.select(chunk)
+            sets = region.select(part.box)
+            x = _center(sets) if start == 0 else sets.sample(1, generator)[:, 0]
+            for step in descend(graph, sets, part, x, steps=effort.steps):
+                found = _confirm(chunk, step, replay)
+                if found is not None or deadline.remaining == 0:
+                    return found
+    return None
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """Where the descent of each clause stands: a point, its violation, and whether that is new."""
+
+    x: Float[Tensor, "clauses *shape"]
+    violation: Float[Tensor, "clauses"]
+    promising: Bool[Tensor, "clauses"]
+
+
+def descend(
+    graph: Graph,
+    sets: Region,
+    goals: Goals,
+    x: Float[Tensor, "clauses *shape"],
+    *,
+    steps: int,
+) -> Iterator[Step]:
+    """Reduce each goal's violation from a start, one step at a time."""
+    lower, upper = sets.bounding_box()
+    half = torch.nan_to_num((upper - lower) / 2, nan=1.0, posinf=1.0)
+    hit = torch.zeros_like(goals.box, dtype=torch.bool)
+    for step in range(steps + 1):
+        last = step == steps
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            violation = goals.violation(graph(x).flatten(1))
+            gradient = x if last else torch.autograd.grad(violation.sum(), x)[0]
+        x = x.detach()
+        # The runtime rounds differently, so near misses count; a clause is tried when it first
+        # comes near, and once more where its descent ends.
+        near = violation.detach() <= NEAR
+        yield Step(x, violation.detach(), near & (~hit | last))
+        hit |= near
+        # From a whole half-width, which reaches the corners, down to a fiftieth of it.
+        length = 50.0 ** (-step / max(steps - 1, 1))
+        x = sets.project(x - length * half * torch.nan_to_num(gradient).sign())
+
+
+def _confirm(chunk: Tensor, step: Step, replay: Replay[Found]) -> Found | None:
+    order = torch.where(step.promising, step.violation, torch.inf).argsort()
+    for index in order[: min(int(step.promising.sum()), REPLAYS)].tolist():
+        found = replay(int(chunk[index]), step.x[index])
+        if found is not None:
+            return found
+    return None
+
+
+def _center(sets: Region) -> Float[Tensor, "clauses *shape"]:
+    lower, upper = sets.bounding_box()
+    center = torch.nan_to_num((lower + upper) / 2, nan=0.0, posinf=0.0, neginf=0.0)
+    return sets.project(center)
+
+
+def _chunks(graph: Graph, goals: Goals, effort: Effort) -> Iterator[Tensor]:
+    """Split the clauses so that one batch of activations stays near 256 MB of floats."""
+    floats = sum(prod(node.shape) for node in graph.nodes)
+    size = max(1, min(effort.points, 2**26 // max(floats, 1)))
+    yield from torch.arange(len(goals), device=goals.box.device).split(size)
+
+
+def step_seconds(graph: Graph, x: Float[Tensor, "batch *shape"]) -> float:
+    """Measure one forward and backward pass, which is what a search step costs."""
+    start = monotonic()
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        torch.autograd.grad(graph(x).sum(), x)
+    return monotonic() - start

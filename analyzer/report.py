@@ -1,0 +1,117 @@
+"""What a run of the analyzer found, as plain data: no tensor, nothing that prints."""
+
+import math
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Verdict(StrEnum):
+    """The answer; its value is the first line that `analyze` prints."""
+
+    VERIFIED = "verified"
+    FALSIFIED = "falsified"
+    UNKNOWN = "unknown"
+    TIMEOUT = "timeout"
+    BOUNDS = "bounds"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the run and the wall-clock seconds that it took."""
+
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Margin:
+    """How far one constraint of the unsafe set is from being met.
+
+    `lower` bounds `coefficients . output - bound` from below over the input set: a positive number
+    refutes the constraint, and with it its clause. `allowance` is what rounding may have taken.
+    """
+
+    clause: int
+    constraint: str
+    lower: float
+    refuted: bool
+    allowance: float = 0.0
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The inputs of one non-linear node, over all input sets.
+
+    `unstable` counts neurons on whose bounds the operator is not affine; for a smooth operator
+    these are all but constant ones.
+    """
+
+    name: str
+    operator: str
+    neurons: int
+    unstable: int
+    mean_width: float
+
+    @property
+    def stable(self) -> int:
+        """Neurons on whose bounds the operator is affine."""
+        return self.neurons - self.unstable
+
+
+@dataclass(frozen=True)
+class OutputBounds:
+    """Bounds of one flat output."""
+
+    name: str
+    lower: float
+    upper: float
+
+
+@dataclass(frozen=True, eq=False)
+class Counterexample:
+    """An input for which onnxruntime's output is unsafe; arrays are keyed by their ONNX names."""
+
+    inputs: dict[str, NDArray[np.generic]]
+    outputs: dict[str, NDArray[np.generic]]
+
+    @property
+    def flat_inputs(self) -> NDArray[np.generic]:
+        """All inputs, flat and joined in the file's order."""
+        return np.concatenate([value.reshape(-1) for value in self.inputs.values()])
+
+    @property
+    def flat_outputs(self) -> NDArray[np.generic]:
+        """All outputs, flat and joined in the file's order."""
+        return np.concatenate([value.reshape(-1) for value in self.outputs.values()])
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Report:
+    """Everything a run found. What did not happen, or does not apply, is empty."""
+
+    verdict: Verdict
+    reason: str = ""
+    semantics: str = "real"
+    domain: str = ""
+    about: str = ""
+    margins: tuple[Margin, ...] = ()
+    margins_left_out: int = 0
+    bounds: tuple[OutputBounds, ...] = ()
+    layers: tuple[Layer, ...] = ()
+    stages: tuple[Stage, ...] = ()
+    notes: tuple[str, ...] = ()
+    counterexample: Counterexample | None = None
+    settings: dict[str, str | int | float | None] = field(default_factory=dict)
+
+    @property
+    def worst_margin(self) -> float:
+        """The smallest margin, `inf` where there is none."""
+        return min((margin.lower for margin in self.margins), default=math.inf)
+
+    @property
+    def seconds(self) -> float:
+        """The wall-clock seconds of all stages."""
+        return sum(stage.seconds for stage in self.stages)

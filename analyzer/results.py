@@ -1,0 +1,74 @@
+"""The result file of VNN-COMP: a verdict and, for `sat`, the counterexample."""
+
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from absolver.analyzer.errors import EXIT_CANNOT_CREATE, AbsolverError
+from absolver.analyzer.report import Report, Verdict
+
+VNNCOMP_WORD = {
+    Verdict.VERIFIED: "unsat",
+    Verdict.FALSIFIED: "sat",
+    Verdict.UNKNOWN: "unknown",
+    Verdict.TIMEOUT: "timeout",
+    Verdict.BOUNDS: "unknown",
+}
+
+
+class UnwritableError(AbsolverError):
+    """A file cannot be written."""
+
+    exit_code = EXIT_CANNOT_CREATE
+
+
+def write_results(path: Path, report: Report) -> None:
+    """Write a report as VNN-COMP wants it, all of it or nothing."""
+    write_atomically(path, vnncomp_text(report))
+
+
+def vnncomp_text(report: Report) -> str:
+    """The verdict's word, then `((X_0 v) ... (Y_0 v))` where there is a counterexample.
+
+    Every number is the shortest decimal that reads back as the same float of its own type.
+    """
+    lines = [VNNCOMP_WORD[report.verdict]]
+    witness = report.counterexample
+    if report.verdict is Verdict.FALSIFIED and witness is not None:
+        pairs = [*_pairs("X", witness.flat_inputs), *_pairs("Y", witness.flat_outputs)]
+        lines.append("(" + "\n ".join(pairs) + ")")
+    return "\n".join(lines) + "\n"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file by one with this text; a reader sees the old file or the whole new one."""
+    try:
+        if path.exists() and not path.is_file():  # /dev/stdout and pipes cannot be replaced
+            path.write_text(text, encoding="utf-8")
+            return
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            os.chmod(name, 0o666 & ~_umask())
+            os.replace(name, path)
+        except BaseException:
+            os.unlink(name)
+            raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UnwritableError(
+            f"{path}: cannot write the file: {reason}. Name a file in a folder that exists and "
+            "may be written, on a disk with room."
+        ) from error
+
+
+def _pairs(letter: str, values: Iterable[object]) -> list[str]:
+    return [f"({letter}_{index} {value!s})" for index, value in enumerate(values)]
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
