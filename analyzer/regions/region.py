@@ -30,6 +30,10 @@ class Region(ABC):
         the set's own docstring says so.
         """
 
+    def minimum_around(self, rows: Tensor, center: Tensor) -> Tensor:
+        """Bound `rows · (x - center)` from below, where `center` is the bounding box's centre."""
+        return self.minimum(rows) - (rows.flatten(2) @ center.flatten(1).unsqueeze(2)).squeeze(2)
+
     @abstractmethod
     def project(self, x: Tensor) -> Tensor:
         """Move points `[batch, *shape]` into the sets (the nearest point where that is cheap)."""

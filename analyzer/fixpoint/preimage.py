@@ -1,0 +1,102 @@
+"""Backward tightening of affine nodes: what the result's bounds say about the operands."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from absolver.analyzer.graph.graph import Affine
+from absolver.analyzer.graph.linear.map import LinearMap
+from absolver.analyzer.propagate.propagator import meet, without_nan
+from absolver.dsl.operators.record import Interval
+
+# Above this many coefficients a map's matrix is not written out: the operand keeps its bounds.
+_LARGEST_MATRIX = 1 << 21
+
+
+def affine_inverse(
+    node: Affine, result: Interval, operands: Sequence[Interval]
+) -> list[Interval]:
+    """Tighten the operands of an affine node (HC4-revise, Benhamou et al. 1999).
+
+    Guarantee: every choice of operand values in `operands` whose sum lies in `result` lies in
+    the returned intervals, up to the outward margin that covers this evaluation's rounding.
+    """
+    ranges = [_range(m, box) for m, box in zip(node.maps, operands, strict=True)]
+    bias = 0 if node.bias is None else node.bias
+    tightened = []
+    for k, (linear, box) in enumerate(zip(node.maps, operands, strict=True)):
+        rest_lower = sum((r.lower for i, r in enumerate(ranges) if i != k), start=bias)
+        rest_upper = sum((r.upper for i, r in enumerate(ranges) if i != k), start=bias)
+        target = without_nan(Interval(result.lower - rest_upper, result.upper - rest_lower))
+        inner = _preimage(linear, target, ranges[k], box)
+        tightened.append(meet(box, inner) if inner is not None else box)
+    return tightened
+
+
+def _range(linear: LinearMap, box: Interval) -> Interval:
+    center = linear.apply((box.lower + box.upper) / 2)
+    radius = linear.apply_abs((box.upper - box.lower) / 2)
+    return without_nan(Interval(center - radius, center + radius))
+
+
+def _preimage(
+    linear: LinearMap, target: Interval, reach: Interval, box: Interval
+) -> Interval | None:
+    """Bound the x of `box` with `linear(x)` in `target`; None where that is not worthwhile."""
+    if linear.diagonal:
+        return _preimage_of_diagonal(linear, target, box)
+    rows, columns = reach.lower[0].numel(), box.lower[0].numel()
+    if rows * columns * box.lower.shape[0] > _LARGEST_MATRIX:
+        return None
+    index = torch.arange(rows, device=box.lower.device)
+    matrix = linear.rows(index).flatten(1)
+    return _preimage_of_matrix(matrix, target, reach, box)
+
+
+def _preimage_of_diagonal(linear: LinearMap, target: Interval, box: Interval) -> Interval:
+    """Divide by the one coefficient of each input; inputs that feed nothing stay unbounded."""
+    weight = linear.adjoint(torch.ones_like(target.lower))
+    feeds = weight != 0
+    square = torch.where(feeds, weight * weight, 1)
+    finite = Interval(
+        target.lower.clamp(min=torch.finfo(target.lower.dtype).min),
+        target.upper.clamp(max=torch.finfo(target.upper.dtype).max),
+    )
+    first = linear.adjoint(finite.lower) / square
+    second = linear.adjoint(finite.upper) / square
+    lower = torch.where(feeds, torch.minimum(first, second), -torch.inf)
+    upper = torch.where(feeds, torch.maximum(first, second), torch.inf)
+    return _outward(without_nan(Interval(lower, upper)), box)
+
+
+def _preimage_of_matrix(
+    matrix: Tensor, target: Interval, reach: Interval, box: Interval
+) -> Interval:
+    """Solve each row for each input, the other inputs at their extremes."""
+    shape = box.lower.shape
+    weight = matrix.unsqueeze(0)
+    low, up = box.lower.flatten(1).unsqueeze(1), box.upper.flatten(1).unsqueeze(1)
+    term_low = torch.minimum(weight * low, weight * up)
+    term_up = torch.maximum(weight * low, weight * up)
+    rest_low = reach.lower.flatten(1).unsqueeze(2) - term_low
+    rest_up = reach.upper.flatten(1).unsqueeze(2) - term_up
+    first = (target.lower.flatten(1).unsqueeze(2) - rest_up) / weight
+    second = (target.upper.flatten(1).unsqueeze(2) - rest_low) / weight
+    # What cancels in `rest` was as large as the reach: its rounding is divided by the weight.
+    size = torch.maximum(reach.lower.abs(), reach.upper.abs()).flatten(1).unsqueeze(2)
+    slack = 64 * torch.finfo(low.dtype).eps * size / weight.abs()
+    usable = (weight != 0) & torch.isfinite(slack)
+    lower = torch.where(usable, torch.minimum(first, second) - slack, -torch.inf)
+    upper = torch.where(usable, torch.maximum(first, second) + slack, torch.inf)
+    bounds = without_nan(Interval(lower, upper))
+    return _outward(
+        Interval(bounds.lower.amax(1).view(shape), bounds.upper.amin(1).view(shape)), box
+    )
+
+
+def _outward(bounds: Interval, box: Interval) -> Interval:
+    """Widen by a margin for the rounding of the few operations above."""
+    size = torch.maximum(box.lower.abs(), box.upper.abs())
+    margin = 64 * torch.finfo(size.dtype).eps * torch.where(torch.isfinite(size), size, 0)
+    return Interval(bounds.lower - margin, bounds.upper + margin)

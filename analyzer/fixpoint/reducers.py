@@ -1,0 +1,181 @@
+"""Reducers: each adds sound facts to the store; in any order, any number of times."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from absolver.analyzer.fixpoint.preimage import affine_inverse
+from absolver.analyzer.fixpoint.store import Assumptions, FactStore, HalfSpaces, crossed
+from absolver.analyzer.graph.graph import Affine, Graph, Input, Nonlinear
+from absolver.analyzer.propagate.engine import DEFAULT_MEMORY_BYTES, propagate
+from absolver.analyzer.propagate.propagator import meet, without_nan
+from absolver.analyzer.propagate.values import affine_range
+from absolver.analyzer.regions.box import Box
+from absolver.analyzer.regions.region import Region
+from absolver.dsl.domain import Domain
+from absolver.dsl.operators.record import Interval
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A batch of unsafe sets to be shown empty: x in the region, and `unsafe` holds at the output.
+
+    An element is refuted when one of its rows is proved above its bound, or when what is assumed
+    is shown to be empty.
+    """
+
+    graph: Graph
+    region: Region
+    unsafe: HalfSpaces
+    assumptions: Assumptions
+    """Must include `unsafe` among the assumed output half-spaces."""
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """What one reducer found beside the facts that it put into the store."""
+
+    gain: float
+    """The largest relative shrinking of an interval."""
+    rows: Float[Tensor, "batch rows"] | None
+    """Lower bounds of the rows of `unsafe`, where the reducer computes them."""
+    empty: Bool[Tensor, " batch"]
+    """Elements in which the assumptions contradict each other: nothing unsafe is there."""
+
+
+class Reducer(ABC):
+    """A map from facts to facts that only ever shrinks intervals."""
+
+    @abstractmethod
+    def reduce(self, problem: Problem, store: FactStore) -> Reduction:
+        """Derive facts from the problem and from what is known, and add them to the store.
+
+        Guarantee: each fact added holds for every concrete run that the problem's assumptions
+        allow, if the facts in the store do.
+        """
+
+
+@dataclass(frozen=True)
+class DomainReducer(Reducer):
+    """One pass of a declared domain, forward or backward as its carrier says."""
+
+    domain: Domain
+    memory_bytes: int = DEFAULT_MEMORY_BYTES
+
+    def reduce(self, problem: Problem, store: FactStore) -> Reduction:
+        """Propagate from the region as far as it is known, with all known bounds met in."""
+        known = store.known(problem.assumptions)
+        region, empty = _restricted(problem.region, known.get(problem.graph.input.name))
+        found = propagate(
+            problem.graph,
+            self.domain,
+            region,
+            problem.unsafe.rows,
+            memory_bytes=self.memory_bytes,
+            known=known,
+        )
+        gain = 0.0
+        for name, bounds in found.hidden.items():
+            if name in known:
+                empty = empty | crossed(known[name], bounds)
+            gain = max(gain, float(store.add(problem.assumptions, name, bounds)))
+        return Reduction(gain, found.rows, empty)
+
+
+@dataclass(frozen=True)
+class InverseReducer(Reducer):
+    """Backward through the operators' inverses, from the assumed output constraints to the inputs.
+
+    An interval pass forward, then HC4 backward (the contraction that MILP presolve and Marabou's
+    bound tightening do as well).
+    """
+
+    def reduce(self, problem: Problem, store: FactStore) -> Reduction:
+        """Tighten every node by what its users' results can still be."""
+        known = store.known(problem.assumptions)
+        boxes, empty = _forward(problem, known)
+        output = problem.graph.output
+        inner, row_empty = _within(problem.unsafe, boxes[output.name])
+        empty = empty | row_empty
+        boxes[output.name] = inner
+        for node in reversed(problem.graph.nodes):
+            match node:
+                case Affine():
+                    tightened = affine_inverse(
+                        node, boxes[node.name], [boxes[i] for i in node.inputs]
+                    )
+                case Nonlinear():
+                    tightened = list(
+                        node.operator.inverse(boxes[node.name], [boxes[i] for i in node.inputs])
+                    )
+                case _:
+                    continue
+            for name, bounds in zip(node.inputs, tightened, strict=True):
+                bounds = without_nan(bounds)
+                empty = empty | crossed(boxes[name], bounds)
+                boxes[name] = meet(boxes[name], bounds)
+        gain = 0.0
+        for name in {*known, problem.graph.input.name}:
+            gain = max(gain, float(store.add(problem.assumptions, name, boxes[name])))
+        return Reduction(gain, None, empty)
+
+
+def _forward(problem: Problem, known: dict[str, Interval]) -> tuple[dict[str, Interval], Tensor]:
+    """Push boxes forward, met with what is known; the second result says which sets are empty."""
+    boxes: dict[str, Interval] = {}
+    empty = torch.zeros(
+        problem.region.batch, dtype=torch.bool, device=problem.unsafe.bound.device
+    )
+    for node in problem.graph.nodes:
+        match node:
+            case Input():
+                box = Interval(*problem.region.bounding_box())
+            case Affine():
+                box = without_nan(affine_range(node, [boxes[i] for i in node.inputs]))
+            case Nonlinear():
+                box = without_nan(node.operator.range([boxes[i] for i in node.inputs]))
+            case _:
+                raise AssertionError(f"unknown kind of node: {node}")
+        if (fact := known.get(node.name)) is not None:
+            empty = empty | crossed(fact, box)
+            box = meet(fact, box)
+        boxes[node.name] = box
+    return boxes, empty
+
+
+def _within(unsafe: HalfSpaces, output: Interval) -> tuple[Interval, Tensor]:
+    """Tighten the output's box by the assumed constraints, one row after the other."""
+    shape = output.lower.shape
+    low, up = output.lower.flatten(1), output.upper.flatten(1)
+    empty = torch.zeros(low.shape[0], dtype=torch.bool, device=low.device)
+    for r in range(unsafe.rows.shape[1]):
+        row, bound = unsafe.rows[:, r], unsafe.bound[:, r : r + 1]
+        term = torch.minimum(row * low, row * up)
+        total = term.sum(1, keepdim=True)
+        # row_j * y_j <= bound - (the least that all other terms can be)
+        limit = (bound - (total - term)) / row
+        size = torch.maximum(low.abs(), up.abs()).amax(1, keepdim=True) * row.abs().amax(
+            1, keepdim=True
+        )
+        slack = 64 * torch.finfo(low.dtype).eps * (size + bound.abs()) / row.abs()
+        usable = torch.isfinite(limit) & torch.isfinite(slack)
+        new_up = torch.where(usable & (row > 0), limit + slack, torch.inf)
+        new_low = torch.where(usable & (row < 0), limit - slack, -torch.inf)
+        empty = empty | crossed(Interval(low, up), Interval(new_low, new_up))
+        met = meet(Interval(low, up), Interval(new_low, new_up))
+        low, up = met.lower, met.upper
+    return Interval(low.view(shape), up.view(shape)), empty
+
+
+def _restricted(region: Region, known: Interval | None) -> tuple[Region, Tensor]:
+    """Cut a region of boxes down to what is known of the input; other regions stay as they are."""
+    lower, upper = region.bounding_box()
+    empty = torch.zeros(lower.shape[0], dtype=torch.bool, device=lower.device)
+    if known is None or not isinstance(region, Box):
+        return region, empty
+    empty = crossed(Interval(lower, upper), known)
+    inner = meet(Interval(lower, upper), known)
+    return replace(region, lower=inner.lower, upper=inner.upper), empty

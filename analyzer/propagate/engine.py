@@ -1,0 +1,200 @@
+"""One pass of a domain through a graph: from a region to bounds of linear forms of the output."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from absolver.analyzer.graph.graph import Affine, Graph, Input, Node, Nonlinear
+from absolver.analyzer.propagate.inputs import InputsPropagator
+from absolver.analyzer.propagate.neurons import NeuronsPropagator
+from absolver.analyzer.propagate.propagator import Propagator, meet
+from absolver.analyzer.propagate.symbols import SymbolsPropagator
+from absolver.analyzer.propagate.values import ValuesPropagator
+from absolver.analyzer.regions.box import Box
+from absolver.analyzer.regions.region import Region
+from absolver.dsl.domain import Carrier, Domain
+from absolver.dsl.operators.record import Interval
+
+DEFAULT_MEMORY_BYTES = 2 << 30
+
+
+@dataclass(frozen=True)
+class Propagation:
+    """What one pass proved.
+
+    Guarantee: for every element b of the batch and every x in its region, `rows[b, r]` is at most
+    the r-th linear form of the network's output at x, and every node of `hidden` has its values
+    at x inside its interval (over the reals, up to the rounding of this evaluation).
+    """
+
+    rows: Float[Tensor, "batch rows"]
+    hidden: Mapping[str, Interval]
+    """Bounds of the operands of non-linear nodes, by name of the operand."""
+    notes: tuple[str, ...]
+    """Nodes where an operator has no finite bound, for people."""
+
+
+def propagate(
+    graph: Graph,
+    domain: Domain,
+    region: Region,
+    rows: Float[Tensor, "batch rows outputs"],
+    *,
+    memory_bytes: int = DEFAULT_MEMORY_BYTES,
+    known: Mapping[str, Interval] | None = None,
+) -> Propagation:
+    """Run a domain, exactly as declared, through a graph.
+
+    `rows` holds linear forms of the flat output, the same for all elements where its batch is 1.
+    `known` are facts that hold for the region, by node name; they are met with what is found.
+    Nothing else is met in: the bounds are the domain's own, except that a cheap interval step
+    decides which neurons are stable, and those keep the interval's bounds.
+    """
+    walk = _Walk(graph, domain, region, memory_bytes, known or {})
+    return walk.run(rows)
+
+
+class _Walk:
+    """The state of one pass: the factors of a reduced product side by side, and the facts."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        domain: Domain,
+        region: Region,
+        memory_bytes: int,
+        known: Mapping[str, Interval],
+    ) -> None:
+        self._graph = graph
+        self._region = region
+        self._known = known
+        self._facts: dict[str, Interval] = {}
+        self._notes: list[str] = []
+        self._needed = _operands_of_operators(graph)
+        self._exact = _exact_on_boxes(graph) if isinstance(region, Box) else frozenset()
+        finals = domain.factors or (domain,)
+        self._cheap = ValuesPropagator(graph, region)
+        self._finals = [self._propagator(d, memory_bytes) for d in finals]
+        # Where hidden bounds come from another domain, that one walks along and decides them.
+        self._deciders: list[Propagator] = []
+        for final_domain, final in zip(finals, self._finals, strict=True):
+            chain = final_domain
+            decider = final
+            while chain.bounds_from is not None:
+                chain = chain.bounds_from
+                decider = self._propagator(chain, memory_bytes)
+            self._deciders.append(decider)
+
+    def _propagator(self, domain: Domain, memory_bytes: int) -> Propagator:
+        match domain.carrier:
+            case Carrier.VALUES:
+                return ValuesPropagator(self._graph, self._region)
+            case Carrier.INPUTS:
+                return InputsPropagator(self._graph, domain, self._region, memory_bytes)
+            case Carrier.SYMBOLS:
+                return SymbolsPropagator(self._graph, domain, self._region, memory_bytes)
+            case Carrier.NEURONS:
+                return NeuronsPropagator(self._graph, domain, self._region, memory_bytes)
+
+    def run(self, rows: Tensor) -> Propagation:
+        walkers = [self._cheap, *{id(p): p for p in self._finals + self._deciders}.values()]
+        for node in self._graph.nodes:
+            box = (
+                [self._facts[name] for name in node.inputs]
+                if isinstance(node, Nonlinear)
+                else []
+            )
+            for walker in walkers:
+                walker.visit(node, box)
+            if (operators := self._needed.get(node.name)) is not None:
+                facts = self._bound(node, operators)
+                self._facts[node.name] = facts
+                for walker in walkers:
+                    walker.learn(node, facts)
+                self._note_unbounded(node, facts)
+        minima = [final.minimum(rows) for final in self._finals]
+        best = torch.stack(minima).amax(0) if len(minima) > 1 else minima[0]
+        return Propagation(best, self._facts, tuple(self._notes))
+
+    def _bound(self, node: Node, operators: tuple[Nonlinear, ...]) -> Interval:
+        """Decide the bounds that the operators on a node use."""
+        cheap = self._cheap.bounds(node)
+        if node.name in self._exact:
+            return self._met_with_known(node, cheap)
+        wanted = _undecided(cheap, operators)
+        if wanted is not None and not bool(wanted.any()):
+            return self._met_with_known(node, cheap)
+        facts: Interval | None = None
+        for decider in self._deciders:
+            own = decider.bounds(node, wanted)
+            facts = own if facts is None else meet(facts, own)
+        assert facts is not None, "a domain has at least one factor"
+        if wanted is not None:
+            facts = Interval(
+                torch.where(wanted, facts.lower, cheap.lower),
+                torch.where(wanted, facts.upper, cheap.upper),
+            )
+        return self._met_with_known(node, facts)
+
+    def _met_with_known(self, node: Node, facts: Interval) -> Interval:
+        known = self._known.get(node.name)
+        return facts if known is None else meet(facts, known)
+
+    def _note_unbounded(self, node: Node, facts: Interval) -> None:
+        finite = torch.isfinite(facts.lower) & torch.isfinite(facts.upper)
+        if not bool(finite.all()):
+            count = int((~finite).flatten(1).any(0).sum())
+            self._notes.append(
+                f"{node.origin}: {count} of {finite[0].numel()} neurons of {node.name} have no "
+                "finite bound (an operator before it meets a pole or overflows)"
+            )
+
+
+def _operands_of_operators(graph: Graph) -> dict[str, tuple[Nonlinear, ...]]:
+    """Find the nodes whose bounds some operator needs, with those operators."""
+    users: dict[str, list[Nonlinear]] = {}
+    for node in graph.nodes:
+        if isinstance(node, Nonlinear):
+            for name in node.inputs:
+                users.setdefault(name, []).append(node)
+    return {name: tuple(nodes) for name, nodes in users.items()}
+
+
+def _undecided(
+    cheap: Interval, operators: tuple[Nonlinear, ...]
+) -> Bool[Tensor, "batch *shape"] | None:
+    """Find the neurons on which a tighter bound can matter; None stands for all.
+
+    A piecewise linear operator of one operand needs none where a sound box already shows it
+    affine.
+    """
+    undecided = torch.zeros_like(cheap.lower, dtype=torch.bool)
+    for node in operators:
+        if not node.operator.piecewise_linear or len(node.inputs) != 1:
+            return None
+        affine, _ = node.operator.affine_on([cheap])
+        undecided |= ~affine
+    return undecided
+
+
+def _exact_on_boxes(graph: Graph) -> frozenset[str]:
+    """Find the nodes whose exact bounds over a box of inputs one interval step gives.
+
+    These are the affine nodes with one operand whose neurons vary independently, which is what
+    maps with at most one coefficient in a row and a column preserve.
+    """
+    independent: set[str] = set()
+    exact: set[str] = set()
+    for node in graph.nodes:
+        match node:
+            case Input():
+                independent.add(node.name)
+                exact.add(node.name)
+            case Affine(inputs=(operand,), maps=(linear,)) if operand in independent:
+                exact.add(node.name)
+                if linear.diagonal:
+                    independent.add(node.name)
+    return frozenset(exact)

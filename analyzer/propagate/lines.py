@@ -1,0 +1,72 @@
+"""Relaxations prepared for back-substitution: lines around an operator, and a reference trace."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from absolver.dsl.domain import Domain
+from absolver.dsl.operators.record import Interval, Operator
+from absolver.dsl.relaxation import Relaxation, relax
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Lines around one non-linear node, in the form in which back-substitution uses them.
+
+    With y0 = upper_offset + upper · z0 on the *reference trace* z0, a coefficient row A on y obeys
+
+        A · (y - y0) >= A' · (z - z0) + max(A, 0) · gap,    A' = A * upper + max(A, 0) * excess
+
+    where excess = lower - upper and gap = lower_offset + lower · z0 - y0. So biases and upper
+    offsets never have to be carried: the trace has them.
+    """
+
+    upper: tuple[Float[Tensor, "batch *shape"], ...]
+    excess: tuple[Float[Tensor, "batch *shape"], ...]
+    gap: Float[Tensor, "batch *shape"]
+    unbounded: Bool[Tensor, "batch *shape"] | None
+    """Neurons with no finite line on some side: a row that needs one of them has no bound."""
+
+
+def lines_around(
+    domain: Domain, operator: Operator, box: Sequence[Interval], trace: Sequence[Tensor]
+) -> tuple[Lines, Tensor]:
+    """Relax an operator over a box, and extend the reference trace by its upper line.
+
+    Returns the lines and the trace's values on the operator's result.
+    """
+    relaxation = relax(operator, domain.slopes(operator, box), box)
+    relaxation, unbounded = finite_relaxation(relaxation)
+    reference = relaxation.upper_offset
+    gap = relaxation.lower_offset
+    for z, lower, upper in zip(trace, relaxation.lower, relaxation.upper, strict=True):
+        reference = torch.addcmul(reference, upper, z)
+        gap = torch.addcmul(gap, lower, z)
+    excess = tuple(
+        low - up for low, up in zip(relaxation.lower, relaxation.upper, strict=True)
+    )
+    return Lines(relaxation.upper, excess, gap - reference, unbounded), reference
+
+
+def finite_relaxation(relaxation: Relaxation) -> tuple[Relaxation, Tensor | None]:
+    """Take lines that are not finite out of a relaxation, and say where they were."""
+    finite = torch.isfinite(relaxation.lower_offset) & torch.isfinite(relaxation.upper_offset)
+    if bool(finite.all()):
+        return relaxation, None
+    zero = torch.zeros_like(relaxation.lower_offset)
+
+    def kept(line: Tensor) -> Tensor:
+        return torch.where(finite, line, zero)
+
+    return (
+        Relaxation(
+            tuple(kept(s) for s in relaxation.lower),
+            kept(relaxation.lower_offset),
+            tuple(kept(s) for s in relaxation.upper),
+            kept(relaxation.upper_offset),
+        ),
+        ~finite,
+    )

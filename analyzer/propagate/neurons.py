@@ -1,0 +1,196 @@
+"""The carrier `over neurons`: lines between neurons, substituted back to the input."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from absolver.analyzer.graph.graph import Affine, Graph, Input, Node, Nonlinear
+from absolver.analyzer.propagate.lines import Lines, lines_around
+from absolver.analyzer.propagate.propagator import Propagator, lower_without_nan
+from absolver.analyzer.regions.region import Region
+from absolver.dsl.domain import Domain
+from absolver.dsl.operators.record import Interval
+
+# Coefficient tensors of a few megabytes stay in a CPU's cache; a GPU wants them large.
+_CPU_CHUNK_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Coefficient rows to be substituted back, for a run of consecutive batch elements."""
+
+    elements: slice
+    coefficients: dict[str, Float[Tensor, "group rows *shape"]]
+    """By name of the node whose neurons they multiply."""
+    constant: Float[Tensor, "group rows"]
+    """The value of the rows on the reference trace."""
+
+
+class NeuronsPropagator(Propagator):
+    """Back-substitution (CROWN, Zhang et al. 2018, theorem 3.2; DeepPoly, Singh et al. 2019).
+
+    Every row is a lower bound; an upper bound is the lower bound of the negated row. Rows are
+    substituted in chunks that fit the memory budget.
+    """
+
+    def __init__(self, graph: Graph, domain: Domain, region: Region, memory_bytes: int) -> None:
+        """Prepare for a walk through the graph."""
+        self._graph = graph
+        self._domain = domain
+        self._region = region
+        self._trace: dict[str, Tensor] = {}
+        self._lines: dict[str, Lines] = {}
+        self._position = {node.name: i for i, node in enumerate(graph.nodes)}
+        self._widest = max(_size(node) for node in graph.nodes)
+        self._chunk_bytes = memory_bytes // 8
+
+    def visit(self, node: Node, box: Sequence[Interval]) -> None:
+        """Extend the reference trace, and relax the node if it is non-linear."""
+        match node:
+            case Input():
+                lower, upper = self._region.bounding_box()
+                self._trace[node.name] = (lower + upper) / 2
+            case Affine():
+                values = [m.apply(self._trace[i]) for m, i in zip(node.maps, node.inputs)]
+                total = sum(values[1:], start=values[0])
+                self._trace[node.name] = total if node.bias is None else total + node.bias
+            case Nonlinear():
+                trace = [self._trace[i] for i in node.inputs]
+                lines, reference = lines_around(self._domain, node.operator, box, trace)
+                self._lines[node.name] = lines
+                self._trace[node.name] = reference
+
+    def bounds(self, node: Node, wanted: Bool[Tensor, "batch *shape"] | None) -> Interval:
+        """Substitute one row and its negation back for every wanted neuron."""
+        trace = self._trace[node.name]
+        if wanted is None:
+            wanted = torch.ones_like(trace, dtype=torch.bool)
+        lower = torch.full_like(trace, -torch.inf).flatten(1)
+        upper = torch.full_like(trace, torch.inf).flatten(1)
+        for elements, neurons, real in self._batches_of_neurons(wanted.flatten(1)):
+            rows = self._rows_of_neurons(node, elements, neurons)
+            minimum = self._substitute(rows)
+            low, up = minimum.chunk(2, dim=1)
+            group, _ = torch.nonzero(real, as_tuple=True)
+            group = group + elements.start
+            lower[group, neurons[real]] = low[real]
+            upper[group, neurons[real]] = -up[real]
+        return Interval(lower.view_as(trace), upper.view_as(trace))
+
+    def minimum(self, rows: Float[Tensor, "batch rows outputs"]) -> Float[Tensor, "batch rows"]:
+        """Substitute the rows back from the output."""
+        output = self._graph.output
+        trace = self._trace[output.name]
+        batch = trace.shape[0]
+        row_bytes = self._widest * trace.element_size()
+        group = max(1, self._chunk_bytes_on(trace.device) // max(1, row_bytes * rows.shape[1]))
+        parts = []
+        for start in range(0, batch, group):
+            elements = slice(start, min(start + group, batch))
+            own = rows.expand(batch, -1, -1)[elements]
+            constant = (own @ trace[elements].flatten(1).unsqueeze(2)).squeeze(2)
+            coefficients = {output.name: own.reshape(*own.shape[:2], *output.shape)}
+            parts.append(self._substitute(_Rows(elements, coefficients, constant)))
+        return torch.cat(parts)
+
+    def _chunk_bytes_on(self, device: torch.device) -> int:
+        return self._chunk_bytes if device.type == "cuda" else min(self._chunk_bytes, _CPU_CHUNK_BYTES)
+
+    def _batches_of_neurons(
+        self, wanted: Bool[Tensor, "batch n"]
+    ) -> Iterator[tuple[slice, Int[Tensor, "group rows"], Bool[Tensor, "group rows"]]]:
+        """Split the wanted neurons into groups of elements and rows that fit a chunk.
+
+        Elements of a group have their neurons padded to the group's largest count; the third
+        tensor says which are real.
+        """
+        batch = wanted.shape[0]
+        row_bytes = 2 * self._widest * self._trace[self._graph.input.name].element_size()
+        budget = max(1, self._chunk_bytes_on(wanted.device) // row_bytes)
+        counts = wanted.sum(1).tolist()
+        # Wanted neurons first, in order: a stable sort of the mask.
+        order = wanted.to(torch.int8).argsort(dim=1, descending=True, stable=True)
+        start = 0
+        while start < batch:
+            end = start + 1
+            most = counts[start]
+            while end < batch and max(most, counts[end]) * (end + 1 - start) <= budget:
+                most = max(most, counts[end])
+                end += 1
+            for first in range(0, most, budget):
+                last = min(first + budget, most)
+                neurons = order[start:end, first:last]
+                real = wanted[start:end].gather(1, neurons)
+                yield slice(start, end), neurons, real
+            start = end
+
+    def _rows_of_neurons(
+        self, node: Node, elements: slice, neurons: Int[Tensor, "group rows"]
+    ) -> _Rows:
+        """Start with one row and its negation for each neuron, one step back where it is affine."""
+        constant = self._trace[node.name][elements].flatten(1).gather(1, neurons)
+        coefficients: dict[str, Tensor] = {}
+        if isinstance(node, Affine):
+            for linear, name in zip(node.maps, node.inputs, strict=True):
+                rows = linear.rows(neurons.flatten()).unflatten(0, neurons.shape)
+                _add(coefficients, name, rows)
+        else:
+            rows = constant.new_zeros(*neurons.shape, _size(node))
+            rows.scatter_(2, neurons.unsqueeze(2), 1)
+            coefficients[node.name] = rows.unflatten(2, node.shape)
+        both = {name: torch.cat([a, -a], dim=1) for name, a in coefficients.items()}
+        return _Rows(elements, both, torch.cat([constant, -constant], dim=1))
+
+    def _substitute(self, rows: _Rows) -> Float[Tensor, "group rows"]:
+        """Substitute rows back to the input and concretise them there."""
+        pending = dict(rows.coefficients)
+        bound = rows.constant
+        last = max((self._position[name] for name in pending), default=0)
+        for node in reversed(self._graph.nodes[1 : last + 1]):
+            if node.name not in pending:
+                continue
+            a = pending.pop(node.name)
+            match node:
+                case Affine():
+                    flat = a.flatten(0, 1)
+                    for linear, name in zip(node.maps, node.inputs, strict=True):
+                        _add(pending, name, linear.adjoint(flat).unflatten(0, a.shape[:2]))
+                case Nonlinear():
+                    lines = self._lines[node.name]
+                    bound = bound + _through(lines, rows.elements, a, node.inputs, pending)
+        if (a := pending.get(self._graph.input.name)) is not None:
+            center = self._trace[self._graph.input.name][rows.elements]
+            index = torch.arange(rows.elements.start, rows.elements.stop, device=a.device)
+            bound = bound + self._region.select(index).minimum_around(a, center)
+        return lower_without_nan(bound)
+
+
+def _through(
+    lines: Lines, elements: slice, a: Tensor, names: Sequence[str], pending: dict[str, Tensor]
+) -> Float[Tensor, "group rows"]:
+    """Substitute an operator's lines into rows on its result; returns what the rows gain."""
+    positive = a.clamp(min=0)
+    gain = _contract(positive, lines.gap[elements])
+    if lines.unbounded is not None:
+        used = _contract(a.abs(), lines.unbounded[elements].to(a.dtype)) > 0
+        gain = torch.where(used, -torch.inf, gain)
+    for name, upper, excess in zip(names, lines.upper, lines.excess, strict=True):
+        scaled = a * upper[elements].unsqueeze(1)
+        _add(pending, name, scaled.addcmul_(positive, excess[elements].unsqueeze(1)))
+    return gain
+
+
+def _contract(a: Tensor, weights: Tensor) -> Float[Tensor, "group rows"]:
+    """Sum `a [group, rows, *shape]` times `weights [group, *shape]` over the neurons."""
+    return (a.flatten(2) @ weights.flatten(1).unsqueeze(2)).squeeze(2)
+
+
+def _add(pending: dict[str, Tensor], name: str, a: Tensor) -> None:
+    pending[name] = pending[name] + a if name in pending else a
+
+
+def _size(node: Node) -> int:
+    return torch.Size(node.shape).numel()

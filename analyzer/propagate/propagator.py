@@ -1,0 +1,63 @@
+"""What a carrier does on the way through a graph, node after node."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from absolver.analyzer.graph.graph import Node
+from absolver.dsl.operators.record import Interval
+
+
+class Propagator(ABC):
+    """One domain on its way through one graph over one batch of regions.
+
+    The engine calls `visit` for every node in topological order, and `bounds` for those nodes
+    whose bounds a later non-linear operator needs; what it decides to use there (the meet of all
+    factors and of what is known) comes back through `learn`.
+    """
+
+    @abstractmethod
+    def visit(self, node: Node, box: Sequence[Interval]) -> None:
+        """Take a node in; `box` bounds the operands of a non-linear node and is empty otherwise."""
+
+    @abstractmethod
+    def bounds(self, node: Node, wanted: Bool[Tensor, "batch *shape"] | None) -> Interval:
+        """Bound the node's values, each `[batch, *shape]`.
+
+        Where `wanted` is given and false, any sound bound may be returned, infinities included.
+        """
+
+    @abstractmethod
+    def minimum(self, rows: Float[Tensor, "batch rows outputs"]) -> Float[Tensor, "batch rows"]:
+        """Bound `rows · output` from below, once every node has been visited."""
+
+    def learn(self, node: Node, facts: Interval) -> None:
+        """Take note of sound bounds of a visited node, at least as tight as this domain's own."""
+        del node, facts
+
+
+def without_nan(bounds: Interval) -> Interval:
+    """Replace NaN, which infinities can produce, by the trivial bound."""
+    lower = torch.nan_to_num(bounds.lower, nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    upper = torch.nan_to_num(bounds.upper, nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    return Interval(lower, upper)
+
+
+def lower_without_nan(lower: Tensor) -> Tensor:
+    """Replace a NaN lower bound by `-inf`."""
+    return torch.nan_to_num(lower, nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+
+
+def meet(first: Interval, second: Interval) -> Interval:
+    """Intersect two sound bounds of the same neurons.
+
+    Where they cross, rounding has made one of them a little too tight: the hull of the crossing
+    pair is kept, which is sound as long as each is right up to that rounding. A gap that rounding
+    cannot explain means that the region is empty; the engine detects it by `gap`.
+    """
+    lower = torch.maximum(first.lower, second.lower)
+    upper = torch.minimum(first.upper, second.upper)
+    return Interval(torch.minimum(lower, upper), torch.maximum(lower, upper))

@@ -1,0 +1,67 @@
+"""The carrier `over values`: a box for every node (interval bound propagation)."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from absolver.analyzer.graph.graph import Affine, Graph, Input, Node, Nonlinear
+from absolver.analyzer.propagate.propagator import Propagator, lower_without_nan, without_nan
+from absolver.analyzer.regions.region import Region
+from absolver.dsl.operators.record import Interval
+
+
+class ValuesPropagator(Propagator):
+    """Boxes pushed forward; an operator's box is its range over the box of its operands.
+
+    Affine steps use centre and radius (Gowal et al., "On the Effectiveness of Interval Bound
+    Propagation", 2018, equation 6).
+    """
+
+    def __init__(self, graph: Graph, region: Region) -> None:
+        """Start at the region's bounding box."""
+        self._graph = graph
+        self._region = region
+        self._boxes: dict[str, Interval] = {}
+
+    def visit(self, node: Node, box: Sequence[Interval]) -> None:
+        """Compute the node's box from those of its operands."""
+        match node:
+            case Input():
+                bounds = Interval(*self._region.bounding_box())
+            case Affine():
+                bounds = without_nan(affine_range(node, [self._boxes[i] for i in node.inputs]))
+            case Nonlinear():
+                bounds = without_nan(node.operator.range(box))
+            case _:
+                raise AssertionError(f"unknown kind of node: {node}")
+        self._boxes[node.name] = bounds
+
+    def bounds(self, node: Node, wanted: Bool[Tensor, "batch *shape"] | None = None) -> Interval:
+        """Return the node's box."""
+        del wanted
+        return self._boxes[node.name]
+
+    def learn(self, node: Node, facts: Interval) -> None:
+        """Continue from the tighter box."""
+        self._boxes[node.name] = facts
+
+    def minimum(self, rows: Float[Tensor, "batch rows outputs"]) -> Float[Tensor, "batch rows"]:
+        """Bound each row by the corner of the output's box that minimises it."""
+        box = self._boxes[self._graph.output.name]
+        lower, upper = box.lower.flatten(1).unsqueeze(2), box.upper.flatten(1).unsqueeze(2)
+        minimum = rows.clamp(min=0) @ lower + rows.clamp(max=0) @ upper
+        return lower_without_nan(minimum.squeeze(2))
+
+
+def affine_range(node: Affine, boxes: Sequence[Interval]) -> Interval:
+    """Bound an affine node over the boxes of its operands."""
+    center = torch.zeros((), device=boxes[0].lower.device, dtype=boxes[0].lower.dtype)
+    radius = center
+    for linear, box in zip(node.maps, boxes, strict=True):
+        center = center + linear.apply((box.upper + box.lower) / 2)
+        radius = radius + linear.apply_abs((box.upper - box.lower) / 2)
+    if node.bias is not None:
+        center = center + node.bias
+    return Interval(center - radius, center + radius)
