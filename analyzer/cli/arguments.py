@@ -1,0 +1,119 @@
+"""Arguments that the commands share, checked as far as that needs neither files nor torch."""
+
+import argparse
+from fractions import Fraction
+from pathlib import Path
+
+from absolver.analyzer.cli.shell import Parser, UsageError
+
+
+def add_run_arguments(parser: Parser) -> None:
+    """Add how to compute: device, dtype, seed, memory, time."""
+    group = parser.add_argument_group("how to compute")
+    group.add_argument(
+        "--timeout", type=seconds, metavar="S", help="stop after S seconds (default: never)"
+    )
+    group.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="where to compute (default: cpu)"
+    )
+    group.add_argument(
+        "--dtype",
+        choices=("float32", "float64"),
+        default="float64",
+        help="precision of the bounds (default: float64); see docs/command-line.md, Rounding",
+    )
+    group.add_argument(
+        "--seed", type=natural, default=0, metavar="N", help="seed of the attack (default: 0)"
+    )
+    group.add_argument(
+        "--memory",
+        type=gigabytes,
+        default=2.0,
+        metavar="GB",
+        help="memory that propagation may use for coefficients (default: 2)",
+    )
+
+
+def add_ball_arguments(parser: Parser) -> None:
+    """Add the input set around a point, which takes the place of a property file."""
+    group = parser.add_argument_group("instead of a property file")
+    group.add_argument("--input", type=Path, metavar="X.npy", help="the point at the centre")
+    group.add_argument(
+        "--epsilon",
+        type=radius,
+        metavar="E",
+        help="radius: a decimal or a fraction such as 8/255; a count of pixels for --norm 0",
+    )
+    group.add_argument("--norm", choices=("inf", "2", "1", "0"), help="norm (default: inf)")
+    group.add_argument(
+        "--label",
+        type=natural,
+        metavar="K",
+        help="the output that must stay the largest (default: onnxruntime's)",
+    )
+    group.add_argument(
+        "--clip", nargs=2, type=rational, metavar=("LO", "HI"), help="the range of the data"
+    )
+
+
+def check_ball_arguments(arguments: argparse.Namespace) -> None:
+    """Refuse combinations that mean nothing."""
+    if arguments.property is not None and arguments.input is not None:
+        raise UsageError("give a property file or --input, not both")
+    if arguments.input is None:
+        for name in ("epsilon", "norm", "label", "clip"):
+            if getattr(arguments, name) is not None:
+                raise UsageError(f"--{name} says something about --input, which is missing")
+        return
+    if arguments.epsilon is None:
+        raise UsageError("--input needs a radius: add --epsilon E")
+    if arguments.clip is not None and arguments.clip[0] > arguments.clip[1]:
+        low, high = map(float, arguments.clip)
+        raise UsageError(f"--clip {low:g} {high:g} is empty: give the smaller number first")
+    if arguments.norm == "0":
+        if arguments.clip is None:
+            raise UsageError("--norm 0 changes pixels to any value of the data: add --clip LO HI")
+        if arguments.epsilon.denominator != 1:
+            raise UsageError("--norm 0 takes a whole number of pixels as --epsilon")
+
+
+def rational(text: str) -> Fraction:
+    """Read a decimal or a fraction exactly."""
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number: write 0.03, 3e-2 or 8/255"
+        ) from None
+
+
+def radius(text: str) -> Fraction:
+    """Read a radius."""
+    value = rational(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"the radius {text} is negative")
+    return value
+
+
+def natural(text: str) -> int:
+    """Read a whole number that is not negative."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """Read a duration: a positive number, whole or not."""
+    return float(_positive(text, "a number of seconds"))
+
+
+def gigabytes(text: str) -> float:
+    """Read an amount of memory."""
+    return float(_positive(text, "a number of gigabytes"))
+
+
+def _positive(text: str, what: str) -> Fraction:
+    value = rational(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not {what} above 0")
+    return value

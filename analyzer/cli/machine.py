@@ -1,0 +1,50 @@
+"""A report as JSON for programs."""
+
+import json
+import math
+from dataclasses import asdict
+from typing import Any
+
+from absolver.analyzer.report import Counterexample, Report
+
+
+def text(report: Report) -> str:
+    """Write the whole report as one JSON object; infinities become the strings "inf", "-inf"."""
+    content: dict[str, Any] = {
+        "verdict": report.verdict.value,
+        "checked": False,
+        "reason": report.reason,
+        "semantics": report.semantics,
+        "domain": report.domain,
+        "about": report.about,
+        "margins": [asdict(margin) for margin in report.margins],
+        "margins_left_out": report.margins_left_out,
+        "bounds": [asdict(bound) for bound in report.bounds],
+        "layers": [asdict(layer) | {"stable": layer.stable} for layer in report.layers],
+        "stages": [asdict(stage) for stage in report.stages],
+        "seconds": report.seconds,
+        "notes": list(report.notes),
+        "counterexample": _witness(report.counterexample),
+        "settings": dict(report.settings),
+    }
+    return json.dumps(_plain(content), indent=2, allow_nan=False)
+
+
+def _witness(witness: Counterexample | None) -> dict[str, Any] | None:
+    if witness is None:
+        return None
+    return {
+        "inputs": {name: array.tolist() for name, array in witness.inputs.items()},
+        "outputs": {name: array.tolist() for name, array in witness.outputs.items()},
+    }
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    match value:
+        case dict():
+            return {key: _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case float() if not math.isfinite(value):
+            return str(value)
+    return value
