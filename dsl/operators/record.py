@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from enum import Enum
+from math import inf
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -83,8 +84,20 @@ class Operator(ABC):
         """Return this operator with any tensor attribute on a device and in a dtype."""
         return self
 
+    def lipschitz(self, box: Sequence[Interval]) -> tuple[Tensor, ...]:
+        """Bound the absolute derivative in each operand over the box."""
+        return tuple(torch.maximum(-low, high) for low, high in self.derivative(box))
+
     def range(self, box: Sequence[Interval]) -> Interval:
         """Bound the operator's values over the box."""
         one = torch.ones_like(box[0].lower)
         zeros = [torch.zeros_like(one)] * len(box)
         return Interval(self.support(zeros, one, box), -self.support(zeros, -one, box))
+
+
+def trusted(bound: Tensor) -> Tensor:
+    """Replace what infinities or overflow spoiled in a lower bound by the trivial bound.
+
+    `+inf` too: it says that the computation overflowed, not that the value is infinite.
+    """
+    return torch.nan_to_num(bound, nan=-inf, posinf=-inf, neginf=-inf)

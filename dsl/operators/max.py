@@ -1,0 +1,121 @@
+"""The maximum of any number of variables."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+
+import torch
+from torch import Tensor
+
+from absolver.dsl.operators.record import Interval, Operator, Shape, trusted
+
+
+@dataclass(frozen=True)
+class Max(Operator):
+    """`max(x_1, ..., x_k)`."""
+
+    name = "max"
+    onnx = ("Max",)
+    operands = ("each",)
+    shape = Shape.CONVEX
+    smooth = False
+    monotone = True
+    piecewise_linear = True
+
+    def __call__(self, *operands: Tensor) -> Tensor:
+        """Take the largest operand."""
+        most, *rest = operands
+        for x in rest:
+            most = torch.maximum(most, x)
+        return most
+
+    def support(self, a: Sequence[Tensor], b: Tensor, box: Sequence[Interval]) -> Tensor:
+        """Minimise for each sign of b in closed form: exact."""
+        slopes = torch.stack([slope + torch.zeros_like(b) for slope in a])
+        lower = torch.stack([i.lower for i in box])
+        upper = torch.stack([i.upper for i in box])
+        # Operands are the first axis; axes that only the slopes have come next.
+        missing = slopes.dim() - lower.dim()
+        lower = lower.view(len(lower), *(1,) * missing, *lower.shape[1:])
+        upper = upper.view(len(upper), *(1,) * missing, *upper.shape[1:])
+        raised = _least_by_height(slopes, b, lower, upper)
+        sunk = _least_by_winner(slopes, b, lower, upper)
+        return trusted(torch.where(b >= 0, raised, sunk))
+
+    def derivative(self, box: Sequence[Interval]) -> tuple[Interval, ...]:
+        """Give 1 to an operand that is above all others, 0 to one that is below some other."""
+        one = torch.ones_like(box[0].lower)
+        result = []
+        for j, x in enumerate(box):
+            others = [i for k, i in enumerate(box) if k != j]
+            wins, loses = torch.ones_like(one, dtype=torch.bool), torch.zeros_like(one) > 0
+            for other in others:
+                wins = wins & (x.lower > other.upper)
+                loses = loses | (x.upper < other.lower)
+            result.append(Interval(wins.to(one.dtype), one - loses.to(one.dtype)))
+        return tuple(result)
+
+    def gradient(self, point: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Give 1 to the first of the largest operands."""
+        winner = torch.stack(list(point)).argmax(0)
+        return tuple((winner == j).to(x.dtype) for j, x in enumerate(point))
+
+    def affine_on(self, box: Sequence[Interval]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Say where one operand is at least every other, or the box is a point."""
+        slopes = self.gradient([i.lower for i in box])
+        dominated = torch.ones_like(box[0].lower, dtype=torch.bool)
+        point = dominated
+        most = self(*(i.lower for i in box))
+        for slope, x in zip(slopes, box, strict=True):
+            dominated = dominated & ((slope > 0) | (x.upper <= most))
+            point = point & (x.lower == x.upper)
+        return dominated | point, slopes
+
+    def curvature(self, box: Sequence[Interval]) -> Tensor:
+        """Convex everywhere."""
+        return torch.ones_like(box[0].lower)
+
+    def range(self, box: Sequence[Interval]) -> Interval:
+        """Take the maximum of the lower ends, and of the upper ends: exact."""
+        return Interval(self(*(i.lower for i in box)), self(*(i.upper for i in box)))
+
+    def inverse(self, output: Interval, box: Sequence[Interval]) -> tuple[Interval, ...]:
+        """No operand exceeds the output; the only one that can reach its lower end does."""
+        reaches = torch.stack([i.upper >= output.lower for i in box])
+        alone = reaches.sum(0) == 1
+        empty = ~reaches.any(0)
+        result = []
+        for j, (lower, upper) in enumerate(box):
+            raised = torch.where(alone & reaches[j], torch.maximum(lower, output.lower), lower)
+            lowered = torch.minimum(upper, output.upper)
+            result.append(
+                Interval(torch.where(empty, inf, raised), torch.where(empty, -inf, lowered))
+            )
+        return tuple(result)
+
+
+def _least_by_height(slopes: Tensor, b: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """Minimise for `b >= 0` over the height t of the maximum.
+
+    At height t the best operands are `x_j = min(u_j, t)` where `a_j < 0`, and `l_j` elsewhere, so
+    the value is piecewise linear in t >= max l, with a minimum at max l or at some u_j.
+    """
+    rising, falling = slopes.clamp(min=0), slopes.clamp(max=0)
+    floor = lower.amax(0, keepdim=True)
+    tops = torch.maximum(upper, floor)
+    # An operand that cannot reach the floor stays at its own u_j.
+    fixed = (rising * lower + falling * (upper - tops)).sum(0)
+    floor, tops = floor.expand_as(slopes[:1]), tops.expand_as(slopes)
+    order = tops.argsort(0)
+    heights = torch.cat((floor, tops.gather(0, order)))
+    weights = falling.gather(0, order)
+    reached = torch.cat((torch.zeros_like(floor), (weights * heights[1:]).cumsum(0)))
+    beyond = torch.cat((weights.flip(0).cumsum(0).flip(0), torch.zeros_like(floor)))
+    return (reached + heights * (beyond + b)).amin(0) + fixed
+
+
+def _least_by_winner(slopes: Tensor, b: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """Minimise for `b <= 0`: for each winner the form is linear, and other operands are free."""
+    alone = torch.minimum(slopes * lower, slopes * upper)
+    won = torch.minimum((slopes + b) * lower, (slopes + b) * upper)
+    return alone.sum(0) + (won - alone).amin(0)

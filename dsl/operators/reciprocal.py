@@ -1,0 +1,37 @@
+"""The reciprocal."""
+
+from dataclasses import dataclass
+from math import inf
+
+from torch import Tensor
+
+from absolver.dsl.operators.piece import concave, convex, curve
+from absolver.dsl.operators.record import Shape
+from absolver.dsl.operators.unary import Unary
+
+
+@dataclass(frozen=True)
+class Reciprocal(Unary):
+    """`1 / x`; a box that touches 0 has no bound."""
+
+    name = "reciprocal"
+    onnx = ("Reciprocal",)
+    shape = Shape.OTHER
+    smooth = True
+    monotone = False
+    piecewise_linear = False
+    pieces = curve(
+        lambda x, m: 1 / x,
+        lambda x, m: -1 / (x * x),
+        concave(-inf, 0, lambda q: -_root(q)),
+        convex(0, inf, lambda q: _root(q)),
+    )
+
+    def defined_on(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """Say where the box is on one side of the pole."""
+        return (lower > 0) | (upper < 0)
+
+
+def _root(q: Tensor) -> Tensor:
+    """Solve `-1 / x**2 = q` for the positive x."""
+    return (-q).clamp(min=0).rsqrt()

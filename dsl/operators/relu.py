@@ -1,0 +1,51 @@
+"""The rectified linear unit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+
+import torch
+from torch import Tensor
+
+from absolver.dsl.operators.piecewise_linear import Line, PiecewiseLinear, affine_piece
+from absolver.dsl.operators.record import Interval, Shape, trusted
+
+
+@dataclass(frozen=True)
+class Relu(PiecewiseLinear):
+    """`max(x, 0)`."""
+
+    name = "relu"
+    onnx = ("Relu",)
+    shape = Shape.CONVEX
+    monotone = True
+    pieces = (affine_piece(Line(-inf, 0, 0, 0)), affine_piece(Line(0, inf, 1, 0)))
+
+    def __call__(self, *operands: Tensor) -> Tensor:
+        """Rectify."""
+        return torch.relu(operands[0])
+
+    def support(self, a: Sequence[Tensor], b: Tensor, box: Sequence[Interval]) -> Tensor:
+        """Take the least value at l, at u, and at 0 or the end nearest to it: exact.
+
+        The same candidates as every piecewise-linear operator's, with the fewest torch calls,
+        since small networks are bound by dispatch. An overflow in one candidate alone cannot hide
+        the minimum: it needs `a > 0 > b`, and then `a + b > 0`, or it is above the others.
+        """
+        (slope,), ((lower, upper),) = a, box
+        rectified = torch.relu(lower)
+        middle = torch.minimum(rectified, upper)
+        base = b * rectified  # b relu(x) both at l and in the middle
+        at_lower, at_middle = torch.addcmul(base, slope, lower), torch.addcmul(base, slope, middle)
+        at_upper = torch.addcmul(b * torch.relu(upper), slope, upper)
+        return trusted(torch.minimum(torch.minimum(at_lower, at_middle), at_upper))
+
+    def range(self, box: Sequence[Interval]) -> Interval:
+        """Rectify both ends: exact."""
+        return Interval(torch.relu(box[0].lower), torch.relu(box[0].upper))
+
+    def affine_on(self, box: Sequence[Interval]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Say where the neuron is stable."""
+        ((lower, upper),) = box
+        active = lower >= 0
+        return active | (upper <= 0), (active.to(lower.dtype),)

@@ -1,0 +1,218 @@
+"""Operators of one operand: every fact is derived here, once, from the operator's pieces."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from math import inf
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from absolver.dsl.operators.piece import Bend, Piece, clamp_into
+from absolver.dsl.operators.record import Interval, Operator, trusted
+
+# 48 halvings bring an interval of ordinary width to its rounding error.
+SHAVINGS = 48
+# Illinois steps after which a monotone derivative's root no longer moves, in practice.
+SEARCHES = 16
+
+
+class Unary(Operator):
+    """A continuous function of one neuron, described by adjacent pieces.
+
+    The minimum of `a x + b f(x)` on a piece where `b f` is affine or concave lies at an end of
+    it. Where `b f` is convex, the tangent at *any* point of the piece is below the graph, so the
+    proposed stationary point decides tightness only (DESIGN, section 8).
+    """
+
+    operands: ClassVar[tuple[str, ...]] = ("x",)
+
+    @property
+    @abstractmethod
+    def pieces(self) -> tuple[Piece, ...]:
+        """The pieces in order; they touch, and cover the operator's domain."""
+
+    def __call__(self, *operands: Tensor) -> Tensor:
+        """Evaluate the value formula of the piece that each point lies in."""
+        (x,) = operands
+        value = self.pieces[0].value_at(x)
+        for before, piece in zip(self.pieces, self.pieces[1:], strict=False):
+            if piece.value is not before.value:
+                value = torch.where(x >= piece.start, piece.value_at(x), value)
+        return value
+
+    def defined_on(self, lower: Tensor, upper: Tensor) -> Tensor | None:
+        """Say where the operator is defined on the whole interval; None if it always is."""
+        return None
+
+    def support(self, a: Sequence[Tensor], b: Tensor, box: Sequence[Interval]) -> Tensor:
+        """Bound `a x + b f(x)` from below, piece by piece."""
+        (slope,), ((lower, upper),) = a, box
+        joints = [clamp_into(piece.start, lower, upper) for piece in self.pieces[1:]]
+        ends = [lower, *joints, upper]
+        heights = [torch.addcmul(slope * x, b, self(x)) for x in ends]
+        least: Tensor | None = None
+        for i, piece in enumerate(self.pieces):
+            chord = torch.minimum(heights[i], heights[i + 1])
+            here = Interval(ends[i], ends[i + 1])
+            on_piece = trusted(self._least_on(piece, here, slope, b, chord))
+            least = on_piece if least is None else torch.minimum(least, on_piece)
+        assert least is not None, "an operator has at least one piece"
+        defined = self.defined_on(lower, upper)
+        return least if defined is None else torch.where(defined, least, -inf)
+
+    def derivative(self, box: Sequence[Interval]) -> tuple[Interval, ...]:
+        """Enclose the derivative over the box: on a piece it is monotone."""
+        ((lower, upper),) = box
+        least, most = torch.full_like(lower, inf), torch.full_like(lower, -inf)
+        for piece in self.pieces:
+            low, high = _slopes_on(piece, lower, upper)
+            met = piece.met_by(lower, upper)
+            least = torch.where(met, torch.minimum(least, low), least)
+            most = torch.where(met, torch.maximum(most, high), most)
+        known = ~(least.isnan() | most.isnan())
+        defined = self.defined_on(lower, upper)
+        known = known if defined is None else known & defined
+        return (Interval(torch.where(known, least, -inf), torch.where(known, most, inf)),)
+
+    def gradient(self, point: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Evaluate the derivative formula of the piece at the right of each point."""
+        (x,) = point
+        slope = self.pieces[0].slope_at(x)
+        for before, piece in zip(self.pieces, self.pieces[1:], strict=False):
+            if piece.derivative is not before.derivative:
+                slope = torch.where(x >= piece.start, piece.slope_at(x), slope)
+        return (slope,)
+
+    def affine_on(self, box: Sequence[Interval]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Say where the box is a point, or lies in an affine piece."""
+        ((lower, upper),) = box
+        affine = lower == upper
+        for piece in self.pieces:
+            if piece.bend is Bend.AFFINE:
+                affine = affine | piece.contains(lower, upper)
+        (slope,) = self.gradient([lower])
+        return affine, (torch.where(slope.isfinite(), slope, 0.0),)
+
+    def curvature(self, box: Sequence[Interval]) -> Tensor:
+        """Combine the pieces that the box meets with the kinks inside it."""
+        ((lower, upper),) = box
+        defined = self.defined_on(lower, upper)
+        convex = torch.ones_like(lower, dtype=torch.bool) if defined is None else defined
+        concave = convex
+        for piece in self.pieces:
+            missed = ~piece.met_by(lower, upper)
+            if piece.bend not in (Bend.AFFINE, Bend.CONVEX):
+                convex = convex & missed
+            if piece.bend not in (Bend.AFFINE, Bend.CONCAVE):
+                concave = concave & missed
+        for before, piece in zip(self.pieces, self.pieces[1:], strict=False):
+            if piece.derivative is before.derivative:
+                continue
+            joint = torch.full_like(lower, piece.start)
+            kink = piece.slope_at(joint) - before.slope_at(joint)
+            outside = (lower >= piece.start) | (upper <= piece.start)
+            convex, concave = convex & (outside | (kink >= 0)), concave & (outside | (kink <= 0))
+        return convex.to(lower.dtype) - (concave & ~convex).to(lower.dtype)
+
+    def inverse(self, output: Interval, box: Sequence[Interval]) -> tuple[Interval, ...]:
+        """Shave off both ends of the box whatever maps outside the output, by bisection.
+
+        Only `range` is used, so nothing has to be inverted. A box of which nothing is left comes
+        back crossed: `lower = inf`, `upper = -inf`.
+        """
+        ((lower, upper),) = box
+        empty = self._misses(output, lower, upper)
+        kept, cut = lower, upper
+        for _ in range(SHAVINGS):
+            middle = kept + (cut - kept) / 2
+            gone = self._misses(output, lower, middle)
+            kept, cut = torch.where(gone, middle, kept), torch.where(gone, cut, middle)
+        left, cut, kept = kept, kept, upper
+        for _ in range(SHAVINGS):
+            middle = cut + (kept - cut) / 2
+            gone = self._misses(output, middle, upper)
+            kept, cut = torch.where(gone, middle, kept), torch.where(gone, cut, middle)
+        return (Interval(torch.where(empty, inf, left), torch.where(empty, -inf, kept)),)
+
+    def range(self, box: Sequence[Interval]) -> Interval:
+        """Bound the values over the box: those of its ends where the operator is monotone."""
+        if not self.monotone:
+            return super().range(box)
+        ((lower, upper),) = box
+        most = torch.finfo(lower.dtype).max
+        # A value that overflowed is at least the largest float, and no more is known of it.
+        low = torch.nan_to_num(self(lower), nan=-inf, posinf=most, neginf=-inf)
+        high = torch.nan_to_num(self(upper), nan=inf, posinf=inf, neginf=-most)
+        defined = self.defined_on(lower, upper)
+        if defined is None:
+            return Interval(low, high)
+        return Interval(torch.where(defined, low, -inf), torch.where(defined, high, inf))
+
+    def _misses(self, output: Interval, lower: Tensor, upper: Tensor) -> Tensor:
+        """Say where no value over the interval lies in the output, rounding allowed for."""
+        low, high = self.range([Interval(lower, upper)])
+        epsilon = torch.finfo(lower.dtype).eps
+        # 16: `range` rounds a few times, each time by half an ulp of the value.
+        below = high + 16 * epsilon * high.abs() < output.lower
+        return below | (low - 16 * epsilon * low.abs() > output.upper)
+
+    def _least_on(
+        self, piece: Piece, here: Interval, slope: Tensor, b: Tensor, chord: Tensor
+    ) -> Tensor:
+        """Bound `slope x + b f(x)` on a part of a piece, with `chord` the lesser value at its ends."""
+        match piece.bend:
+            case Bend.AFFINE:
+                return chord
+            case Bend.CONVEX:
+                return torch.where(b > 0, self._tangent(piece, here, slope, b), chord)
+            case Bend.CONCAVE:
+                return torch.where(b < 0, self._tangent(piece, here, slope, b), chord)
+            case Bend.UNKNOWN:
+                assert piece.slopes is not None, "a sliver has an enclosure of its derivative"
+                low, high = piece.slopes
+                steepest = slope + torch.minimum(b * low, b * high)
+                start = torch.addcmul(slope * here.lower, b, self(here.lower))
+                return start + (steepest * (here.upper - here.lower)).clamp(max=0)
+
+    def _tangent(self, piece: Piece, here: Interval, slope: Tensor, b: Tensor) -> Tensor:
+        """Bound a convex `slope x + b f(x)` by the tangent at the proposed stationary point."""
+        wanted = -slope / torch.where(b == 0, 1.0, b)
+        if piece.stationary is None:
+            proposed = _search(piece, here, wanted)
+        else:
+            proposed = piece.stationary(wanted)
+        x = torch.clamp(torch.nan_to_num(proposed), here.lower, here.upper)
+        # A vertical tangent (sqrt at 0) stays finite, so that times a width of 0 it is 0.
+        steepness = torch.addcmul(slope, b, torch.nan_to_num(piece.slope_at(x)))
+        drop = torch.minimum(steepness * (here.lower - x), steepness * (here.upper - x))
+        return torch.addcmul(slope * x, b, self(x)) + drop
+
+
+def _slopes_on(piece: Piece, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the least and the largest derivative on the part of a piece inside the box."""
+    if piece.slopes is not None:
+        low, high = piece.slopes
+        return torch.full_like(lower, low), torch.full_like(lower, high)
+    start, end = (piece.slope_at(clamp_into(c, lower, upper)) for c in (piece.start, piece.end))
+    return (end, start) if piece.bend is Bend.CONCAVE else (start, end)
+
+
+def _search(piece: Piece, here: Interval, wanted: Tensor) -> Tensor:
+    """Search the point of an interval where a monotone derivative takes the wanted value.
+
+    Regula falsi with the Illinois modification (Dowell, Jarratt 1971); the result is a proposal.
+    """
+    left, right = here.lower, here.upper
+    at_left, at_right = piece.slope_at(left) - wanted, piece.slope_at(right) - wanted
+    # Without a change of sign the better end is the stationary point of the clamped problem.
+    nearer = torch.where(at_left.abs() < at_right.abs(), left, right)
+    crossing = at_left * at_right < 0
+    x = nearer
+    for _ in range(SEARCHES):
+        x = (left * at_right - right * at_left) / (at_right - at_left)
+        at_x = piece.slope_at(x) - wanted
+        same = at_x * at_right > 0
+        left, at_left = torch.where(same, left, right), torch.where(same, at_left / 2, at_right)
+        right, at_right = x, at_x
+    return torch.where(crossing & x.isfinite(), x, nearer)
