@@ -1,0 +1,94 @@
+"""CPU seconds, device seconds and peak memory of two computations, fairly taken."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Generic, TypeVar
+
+import torch
+
+Result = TypeVar("Result")
+
+STATUS = Path("/proc/self/status")
+CLEAR_PEAK = Path("/proc/self/clear_refs")
+
+
+@dataclass(frozen=True)
+class Timed(Generic[Result]):
+    """What a call returned, and the median seconds that its calls took."""
+
+    result: Result
+    seconds: float
+
+
+def interleaved(
+    sides: Mapping[str, Callable[[], Result]], device: str, repeats: int, seconds: float
+) -> dict[str, Timed[Result]]:
+    """Time each side over interleaved calls, after one call to warm up.
+
+    CPU time of the process on a CPU, so that other work on the machine counts little; wall time
+    of synchronised calls on a GPU. A side that has used up `seconds` is not called again: one
+    that used them up on its first call is reported by that call, cold.
+    """
+    first = {name: _timed(call, device) for name, call in sides.items()}
+    warm: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(repeats):
+        for name, call in sides.items():
+            if first[name].seconds + sum(warm[name]) < seconds:
+                warm[name].append(_timed(call, device).seconds)
+    return {
+        name: Timed(cold.result, median(warm[name] or [cold.seconds]))
+        for name, cold in first.items()
+    }
+
+
+def peak_added_bytes(call: Callable[[], object], device: str) -> int:
+    """Return by how much memory grows at most during one call.
+
+    On a CPU this is resident memory of the process, so run nothing else in it: lazily loaded code
+    is part of it, which makes figures below some megabytes mean little. On a GPU it is
+    what torch allocated.
+    """
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        _synchronise(device)
+        return torch.cuda.max_memory_allocated() - before
+    if STATUS.exists():
+        before = _status_bytes("VmRSS")
+        # "5" resets the peak of resident memory (proc_pid_clear_refs(5)).
+        CLEAR_PEAK.write_text("5")
+        call()
+        return _status_bytes("VmHWM") - before
+    before = _peak_of_process()
+    call()
+    return _peak_of_process() - before
+
+
+def _timed(call: Callable[[], Result], device: str) -> Timed[Result]:
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    _synchronise(device)
+    start = clock()
+    result = call()
+    _synchronise(device)
+    return Timed(result, clock() - start)
+
+
+def _synchronise(device: str) -> None:
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+def _status_bytes(field: str) -> int:
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1]) * 1024
+
+
+def _peak_of_process() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
