@@ -8,8 +8,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from absolver.analyzer.graph.graph import Affine, Graph, Input, Node, Nonlinear
+from absolver.analyzer.graph.linear.convolution import Convolution
+from absolver.analyzer.graph.linear.map import LinearMap
+from absolver.analyzer.graph.linear.scaling import Division, Identity, Negation, Scaling
 from absolver.analyzer.propagate.lines import Lines, lines_around
 from absolver.analyzer.propagate.propagator import Propagator, lower_without_nan
+from absolver.analyzer.propagate.windows import Windows, one_cell_windows
+from absolver.analyzer.regions.box import Box
 from absolver.analyzer.regions.region import Region
 from absolver.dsl.domain import Domain
 from absolver.dsl.operators.record import Interval
@@ -18,12 +23,16 @@ from absolver.dsl.operators.record import Interval
 _CPU_CHUNK_BYTES = 4 << 20
 
 
+Coefficients = Float[Tensor, "group rows *shape"] | Windows
+"""Rows over one node: written out, or as windows where they touch a small part of an image."""
+
+
 @dataclass(frozen=True)
 class _Rows:
     """Coefficient rows to be substituted back, for a run of consecutive batch elements."""
 
     elements: slice
-    coefficients: dict[str, Float[Tensor, "group rows *shape"]]
+    coefficients: dict[str, Coefficients]
     """By name of the node whose neurons they multiply."""
     constant: Float[Tensor, "group rows"]
     """The value of the rows on the reference trace."""
@@ -132,17 +141,30 @@ class NeuronsPropagator(Propagator):
     ) -> _Rows:
         """Start with one row and its negation for each neuron, one step back where it is affine."""
         constant = self._trace[node.name][elements].flatten(1).gather(1, neurons)
-        coefficients: dict[str, Tensor] = {}
-        if isinstance(node, Affine):
+        coefficients: dict[str, Coefficients] = {}
+        if self._starts_as_image(node):
+            windows = one_cell_windows(node.shape, neurons, constant)
+            coefficients[node.name] = windows.with_negations()
+        elif isinstance(node, Affine):
             for linear, name in zip(node.maps, node.inputs, strict=True):
                 rows = linear.rows(neurons.flatten()).unflatten(0, neurons.shape)
-                _add(coefficients, name, rows)
+                _add(coefficients, name, torch.cat([rows, -rows], dim=1))
         else:
             rows = constant.new_zeros(*neurons.shape, _size(node))
             rows.scatter_(2, neurons.unsqueeze(2), 1)
-            coefficients[node.name] = rows.unflatten(2, node.shape)
-        both = {name: torch.cat([a, -a], dim=1) for name, a in coefficients.items()}
-        return _Rows(elements, both, torch.cat([constant, -constant], dim=1))
+            both = torch.cat([rows, -rows], dim=1)
+            coefficients[node.name] = both.unflatten(2, node.shape)
+        return _Rows(elements, coefficients, torch.cat([constant, -constant], dim=1))
+
+    def _starts_as_image(self, node: Node) -> bool:
+        """Whether some way back from the node begins with a convolution."""
+        if not isinstance(node, Affine) or len(node.shape) != 4 or node.shape[0] != 1:
+            return False
+        return any(
+            isinstance(m, Convolution)
+            or (isinstance(m, Identity) and self._starts_as_image(self._graph.by_name[name]))
+            for m, name in zip(node.maps, node.inputs, strict=True)
+        )
 
     def _substitute(self, rows: _Rows) -> Float[Tensor, "group rows"]:
         """Substitute rows back to the input and concretise them there."""
@@ -155,23 +177,60 @@ class NeuronsPropagator(Propagator):
             a = pending.pop(node.name)
             match node:
                 case Affine():
-                    flat = a.flatten(0, 1)
                     for linear, name in zip(node.maps, node.inputs, strict=True):
-                        _add(pending, name, linear.adjoint(flat).unflatten(0, a.shape[:2]))
+                        _add(pending, name, _adjoint(linear, a))
                 case Nonlinear():
                     lines = self._lines[node.name]
                     bound = bound + _through(lines, rows.elements, a, node.inputs, pending)
         if (a := pending.get(self._graph.input.name)) is not None:
-            center = self._trace[self._graph.input.name][rows.elements]
-            index = torch.arange(rows.elements.start, rows.elements.stop, device=a.device)
-            bound = bound + self._region.select(index).minimum_around(a, center)
+            bound = bound + self._concretised(rows.elements, a)
         return lower_without_nan(bound)
+
+    def _concretised(self, elements: slice, a: Coefficients) -> Float[Tensor, "group rows"]:
+        """Bound rows over the inputs, relative to the reference trace."""
+        center = self._trace[self._graph.input.name][elements]
+        if isinstance(a, Windows) and isinstance(self._region, Box):
+            radius = self._region.upper[elements] - center
+            weights = a.at_windows(radius.flatten(1, 2))
+            return -(a.by_side().abs() * weights).flatten(3).sum(3).flatten(1)
+        index = torch.arange(elements.start, elements.stop, device=center.device)
+        return self._region.select(index).minimum_around(_written_out(a), center)
+
+
+def _adjoint(linear: LinearMap, a: Coefficients) -> Coefficients:
+    """Substitute a linear map into rows on its result."""
+    if isinstance(a, Windows):
+        if isinstance(linear, Identity):
+            return a
+        if isinstance(linear, Convolution) and (windows := a.through(linear)) is not None:
+            return windows
+        if isinstance(linear, Negation | Scaling | Division):
+            ones = a.values.new_ones((1, *linear.output_shape))
+            factors = linear.adjoint(ones)[0].expand(a.values.shape[0], -1, -1, -1)
+            return a.with_sides(a.by_side() * a.at_windows(factors))
+    rows = _written_out(a)
+    return linear.adjoint(rows.flatten(0, 1)).unflatten(0, rows.shape[:2])
 
 
 def _through(
-    lines: Lines, elements: slice, a: Tensor, names: Sequence[str], pending: dict[str, Tensor]
+    lines: Lines,
+    elements: slice,
+    a: Coefficients,
+    names: Sequence[str],
+    pending: dict[str, Coefficients],
 ) -> Float[Tensor, "group rows"]:
     """Substitute an operator's lines into rows on its result; returns what the rows gain."""
+    if isinstance(a, Windows) and lines.unbounded is not None:
+        a = a.dense()
+    if isinstance(a, Windows):
+        values, cut = a.by_side(), a.at_windows
+        gap = cut(lines.gap[elements].flatten(1, 2))
+        positive = values.clamp(min=0)
+        for name, upper, excess in zip(names, lines.upper, lines.excess, strict=True):
+            scaled = values * cut(upper[elements].flatten(1, 2))
+            scaled.addcmul_(positive, cut(excess[elements].flatten(1, 2)))
+            _add(pending, name, a.with_sides(scaled))
+        return (positive * gap).flatten(3).sum(3).flatten(1)
     positive = a.clamp(min=0)
     gain = _contract(positive, lines.gap[elements])
     if lines.unbounded is not None:
@@ -188,8 +247,19 @@ def _contract(a: Tensor, weights: Tensor) -> Float[Tensor, "group rows"]:
     return (a.flatten(2) @ weights.flatten(1).unsqueeze(2)).squeeze(2)
 
 
-def _add(pending: dict[str, Tensor], name: str, a: Tensor) -> None:
-    pending[name] = pending[name] + a if name in pending else a
+def _add(pending: dict[str, Coefficients], name: str, a: Coefficients) -> None:
+    """Add rows to those that already wait for a node."""
+    if (other := pending.get(name)) is None:
+        pending[name] = a
+        return
+    if isinstance(a, Windows) and isinstance(other, Windows) and (both := other.plus(a)):
+        pending[name] = both
+        return
+    pending[name] = _written_out(other) + _written_out(a)
+
+
+def _written_out(a: Coefficients) -> Float[Tensor, "group rows *shape"]:
+    return a.dense() if isinstance(a, Windows) else a
 
 
 def _size(node: Node) -> int:
