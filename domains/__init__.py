@@ -1,0 +1,110 @@
+"""The library of domains: every `.dom` file of this folder, found by its name.
+
+A domain is asked for by name, by the path of a file that ends in `.dom`, or as a reduced product
+of such, `crown & interval`. Asking for names alone imports neither torch nor the parser.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from absolver.dsl.checker import CheckedDomain
+    from absolver.dsl.domain import Domain
+    from absolver.dsl.syntax import Declaration
+
+FOLDER = Path(__file__).parent
+
+
+def names() -> tuple[str, ...]:
+    """The names of the library's domains, in alphabetical order."""
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.dom")))
+
+
+def locate(expression: str) -> tuple[Path, ...]:
+    """Find the files of the domains that an expression composes.
+
+    Raises `UnknownDomainError` or `MissingDomainFileError`.
+    """
+    return tuple(_locate_one(part.strip()) for part in expression.split("&"))
+
+
+def load(expression: str) -> "Domain":
+    """Load and compile a domain: `crown`, `folder/mine.dom`, or a product `crown & interval`.
+
+    Raises a `DomainError` that says what is wrong, where, and what to write instead.
+    """
+    from absolver.dsl.compiler import compile_domain, product
+
+    factors = [compile_domain(check_file(path)) for path in locate(expression)]
+    return factors[0] if len(factors) == 1 else product(factors)
+
+
+def check_file(path: Path) -> "CheckedDomain":
+    """Read and check one domain file.
+
+    Other domains that it names are the library's or, after those, files of its own folder.
+    """
+    from absolver.dsl.checker import Surroundings, check
+
+    surroundings = Surroundings(_Visible(path.parent), _operands())
+    return check(declaration(path), surroundings)
+
+
+def declaration(path: Path) -> "Declaration":
+    """Read and parse one domain file."""
+    from absolver.dsl.errors import MissingDomainFileError, UnreadableDomainError
+    from absolver.dsl.parser import parse
+
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise MissingDomainFileError(
+            f"{path}: cannot be read: {error.strerror}. Check the path and its permissions."
+        ) from None
+    except UnicodeDecodeError as error:
+        raise UnreadableDomainError(
+            f"{path}: byte {error.start} is not UTF-8. Save the file as UTF-8 text."
+        ) from None
+    return parse(text, str(path))
+
+
+class _Visible(Mapping[str, "Declaration"]):
+    """The domains that a file may name: the library's, then those beside the file."""
+
+    def __init__(self, folder: Path) -> None:
+        self._files = {path.stem: path for path in sorted(folder.glob("*.dom"))}
+        self._files |= {path.stem: path for path in sorted(FOLDER.glob("*.dom"))}
+
+    def __getitem__(self, name: str) -> "Declaration":
+        return declaration(self._files[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+def _locate_one(part: str) -> Path:
+    from absolver.dsl.errors import MissingDomainFileError, UnknownDomainError
+    from absolver.dsl.expressions import closest
+
+    if part.endswith(".dom"):
+        path = Path(part)
+        if not path.is_file():
+            raise MissingDomainFileError(f"{part}: no such file. Check the path.")
+        return path
+    if part not in names():
+        raise UnknownDomainError(
+            f"there is no domain `{part}`: {closest(part, names())} "
+            "A domain of your own is given as the path of its .dom file."
+        )
+    return FOLDER / f"{part}.dom"
+
+
+def _operands() -> Mapping[str, tuple[str, ...]]:
+    """The operands of every operator that a rule may name."""
+    from absolver.dsl.operators import OPERATORS
+
+    return {name: operator.operands for name, operator in OPERATORS.items()}

@@ -8,7 +8,7 @@ from absolver.dsl.operators.record import Interval, Operator
 from absolver.dsl.relaxation import Slopes
 
 Rule = Callable[[Operator, Sequence[Interval]], Slopes]
-"""A compiled rule: total, finite slopes for every box, exact slopes where the operator is affine."""
+"""A compiled rule: finite slopes for every box, the exact ones where the operator is affine."""
 
 
 class Carrier(Enum):

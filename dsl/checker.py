@@ -1,0 +1,330 @@
+"""From a syntax tree to a domain whose every rule is known to have a meaning."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import TypeVar
+
+from absolver.dsl.domain import Carrier
+from absolver.dsl.errors import (
+    CarrierError,
+    CyclicDomainError,
+    DuplicateRuleError,
+    SideError,
+    UnknownOperatorError,
+    UnknownParentError,
+)
+from absolver.dsl.expressions import ARITY_ANY, Scope, check_slope, closest
+from absolver.dsl.parser import parse
+from absolver.dsl.syntax import (
+    BoundsFrom,
+    CarrierStatement,
+    Declaration,
+    Extends,
+    Name,
+    Number,
+    Product,
+    Rule,
+    Side,
+    Slope,
+    Source,
+    Span,
+    Statement,
+)
+
+ANY = "any"
+"""The head of the rule for every operator of one operand that has no rule of its own."""
+
+_ANY_OPERANDS = ("x",)
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What a domain states for one operator; None where it leaves a side to the default."""
+
+    lower: Slope | None = None
+    upper: Slope | None = None
+
+    def over(self, inherited: "Sides") -> "Sides":
+        """Fill the sides that are not stated here from what is inherited."""
+        return Sides(self.lower or inherited.lower, self.upper or inherited.upper)
+
+
+@dataclass(frozen=True)
+class CheckedRule:
+    """The slopes of one operator on both sides, for operands of these names."""
+
+    operands: tuple[str, ...]
+    lower: Slope
+    upper: Slope
+
+
+@dataclass(frozen=True)
+class CheckedDomain:
+    """A domain without errors, with everything that it inherits.
+
+    `rules` and `default` are complete: sides that no file states come from the defaults.
+    `stated` is what the file and its ancestors say, for domains that extend this one.
+    """
+
+    name: str
+    doc: str
+    carrier: Carrier
+    rules: Mapping[str, CheckedRule]
+    default: CheckedRule
+    stated: Mapping[str, Sides] = field(repr=False)
+    bounds_from: "CheckedDomain | None" = None
+    factors: tuple["CheckedDomain", ...] = ()
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a domain may refer to: other domains by name, and operators with their operands."""
+
+    library: Mapping[str, Declaration]
+    operands: Mapping[str, tuple[str, ...]]
+    underway: tuple[Declaration, ...] = ()
+    """The domains that are being checked, outermost first: none may be built on itself."""
+
+
+def check(declaration: Declaration, surroundings: Surroundings) -> CheckedDomain:
+    """Check one domain and all that it is built on.
+
+    Raises a located `DomainError` at the first thing that has no meaning.
+    """
+    inside = replace(surroundings, underway=(*surroundings.underway, declaration))
+    statements = declaration.statements
+    product = _only_one(statements, Product, "product")
+    if product is not None:
+        return _check_product(declaration, product, inside)
+
+    extends = _only_one(statements, Extends, "`extends`")
+    parent = _referred(extends.parent, inside) if extends else None
+    if extends and parent and parent.factors:
+        message = f"`{parent.name}` is a product, which has no rules to inherit"
+        raise CarrierError(extends.span, message, "extend one of its factors")
+    carrier_statement = _only_one(statements, CarrierStatement, "carrier")
+    carrier = _carrier(declaration, carrier_statement, parent)
+
+    own = _own_rules(statements, carrier, surroundings.operands)
+    inherited = parent.stated if parent else {}
+    stated = {name: _stated(name, own, inherited) for name in (*own, *inherited)}
+    if carrier_statement is not None:
+        _check_inherited_fit(carrier_statement, carrier, inherited)
+
+    bounds = _only_one(statements, BoundsFrom, "`bounds from`")
+    bounds_from = parent.bounds_from if parent else None
+    if bounds is not None:
+        bounds_from = _referred(bounds.domain, inside)
+    rules = _complete(stated, carrier, surroundings.operands)
+    return CheckedDomain(
+        name=declaration.name.text,
+        doc=declaration.doc,
+        carrier=carrier,
+        rules=MappingProxyType({name: rule for name, rule in rules.items() if name != ANY}),
+        default=rules[ANY],
+        stated=MappingProxyType(stated),
+        bounds_from=bounds_from,
+    )
+
+
+_Kind = TypeVar("_Kind", bound=Statement)
+
+
+def _only_one(statements: tuple[Statement, ...], kind: type[_Kind], called: str) -> _Kind | None:
+    found = [statement for statement in statements if isinstance(statement, kind)]
+    if len(found) > 1:
+        message = f"a second {called}; line {found[0].span.line} has the first"
+        raise CarrierError(found[1].span, message, "keep one of them")
+    return found[0] if found else None
+
+
+# What a domain is built on.
+
+
+def _referred(name: Name, inside: Surroundings) -> CheckedDomain:
+    if name.text not in inside.library:
+        message = f"there is no domain `{name.text}`"
+        raise UnknownParentError(name.span, message, closest(name.text, inside.library))
+    declaration = inside.library[name.text]
+    underway = [each.span.source for each in inside.underway]
+    if declaration.span.source in underway:
+        start = underway.index(declaration.span.source)
+        circle = [each.name.text for each in inside.underway[start:]] + [name.text]
+        message = f"a domain cannot be built on itself: {' on '.join(circle)}"
+        raise CyclicDomainError(name.span, message, "name another domain here")
+    return check(declaration, inside)
+
+
+def _check_product(
+    declaration: Declaration, product: Product, inside: Surroundings
+) -> CheckedDomain:
+    for statement in declaration.statements:
+        if statement is not product:
+            message = "a product stands alone in its domain"
+            remedy = "put this line into one of the factors, or into a domain of its own"
+            raise CarrierError(statement.span, message, remedy)
+    named = [_referred(factor, inside) for factor in product.factors]
+    factors = tuple(part for factor in named for part in (factor.factors or (factor,)))
+    return replace(
+        factors[0],
+        name=declaration.name.text,
+        doc=declaration.doc,
+        stated={},
+        bounds_from=None,
+        factors=factors,
+    )
+
+
+# Carriers.
+
+
+def _carrier(
+    declaration: Declaration, statement: CarrierStatement | None, parent: CheckedDomain | None
+) -> Carrier:
+    if statement is None:
+        if parent is not None:
+            return parent.carrier
+        message = f"`{declaration.name.text}` does not say what its elements mean"
+        remedy = (
+            "add `lower <= x <= upper over neurons` (or `inputs`, `values`), "
+            "`x = affine over symbols`, or `extends` a domain"
+        )
+        raise CarrierError(declaration.name.span, message, remedy)
+    names = [carrier.value for carrier in Carrier]
+    if statement.variable.text != "x":
+        message = f"the neuron's value is called `x`, not `{statement.variable.text}`"
+        raise CarrierError(statement.variable.span, message, "write `x`")
+    if statement.carrier.text not in names:
+        message = f"there is no carrier `{statement.carrier.text}`"
+        raise CarrierError(statement.carrier.span, message, closest(statement.carrier.text, names))
+    carrier = Carrier(statement.carrier.text)
+    if (carrier is Carrier.SYMBOLS) == statement.lines:
+        right = (
+            "x = affine over symbols"
+            if carrier is Carrier.SYMBOLS
+            else f"lower <= x <= upper over {carrier.value}"
+        )
+        message = f"an element over {carrier.value} is not declared in this way"
+        raise CarrierError(statement.span, message, f"write `{right}`")
+    return carrier
+
+
+def _check_inherited_fit(
+    statement: CarrierStatement, carrier: Carrier, inherited: Mapping[str, Sides]
+) -> None:
+    for name, sides in inherited.items():
+        if carrier is Carrier.VALUES:
+            message = f"`over values` has no lines, the inherited rule of `{name}` has no effect"
+        elif carrier is Carrier.SYMBOLS and sides.lower is not sides.upper:
+            message = f"`over symbols` takes one slope for both sides, `{name}` inherits two"
+        else:
+            continue
+        raise SideError(statement.span, message, "extend no domain, and state the rules anew")
+
+
+# Rules.
+
+
+def _own_rules(
+    statements: tuple[Statement, ...], carrier: Carrier, operands: Mapping[str, tuple[str, ...]]
+) -> dict[str, Sides]:
+    rules: dict[str, Sides] = {}
+    lines: dict[str, int] = {}
+    for rule in statements:
+        if not isinstance(rule, Rule):
+            continue
+        sides = _sides(rule, carrier)
+        for operator in rule.operators:
+            name = operator.text
+            if name != ANY and name not in operands:
+                message = f"there is no operator `{name}`"
+                raise UnknownOperatorError(operator.span, message, closest(name, operands))
+            if name in rules:
+                message = f"a second rule for `{name}`; line {lines[name]} has the first"
+                remedy = "put both sides into one rule, or remove this one"
+                raise DuplicateRuleError(operator.span, message, remedy)
+            for side in rule.sides:
+                check_slope(side.slope, name, _ANY_OPERANDS if name == ANY else operands[name])
+            rules[name], lines[name] = sides, operator.span.line
+    return rules
+
+
+def _sides(rule: Rule, carrier: Carrier) -> Sides:
+    given: dict[str, Slope] = {}
+    for side in rule.sides:
+        _check_side(side, carrier)
+        for which in ("lower", "upper") if side.side == "both" else (side.side,):
+            if which in given:
+                message = f"a second {which} slope in one rule"
+                raise DuplicateRuleError(side.head, message, "keep one of them")
+            given[which] = side.slope
+    return Sides(given.get("lower"), given.get("upper"))
+
+
+def _check_side(side: Side, carrier: Carrier) -> None:
+    if carrier is Carrier.VALUES:
+        message = "`over values` has no lines, so that a rule has no effect"
+        remedy = "remove it, or declare the domain `over neurons` or `over inputs`"
+        raise SideError(side.head, message, remedy)
+    if carrier is Carrier.SYMBOLS and side.side != "both":
+        message = (
+            "`over symbols` takes one slope for both sides, "
+            f"this rule gives `{side.side} slope` only"
+        )
+        start = side.slope.span
+        written = _written(side) if start.line == start.end_line else "…"
+        remedy = f"write `both slope {written}`, or declare the domain `over neurons`"
+        raise SideError(side.head, message, remedy)
+
+
+def _written(side: Side) -> str:
+    span = side.slope.span
+    line = span.source.text.split("\n")[span.line - 1]
+    return line[span.column - 1 : span.end_column - 1]
+
+
+def _stated(name: str, own: Mapping[str, Sides], inherited: Mapping[str, Sides]) -> Sides:
+    return own.get(name, Sides()).over(inherited.get(name, Sides()))
+
+
+# Defaults.
+
+
+def _complete(
+    stated: Mapping[str, Sides], carrier: Carrier, operands: Mapping[str, tuple[str, ...]]
+) -> dict[str, CheckedRule]:
+    """Fill every side: from the operator's own rule, the file's `any`, then the defaults."""
+    defaults = _defaults(carrier)
+    complete = {}
+    for name in (ANY, *(name for name in operands if name in stated or name in defaults)):
+        names = _ANY_OPERANDS if name == ANY else operands[name]
+        sides = Sides()
+        for source in (stated, defaults):
+            sides = sides.over(source.get(name, Sides()))
+            if Scope(name, names).one_operand:
+                sides = sides.over(source.get(ANY, Sides()))
+        sides = sides.over(_flat(names))
+        assert sides.lower and sides.upper
+        complete[name] = CheckedRule(names, sides.lower, sides.upper)
+    return complete
+
+
+@cache
+def _defaults(carrier: Carrier) -> Mapping[str, Sides]:
+    if carrier is Carrier.VALUES:
+        return MappingProxyType({})
+    file = "default_symbols.dom" if carrier is Carrier.SYMBOLS else "default_lines.dom"
+    declaration = parse(Path(__file__).with_name(file).read_text(encoding="utf-8"), f"dsl/{file}")
+    rules = [statement for statement in declaration.statements if isinstance(statement, Rule)]
+    return MappingProxyType({rule.operators[0].text: _sides(rule, carrier) for rule in rules})
+
+
+def _flat(operands: tuple[str, ...]) -> Sides:
+    """Give slope 0 in every operand, which turns a line into the operator's range."""
+    nowhere = Span(Source("default", ""), 1, 1, 1, 1)
+    zeros = (Number(nowhere, 0.0),) * len(operands)
+    slope = Slope(nowhere, zeros, each=operands == ARITY_ANY)
+    return Sides(slope, slope)

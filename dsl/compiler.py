@@ -1,0 +1,90 @@
+"""From a checked domain to batched torch source, and from that to the rules that the engine runs.
+
+One function is written for each rule. A conditional evaluates both of its branches: divisions
+guard themselves (`primitives.divide`), so that the branch not taken adds no NaN to a gradient.
+"""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+
+from absolver.dsl import primitives
+from absolver.dsl.checker import CheckedDomain, CheckedRule
+from absolver.dsl.domain import Domain, Rule
+from absolver.dsl.operators.record import Shape
+from absolver.dsl.writer import write_rule
+
+DEFAULT = "default"
+"""The name of the function for operators that the domain has no rule for."""
+
+
+_ONE_OPERAND = ("if len(box) > 1:", "    return stable_or(f, box, (0,) * len(box))")
+
+
+def compile_domain(checked: CheckedDomain) -> Domain:
+    """Compile a domain and the domains that it is composed of.
+
+    Guarantee: for every operator and box, `slopes` of the result are those that
+    `interpreter.slopes` finds neuron by neuron, up to the rounding of torch's elementwise steps.
+    """
+    if checked.factors:
+        factors = [compile_domain(factor) for factor in checked.factors]
+        return product(factors, name=checked.name, doc=checked.doc)
+    source, functions = _source(checked)
+    rules = _rules_of(source, checked.name)
+    return Domain(
+        name=checked.name,
+        doc=checked.doc,
+        carrier=checked.carrier,
+        default=rules[DEFAULT],
+        rules={operator: rules[function] for operator, function in functions.items()},
+        bounds_from=compile_domain(checked.bounds_from) if checked.bounds_from else None,
+        source=source,
+    )
+
+
+def product(factors: Sequence[Domain], *, name: str = "", doc: str = "") -> Domain:
+    """Compose domains to their reduced product; factors of factors become factors."""
+    flat = tuple(part for factor in factors for part in (factor.factors or (factor,)))
+    return Domain(
+        name=name or " & ".join(factor.name for factor in factors),
+        doc=doc or "The reduced product of its factors.",
+        carrier=flat[0].carrier,
+        default=flat[0].default,
+        factors=flat,
+        source="\n\n".join(factor.source for factor in flat),
+    )
+
+
+def _source(checked: CheckedDomain) -> tuple[str, dict[str, str]]:
+    """Write a domain's functions; return them with the function of each operator."""
+    operators_of: dict[CheckedRule, list[str]] = {}
+    for operator, rule in checked.rules.items():
+        operators_of.setdefault(rule, []).append(operator)
+    header = f"# {checked.name}, over {checked.carrier.value}"
+    if checked.bounds_from:
+        header += f", bounds from {checked.bounds_from.name}"
+    parts, functions = [header + "\n"], {}
+    for rule, operators in operators_of.items():
+        parts.append(write_rule(operators[0], rule, ", ".join(operators)))
+        functions.update(dict.fromkeys(operators, operators[0]))
+    parts.append(write_rule(DEFAULT, checked.default, "every other operator", _ONE_OPERAND))
+    return "\n\n".join(parts), functions
+
+
+def _rules_of(source: str, name: str) -> dict[str, Rule]:
+    namespace: dict[str, Any] = {
+        "torch": torch,
+        "nan": torch.nan,
+        "inf": torch.inf,
+        "S_SHAPED": Shape.S_SHAPED,
+        "chord_slope": primitives.chord_slope,
+        "divide": primitives.divide,
+        "max_earlier": primitives.max_earlier,
+        "max_others": primitives.max_others,
+        "stable_or": primitives.stable_or,
+    }
+    # The text comes from `write_rule` alone: nothing that a user wrote is executed as Python.
+    exec(compile(source, f"<domain {name}>", "exec"), namespace)
+    return cast(dict[str, Rule], namespace)

@@ -1,0 +1,232 @@
+"""The meaning of a rule, spelled out: one neuron, Python's floats, no cleverness.
+
+This is the test oracle of the compiler, and the definition to look up what an expression means.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from absolver.dsl.checker import CheckedRule
+from absolver.dsl.operators.record import Interval, Operator, Shape
+from absolver.dsl.syntax import (
+    Binary,
+    Call,
+    Conditional,
+    Expression,
+    Number,
+    Slope,
+    Unary,
+    Word,
+    children,
+)
+
+Range = tuple[float, float]
+"""The lower and the upper bound of one operand."""
+
+
+def slopes(
+    rule: CheckedRule, operator: Operator, box: Sequence[Range]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Evaluate a rule on one neuron, as (lower slopes, upper slopes), one for each operand."""
+    affine, exact = operator.affine_on(_tensors(box))
+    if affine.item():
+        slope = tuple(_finite(each.item()) for each in exact)
+        return slope, slope
+    return (
+        _side(rule.lower, rule.operands, operator, box),
+        _side(rule.upper, rule.operands, operator, box),
+    )
+
+
+def constant(expression: Expression) -> float | bool | None:
+    """Evaluate an expression that depends on nothing around it; None if it does depend."""
+    below = [expression]
+    for node in below:
+        if isinstance(node, Word) or (
+            isinstance(node, Call) and node.function not in ("min", "max", "abs")
+        ):
+            return None
+        below.extend(children(node))
+    nowhere = _Neuron(None, (), (), 0)
+    match expression:
+        case Unary(operation="not") | Binary(operation="and" | "or"):
+            return nowhere.holds(expression)
+        case Binary(operation=operation) if operation not in "+-*/":
+            return nowhere.holds(expression)
+    return nowhere.number(expression)
+
+
+def _side(
+    slope: Slope, operands: tuple[str, ...], operator: Operator, box: Sequence[Range]
+) -> tuple[float, ...]:
+    result = []
+    for operand in range(len(box)):
+        entry = slope.entries[0] if slope.each else slope.entries[operand]
+        here = _Neuron(operator, tuple(box), operands, operand)
+        result.append(_finite(here.number(entry)))
+    return tuple(result)
+
+
+@dataclass(frozen=True)
+class _Neuron:
+    """One operator application, seen from one of its operands; no operator for a constant."""
+
+    operator: Operator | None
+    box: tuple[Range, ...]
+    operands: tuple[str, ...]
+    operand: int
+
+    def number(self, expression: Expression) -> float:
+        match expression:
+            case Number(value=value):
+                return value
+            case Word(text="chord"):
+                return self._chord()
+            case Word(text=bound):
+                return _bound(bound, self.box[self.operand])
+            case Unary(operand=operand):
+                return -self.number(operand)
+            case Binary(operation=operation, left=left, right=right):
+                return _arithmetic(operation, self.number(left), self.number(right))
+            case Conditional(condition=condition, then=then, otherwise=otherwise):
+                return self.number(then if self.holds(condition) else otherwise)
+            case Call():
+                return self._call(expression)
+
+    def holds(self, condition: Expression) -> bool:
+        match condition:
+            case Word(text=fact):
+                return self._fact(fact)
+            case Unary(operand=operand):
+                return not self.holds(operand)
+            case Binary(operation="and", left=left, right=right):
+                return self.holds(left) and self.holds(right)
+            case Binary(operation="or", left=left, right=right):
+                return self.holds(left) or self.holds(right)
+            case Binary(operation=operation, left=left, right=right):
+                return _compare(operation, self.number(left), self.number(right))
+        raise AssertionError(f"{condition} is no condition: the checker let it pass")
+
+    def _call(self, call: Call) -> float:
+        match call.function:
+            case "f":
+                return self._value(self.number(call.arguments[0]))
+            case "f'":
+                return self._derivative(self.number(call.arguments[0]))
+            case "abs":
+                return abs(self.number(call.arguments[0]))
+            case "min":
+                return -_largest([-value for value in self._values(call.arguments)])
+            case "max":
+                return _largest(self._values(call.arguments))
+            case bound:
+                (argument,) = call.arguments
+                assert isinstance(argument, Word)
+                return _bound(bound, self.box[self.operands.index(argument.text)])
+
+    def _values(self, arguments: Sequence[Expression]) -> list[float]:
+        values = []
+        for argument in arguments:
+            match argument:
+                case Call(function=bound, arguments=(Word(text="earlier"),)):
+                    values += [_bound(bound, range_) for range_ in self.box[: self.operand]]
+                case Call(function=bound, arguments=(Word(text="others"),)):
+                    others = self.box[: self.operand] + self.box[self.operand + 1 :]
+                    values += [_bound(bound, range_) for range_ in others]
+                case _:
+                    values.append(self.number(argument))
+        return values
+
+    def _chord(self) -> float:
+        lower, upper = self.box[self.operand]
+        if lower == upper:
+            return self._derivative(lower)
+        return _arithmetic("/", self._value(upper) - self._value(lower), upper - lower)
+
+    def _value(self, point: float) -> float:
+        assert self.operator is not None
+        return self.operator(_tensor(point)).item()
+
+    def _derivative(self, point: float) -> float:
+        assert self.operator is not None
+        return self.operator.gradient((_tensor(point),))[0].item()
+
+    def _fact(self, fact: str) -> bool:
+        assert self.operator is not None
+        match fact:
+            case "convex":
+                return self.operator.curvature(_tensors(self.box)).item() > 0
+            case "concave":
+                return self.operator.curvature(_tensors(self.box)).item() < 0
+            case "s_shaped":
+                return self.operator.shape is Shape.S_SHAPED
+            case "smooth":
+                return self.operator.smooth
+            case "monotone":
+                return self.operator.monotone
+            case "piecewise_linear":
+                return self.operator.piecewise_linear
+        raise AssertionError(f"{fact} is no fact: the checker let it pass")
+
+
+def _bound(word: str, box: Range) -> float:
+    lower, upper = box
+    match word:
+        case "l":
+            return lower
+        case "u":
+            return upper
+        case "mid":
+            return (lower + upper) / 2
+    raise AssertionError(f"{word} is no bound: the checker let it pass")
+
+
+def _arithmetic(operation: str, left: float, right: float) -> float:
+    match operation:
+        case "+":
+            return left + right
+        case "-":
+            return left - right
+        case "*":
+            return left * right
+        case _:
+            return left / right if right != 0 else math.nan
+
+
+def _compare(operation: str, left: float, right: float) -> bool:
+    match operation:
+        case "<":
+            return left < right
+        case "<=":
+            return left <= right
+        case ">":
+            return left > right
+        case ">=":
+            return left >= right
+        case "==":
+            return left == right
+        case _:
+            return left != right
+
+
+def _largest(values: Sequence[float]) -> float:
+    """Take the maximum; NaN if any value is NaN, -inf of none."""
+    if any(math.isnan(value) for value in values):
+        return math.nan
+    return max(values, default=-math.inf)
+
+
+def _finite(slope: float) -> float:
+    return slope if math.isfinite(slope) else 0.0
+
+
+def _tensor(value: float) -> Tensor:
+    return torch.tensor([value], dtype=torch.float64)
+
+
+def _tensors(box: Sequence[Range]) -> list[Interval]:
+    return [Interval(_tensor(lower), _tensor(upper)) for lower, upper in box]

@@ -1,0 +1,61 @@
+"""The few functions that compiled rules call; everything else in them is plain torch."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from absolver.dsl.operators.record import Interval, Operator
+from absolver.dsl.relaxation import Slopes
+
+
+def chord_slope(
+    f: Operator, lower: Float[Tensor, "*shape"], upper: Float[Tensor, "*shape"]
+) -> Float[Tensor, "*shape"]:
+    """The slope of the chord of `f` over [lower, upper]; the derivative of `f` in a point."""
+    width = upper - lower
+    # Not 0 / 0 in a point, whose NaN would reach the gradients through `where`.
+    point = width == 0
+    slope = (f(upper) - f(lower)) / torch.where(point, 1.0, width)
+    if f.piecewise_linear:
+        return slope  # in a point the operator is affine, so that no rule is asked
+    return torch.where(point, f.gradient((lower,))[0], slope)
+
+
+def divide(dividend: Tensor | float, divisor: Tensor) -> Tensor:
+    """The quotient; NaN where the divisor is 0, without a NaN in the gradients."""
+    zero = divisor == 0
+    return torch.where(zero, torch.nan, dividend / torch.where(zero, 1.0, divisor))
+
+
+def max_earlier(operands: Float[Tensor, "operands *shape"]) -> Float[Tensor, "operands *shape"]:
+    """The maximum over the operands before each one; -inf for the first."""
+    lowest = torch.full_like(operands[:1], -torch.inf)
+    return torch.cat((lowest, operands[:-1].cummax(0).values))
+
+
+def max_others(operands: Float[Tensor, "operands *shape"]) -> Float[Tensor, "operands *shape"]:
+    """The maximum over the operands but each one; -inf for a single one."""
+    return torch.maximum(max_earlier(operands), max_earlier(operands.flip(0)).flip(0))
+
+
+def stable_or(
+    f: Operator,
+    box: Sequence[Interval],
+    lower: Sequence[Tensor | float],
+    upper: Sequence[Tensor | float] | None = None,
+) -> Slopes:
+    """The exact slopes where `f` is affine on the box, a rule's slopes elsewhere.
+
+    Without `upper` both sides share the slopes of `lower`. Guarantee: every slope is finite; a
+    rule's slope that is not becomes 0.
+    """
+    affine, exact = f.affine_on(box)
+
+    def total(slopes: Sequence[Tensor | float]) -> tuple[Tensor, ...]:
+        chosen = (torch.where(affine, e, s) for e, s in zip(exact, slopes, strict=True))
+        return tuple(torch.nan_to_num(s, nan=0.0, posinf=0.0, neginf=0.0) for s in chosen)
+
+    lines = total(lower)
+    return Slopes(lines, lines if upper is None else total(upper))

@@ -1,0 +1,178 @@
+"""The syntax tree of the domain language; every node knows where it stands in its file.
+
+Two nodes are equal if they say the same, wherever they stand: the compiler computes equal
+expressions once.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Source:
+    """The text of one domain file, under the name that messages show."""
+
+    name: str
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of a source; lines and columns count from 1, the end column is not included."""
+
+    source: Source
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+
+    def to(self, end: "Span") -> "Span":
+        """Stretch this span to the end of a later one."""
+        return Span(self.source, self.line, self.column, end.end_line, end.end_column)
+
+
+@dataclass(frozen=True)
+class Node:
+    """What all parts of a syntax tree have in common."""
+
+    span: Span = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Number(Node):
+    """A number literal."""
+
+    value: float
+
+
+@dataclass(frozen=True)
+class Word(Node):
+    """A bare word: `l`, `u`, `mid`, `chord`, or a fact such as `convex`."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Unary(Node):
+    """`-` or `not` before an expression."""
+
+    operation: str
+    operand: "Expression"
+
+
+@dataclass(frozen=True)
+class Binary(Node):
+    """Arithmetic, a comparison, `and` or `or`; a chain `a <= b < c` is an `and` of both."""
+
+    operation: str
+    left: "Expression"
+    right: "Expression"
+
+
+@dataclass(frozen=True)
+class Call(Node):
+    """`f(e)`, `f'(e)`, `min`, `max`, `abs`, or an operand's bound such as `l(x)`."""
+
+    function: str
+    arguments: tuple["Expression", ...]
+
+
+@dataclass(frozen=True)
+class Conditional(Node):
+    """`if condition then … else …`."""
+
+    condition: "Expression"
+    then: "Expression"
+    otherwise: "Expression"
+
+
+Expression = Number | Word | Unary | Binary | Call | Conditional
+
+
+def children(expression: Expression) -> tuple[Expression, ...]:
+    """Return the expressions directly below one."""
+    match expression:
+        case Unary(operand=operand):
+            return (operand,)
+        case Binary(left=left, right=right):
+            return (left, right)
+        case Call(arguments=arguments):
+            return arguments
+        case Conditional(condition=condition, then=then, otherwise=otherwise):
+            return (condition, then, otherwise)
+        case _:
+            return ()
+
+
+@dataclass(frozen=True)
+class Slope(Node):
+    """One expression for each operand, or a single one for `each` of them in turn."""
+
+    entries: tuple[Expression, ...]
+    each: bool = False
+
+
+@dataclass(frozen=True)
+class Side(Node):
+    """`upper slope …`, `lower slope …` or `both slope …`; `head` spans the first two words."""
+
+    side: Literal["upper", "lower", "both"]
+    slope: Slope
+    head: Span = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Name(Node):
+    """A name of a domain, an operator, a carrier or a variable."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class CarrierStatement(Node):
+    """What an element means: `lower <= x <= upper over …` or `x = affine over …`."""
+
+    variable: Name
+    carrier: Name
+    lines: bool
+
+
+@dataclass(frozen=True)
+class Extends(Node):
+    """`extends A`."""
+
+    parent: Name
+
+
+@dataclass(frozen=True)
+class BoundsFrom(Node):
+    """`bounds from A`."""
+
+    domain: Name
+
+
+@dataclass(frozen=True)
+class Product(Node):
+    """`A & B`, the whole body of a domain."""
+
+    factors: tuple[Name, ...]
+
+
+@dataclass(frozen=True)
+class Rule(Node):
+    """`OPERATOR, OPERATOR: sides`."""
+
+    operators: tuple[Name, ...]
+    sides: tuple[Side, ...]
+
+
+Statement = CarrierStatement | Extends | BoundsFrom | Product | Rule
+
+
+@dataclass(frozen=True)
+class Declaration(Node):
+    """One domain file."""
+
+    name: Name
+    doc: str
+    statements: tuple[Statement, ...]

@@ -1,0 +1,299 @@
+"""The torch source of one rule: short, batched, each shared expression computed once."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from absolver.dsl.checker import CheckedRule
+from absolver.dsl.expressions import ARITY_ANY, BOUNDS
+from absolver.dsl.interpreter import constant
+from absolver.dsl.syntax import (
+    Binary,
+    Call,
+    Conditional,
+    Expression,
+    Number,
+    Unary,
+    Word,
+    children,
+)
+
+# How tightly Python binds: an operand that binds less than its place needs parentheses.
+_CONDITIONAL, _OR, _AND, _NOT, _COMPARE, _BIT_OR, _BIT_AND, _SUM, _TERM, _SIGN, _ATOM = range(11)
+_BINDING: Mapping[str, int] = {"+": _SUM, "-": _SUM, "*": _TERM}
+_FIELDS: Mapping[str, str] = {"l": "lower", "u": "upper"}
+
+
+@dataclass(frozen=True)
+class _Text:
+    """A piece of Python: what it evaluates to, and how tightly it binds.
+
+    A constant is a Python number, a flag a Python bool; values and masks are tensors.
+    """
+
+    python: str
+    kind: Literal["constant", "flag", "value", "mask"]
+    binding: int = _ATOM
+
+    def within(self, binding: int) -> str:
+        """This text, in parentheses if it binds less tightly than its place needs."""
+        return self.python if self.binding >= binding else f"({self.python})"
+
+    @property
+    def is_python(self) -> bool:
+        """Whether the value is known without looking at a tensor."""
+        return self.kind in ("constant", "flag")
+
+
+def write_rule(name: str, rule: CheckedRule, comment: str, first: Sequence[str] = ()) -> str:
+    """Write the function `name(f, box)` of a rule, under a comment and behind some first lines."""
+    writer = _Writer(rule)
+    both = rule.lower == rule.upper
+    lower = writer.slopes("slope" if both else "lower", rule.lower.entries)
+    arguments = ["f", "box", lower]
+    if not both:
+        arguments.append(writer.slopes("upper", rule.upper.entries))
+    lines = [*first, *writer.lines, f"return stable_or({', '.join(arguments)})"]
+    return f"# {comment}\ndef {name}(f, box):\n" + "".join(f"    {line}\n" for line in lines)
+
+
+class _Writer:
+    """The body of one function as it grows, line by line."""
+
+    def __init__(self, rule: CheckedRule) -> None:
+        self.lines: list[str] = []
+        self._operands = rule.operands
+        self._each = rule.operands == ARITY_ANY
+        entries = (*rule.lower.entries, *rule.upper.entries)
+        distinct = rule.lower.entries if rule.lower == rule.upper else entries
+        self._shared = {node for node, count in _occurrences(distinct).items() if count > 1}
+        self._variables: dict[Expression, str] = {}
+        self._write_prologue(entries)
+
+    def _write_prologue(self, entries: Iterable[Expression]) -> None:
+        words = {
+            node.text if isinstance(node, Word) else node.function
+            for node in _nodes(entries)
+            if isinstance(node, Word | Call)
+        }
+        if len(self._operands) > 1:
+            if words:
+                self.lines.append(f"{', '.join(self._operands)} = box")
+        elif self._each:
+            for word, field in _FIELDS.items():
+                if {word, "mid"} & words:
+                    self.lines.append(f"{word} = torch.stack([o.{field} for o in box])")
+        elif words:
+            self.lines.append("l, u = box[0]")
+        if "mid" in words and len(self._operands) == 1:
+            self.lines.append("mid = (l + u) / 2")
+        if "chord" in words:
+            self.lines.append("chord = chord_slope(f, l, u)")
+        if {"convex", "concave"} & words:
+            self.lines.append("curvature = f.curvature(box)")
+
+    def slopes(self, name: str, entries: Sequence[Expression]) -> str:
+        """Write what computes the slopes of one side, and return the tuple of them."""
+        texts = [self._text(entry) for entry in entries]
+        if self._each:
+            (text,) = texts
+            if text.kind == "constant":
+                return f"({text.python},) * len(box)"
+            self.lines.append(f"{name} = {text.python}")
+            return f"{name}.unbind()"
+        parts = []
+        for operand, text in zip(self._operands, texts, strict=True):
+            if text.binding == _ATOM and "(" not in text.python:
+                parts.append(text.python)
+                continue
+            variable = name if len(texts) == 1 else f"{name}_{operand}"
+            self.lines.append(f"{variable} = {text.python}")
+            parts.append(variable)
+        return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
+
+    @property
+    def _reference(self) -> str:
+        """A tensor that has the shape, dtype and device of the slopes."""
+        if self._each:
+            return "box[0].lower"
+        return "l" if len(self._operands) == 1 else f"{self._operands[0]}.lower"
+
+    def _text(self, expression: Expression) -> _Text:
+        """Write an expression, unless it is a constant or stands in a variable already."""
+        value = constant(expression)
+        if isinstance(value, bool):
+            return _Text(str(value), "flag")
+        if value is not None:
+            return _number(value)
+        if expression in self._variables:
+            return self._variables[expression]
+        text = self._composed(expression)
+        if expression in self._shared and not text.is_python:
+            name = self._variable_for(expression)
+            self.lines.append(f"{name} = {text.python}")
+            text = self._variables[expression] = _Text(name, text.kind)
+        return text
+
+    def _variable_for(self, expression: Expression) -> str:
+        match expression:
+            case Call(function="f'", arguments=(Word(text=point),)):
+                return f"slope_at_{point}"
+            case Call(function="f", arguments=(Word(text=point),)):
+                return f"value_at_{point}"
+        return f"t{len(self._variables) + 1}"
+
+    def _composed(self, expression: Expression) -> _Text:
+        match expression:
+            case Word(text=word):
+                return _word(word)
+            case Unary(operation="-", operand=operand):
+                return _Text(f"-{self._text(operand).within(_SIGN)}", "value", _SIGN)
+            case Unary(operand=operand):
+                return _negated(self._text(operand))
+            case Binary(operation="and" | "or" as operation, left=left, right=right):
+                return _joined(operation, self._text(left), self._text(right))
+            case Binary(operation="/", left=left, right=right):
+                return _quotient(self._text(left), self._text(right))
+            case Binary(operation=operation, left=left, right=right):
+                binding = _BINDING.get(operation, _COMPARE)
+                # One step tighter on the right: a - (b - c), and no chained comparison.
+                a = self._text(left).within(binding + (binding == _COMPARE))
+                b = self._text(right).within(binding + 1)
+                kind = "mask" if binding == _COMPARE else "value"
+                return _Text(f"{a} {operation} {b}", kind, binding)
+            case Conditional(condition=condition, then=then, otherwise=otherwise):
+                return self._choice(self._text(condition), self._text(then), self._text(otherwise))
+            case Call():
+                return self._called(expression)
+        raise AssertionError(f"{expression} is a constant")
+
+    def _choice(self, condition: _Text, then: _Text, otherwise: _Text) -> _Text:
+        if condition.kind == "flag":
+            a, b = (self._tensor(text).within(_OR) for text in (then, otherwise))
+            return _Text(f"{a} if {condition.within(_OR)} else {b}", "value", _CONDITIONAL)
+        match then.python, otherwise.python:
+            case "1", "0":
+                return _Text(f"{condition.within(_ATOM)}.to({self._reference}.dtype)", "value")
+            case "0", "1":
+                inverse = _negated(condition)
+                return _Text(f"{inverse.within(_ATOM)}.to({self._reference}.dtype)", "value")
+        if then.is_python and otherwise.is_python:
+            then = self._tensor(then)  # `where` of two numbers would forget the dtype
+        return _Text(f"torch.where({condition.python}, {then.python}, {otherwise.python})", "value")
+
+    def _called(self, call: Call) -> _Text:
+        match call:
+            case Call(function="f", arguments=(point,)):
+                return _Text(f"f({self._tensor(self._text(point)).python})", "value")
+            case Call(function="f'", arguments=(point,)):
+                at = self._tensor(self._text(point)).python
+                return _Text(f"f.gradient(({at},))[0]", "value")
+            case Call(function="abs", arguments=(argument,)):
+                return _Text(f"torch.abs({self._text(argument).python})", "value")
+            case Call(function="min" | "max" as function, arguments=arguments):
+                return self._extremum(function, arguments)
+            case Call(function=bound, arguments=(Word(text=operand),)):
+                if len(self._operands) == 1:
+                    return _word(bound)
+                if bound in _FIELDS:
+                    return _Text(f"{operand}.{_FIELDS[bound]}", "value")
+                middle = f"({operand}.lower + {operand}.upper) / 2"
+                return _Text(middle, "value", _TERM)
+        raise AssertionError(f"{call}: the checker let it pass")
+
+    def _extremum(self, function: str, arguments: Sequence[Expression]) -> _Text:
+        texts = [self._operand_group(function, each) or self._text(each) for each in arguments]
+        values = [self._tensor(text) for text in texts if not _is_finite_constant(text)]
+        result = values[0]
+        for value in values[1:]:
+            result = _Text(f"torch.{function}imum({result.python}, {value.python})", "value")
+        limit = "max" if function == "min" else "min"
+        for text in filter(_is_finite_constant, texts):
+            result = _Text(f"torch.clamp({result.python}, {limit}={text.python})", "value")
+        return result
+
+    def _operand_group(self, function: str, argument: Expression) -> _Text | None:
+        match argument:
+            case Call(function=bound, arguments=(Word(text="others" | "earlier" as group),)):
+                if function == "max":
+                    return _Text(f"max_{group}({bound})", "value")
+                return _Text(f"-max_{group}(-{bound})", "value", _SIGN)
+        return None
+
+    def _tensor(self, text: _Text) -> _Text:
+        if text.kind != "constant":
+            return text
+        return _Text(f"torch.full_like({self._reference}, {text.python})", "value")
+
+
+def _number(value: float) -> _Text:
+    whole = value.is_integer() and abs(value) < 2**53
+    return _Text(
+        str(int(value)) if whole else repr(value), "constant", _SIGN if value < 0 else _ATOM
+    )
+
+
+def _is_finite_constant(text: _Text) -> bool:
+    return text.kind == "constant" and text.python not in ("nan", "inf", "-inf")
+
+
+def _word(word: str) -> _Text:
+    match word:
+        case "convex":
+            return _Text("curvature > 0", "mask", _COMPARE)
+        case "concave":
+            return _Text("curvature < 0", "mask", _COMPARE)
+        case "s_shaped":
+            return _Text("f.shape is S_SHAPED", "flag", _COMPARE)
+        case "smooth" | "monotone" | "piecewise_linear":
+            return _Text(f"f.{word}", "flag")
+    return _Text(word, "value")
+
+
+def _negated(text: _Text) -> _Text:
+    if text.kind == "flag":
+        return _Text(f"not {text.within(_NOT)}", "flag", _NOT)
+    return _Text(f"~{text.within(_SIGN)}", "mask", _SIGN)
+
+
+def _joined(operation: str, left: _Text, right: _Text) -> _Text:
+    if left.kind == right.kind == "flag":
+        binding = _AND if operation == "and" else _OR
+        return _Text(f"{left.within(binding)} {operation} {right.within(binding)}", "flag", binding)
+    binding, sign = (_BIT_AND, "&") if operation == "and" else (_BIT_OR, "|")
+    return _Text(f"{left.within(binding)} {sign} {right.within(binding)}", "mask", binding)
+
+
+def _quotient(left: _Text, right: _Text) -> _Text:
+    if right.kind == "constant" and right.python != "0":
+        return _Text(f"{left.within(_TERM)} / {right.within(_SIGN)}", "value", _TERM)
+    if right.kind == "constant":  # whatever is divided by 0 is undefined
+        return _Text(f"{left.within(_TERM)} * nan", "value", _TERM)
+    return _Text(f"divide({left.python}, {right.python})", "value")
+
+
+def _nodes(expressions: Iterable[Expression]) -> Iterator[Expression]:
+    for expression in expressions:
+        yield expression
+        yield from _nodes(children(expression))
+
+
+def _occurrences(expressions: Iterable[Expression]) -> Counter[Expression]:
+    """Count where each composed expression is written; inside a repeated one only once."""
+    seen: Counter[Expression] = Counter()
+
+    def visit(expression: Expression) -> None:
+        atomic = isinstance(expression, Word | Number) or (
+            isinstance(expression, Call) and expression.function in BOUNDS
+        )
+        if atomic:
+            return
+        seen[expression] += 1
+        if seen[expression] == 1:
+            for child in children(expression):
+                visit(child)
+
+    for expression in expressions:
+        visit(expression)
+    return seen
