@@ -1,0 +1,1 @@
+"""Readers that turn ONNX files and torch modules into graphs."""

@@ -1,0 +1,1 @@
+"""Networks as graphs of affine maps and non-linear operators."""

@@ -1,4 +1,4 @@
-"""The one representation of a network: affine maps and non-linear operators in topological order."""
+"""The one representation of a network: affine maps and operators in topological order."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

@@ -1,0 +1,1 @@
+"""Linear maps: what an affine node is made of."""

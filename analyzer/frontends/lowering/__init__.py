@@ -1,0 +1,1 @@
+"""What each operation becomes in the graph, whatever file format it was read from."""

@@ -1,0 +1,93 @@
+"""The reader of ONNX files."""
+
+import gzip
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import external_data_helper
+
+from absolver.analyzer.frontends.errors import (
+    ExternalDataError,
+    MissingNetworkError,
+    UnreadableNetworkError,
+)
+from absolver.analyzer.frontends.onnx_graph import graph_of_model
+from absolver.analyzer.frontends.runtime import Runtime
+from absolver.analyzer.graph.graph import Graph
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedNetwork:
+    """A network as a graph, with the file's own bytes for the runtime."""
+
+    path: Path
+    graph: Graph
+    model: bytes
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        """The original network in onnxruntime."""
+        return Runtime(self.model)
+
+
+def load_onnx(path: Path | str) -> LoadedNetwork:
+    """Read an ONNX file, gzipped or not, into a graph.
+
+    Guarantee: on every input, the graph is the function of the file in real arithmetic, up to the
+    rounding of batch normalisation's factors (docs/lowering.md). `check_against_onnxruntime` tests
+    it by points.
+    """
+    path = Path(path)
+    content = _read(path)
+    model = _parse(path, content)
+    if _load_external_data(path, model):
+        content = model.SerializeToString()
+    return LoadedNetwork(path, graph_of_model(model), content)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+        return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+    except FileNotFoundError:
+        raise MissingNetworkError(f"{path}: there is no such file") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UnreadableNetworkError(
+            f"{path}: the gzip data is damaged ({error}); fetch the file again"
+        ) from None
+    except OSError as error:
+        raise UnreadableNetworkError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _parse(path: Path, content: bytes) -> onnx.ModelProto:
+    try:
+        model = onnx.load_from_string(content)
+    except DecodeError:
+        model = onnx.ModelProto()
+    if not model.graph.node and not model.graph.output:
+        raise UnreadableNetworkError(f"{path}: this is no ONNX model, or a damaged one")
+    return model
+
+
+def _load_external_data(path: Path, model: onnx.ModelProto) -> bool:
+    """Bring weights that lie in files of their own into the model; say whether there were any."""
+    external = [
+        tensor
+        for tensor in model.graph.initializer
+        if external_data_helper.uses_external_data(tensor)
+    ]
+    for tensor in external:
+        try:
+            external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
+        except (OSError, ValueError, onnx.checker.ValidationError) as error:
+            raise ExternalDataError(
+                f"{path}: the weights '{tensor.name}' are kept in another file that cannot be "
+                f"read ({str(error).splitlines()[0]}); put it beside the network"
+            ) from None
+        tensor.data_location = onnx.TensorProto.DEFAULT
+        del tensor.external_data[:]
+    return bool(external)

@@ -1,0 +1,78 @@
+"""The original network in onnxruntime: what the analysis is about, and what replays a witness."""
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from absolver.analyzer.frontends.errors import UnreadableNetworkError
+
+_ELEMENTS = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(bool)": np.bool_,
+}
+
+
+class Runtime:
+    """An ONNX model on onnxruntime's CPU, one thread, no optimisation; tensors are flat.
+
+    Several inputs (outputs) are joined flat in the file's order, dynamic axes have size 1. Points
+    are evaluated one by one: a batch could choose other kernels, whose rounding differs.
+    """
+
+    def __init__(self, model: bytes) -> None:
+        """Start a session for a serialised model."""
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # warnings about the model are no news to its user
+        try:
+            self._session = onnxruntime.InferenceSession(
+                model, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            # onnxruntime raises classes of its extension module that have no common base.
+            reason = str(error).splitlines()[0]
+            raise UnreadableNetworkError(f"onnxruntime refuses the network: {reason}") from error
+        self._inputs = [
+            (item.name, _static(item.shape), _ELEMENTS.get(item.type, np.float32))
+            for item in self._session.get_inputs()
+        ]
+        self.output_names = tuple(item.name for item in self._session.get_outputs())
+
+    @property
+    def input_size(self) -> int:
+        """How many numbers one point has."""
+        return sum(prod(shape) for _, shape, _ in self._inputs)
+
+    def run(self, flat: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Map points `[batch, inputs]` to outputs `[batch, outputs]`, flat and joined.
+
+        The result is float64, in which every output of type float32 or int32 is exact.
+        """
+        rows = [
+            np.concatenate([v.astype(np.float64).ravel() for v in self.tensors(point)])
+            for point in flat
+        ]
+        return np.stack(rows)
+
+    def tensors(
+        self, point: NDArray[np.floating], names: Sequence[str] | None = None
+    ) -> list[NDArray[np.generic]]:
+        """Map one flat point to output tensors, all of them or those named."""
+        feed, start = {}, 0
+        for name, shape, element in self._inputs:
+            stop = start + prod(shape)
+            feed[name] = point[start:stop].reshape(shape).astype(element)
+            start = stop
+        wanted = list(self.output_names if names is None else names)
+        return [np.asarray(value) for value in self._session.run(wanted, feed)]
+
+
+def _static(shape: Sequence[int | str | None]) -> tuple[int, ...]:
+    return tuple(n if isinstance(n, int) and n > 0 else 1 for n in shape)
