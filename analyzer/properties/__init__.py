@@ -1,0 +1,1 @@
+"""Properties: what is to be shown of a network, exactly as it was asked."""

@@ -1,8 +1,11 @@
 """Properties as unsafe sets, exactly as written: every number is a rational."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from math import isfinite, prod
+
+from absolver.analyzer.properties.numerals import format_rational
 
 
 @dataclass(frozen=True)
@@ -13,6 +16,27 @@ class LinearConstraint:
     bound: Fraction
     strict: bool
 
+    def holds(self, values: Sequence[Fraction | None]) -> bool:
+        """Say whether the constraint is true of the values; a value None makes it false."""
+        total = Fraction(0)
+        for variable, coefficient in self.terms:
+            value = values[variable]
+            if value is None:
+                return False
+            total += coefficient * value
+        return total < self.bound if self.strict else total <= self.bound
+
+    def describe(self, name: Callable[[int], str]) -> str:
+        """Write the constraint, positive terms on the left: `Y_3 <= Y_0`, `Y_0 >= 0.5`."""
+        left = [_term(c, name(v)) for v, c in self.terms if c > 0]
+        right = [_term(-c, name(v)) for v, c in self.terms if c < 0]
+        bound, relation = self.bound, "<" if self.strict else "<="
+        if not left:
+            left, right, bound, relation = right, [], -bound, relation.replace("<", ">")
+        if bound or not right:
+            right.append(format_rational(bound))
+        return f"{' + '.join(left) or '0'} {relation} {' + '.join(right)}".replace("+ -", "- ")
+
 
 @dataclass(frozen=True)
 class InputBox:
@@ -21,13 +45,20 @@ class InputBox:
     lower: Sequence[Fraction | None]
     upper: Sequence[Fraction | None]
 
+    def contains(self, values: Sequence[Fraction]) -> bool:
+        """Say whether a point lies in the closed box, exactly."""
+        return all(
+            (low is None or low <= x) and (high is None or x <= high)
+            for low, x, high in zip(self.lower, values, self.upper, strict=True)
+        )
+
 
 @dataclass(frozen=True)
 class Clause:
     """One way to be unsafe: an input of box number `box` that meets all constraints.
 
-    `on_inputs` are constraints over flat inputs that are no bounds of one variable; `on_outputs`
-    are over the flat outputs. All of them hold together.
+    `on_inputs` are constraints over flat inputs that are no closed bounds of one variable;
+    `on_outputs` are over the flat outputs. All of them hold together.
     """
 
     box: int
@@ -36,11 +67,35 @@ class Clause:
 
 
 @dataclass(frozen=True)
+class Declaration:
+    """A tensor that a VNN-LIB 2 query declares, in the words of the query."""
+
+    name: str
+    element_type: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """The number of its elements."""
+        return prod(self.shape)
+
+    def element(self, index: int) -> str:
+        """Write the element of a flat index, like `X[0,3]`; a tensor of no axes has no index."""
+        position: list[str] = []
+        for length in reversed(self.shape):
+            index, along = divmod(index, length)
+            position.append(str(along))
+        return f"{self.name}[{','.join(reversed(position))}]" if position else self.name
+
+
+@dataclass(frozen=True)
 class Property:
     """The union of clauses that VNN-LIB calls a counterexample: `unsat` means verified.
 
     `inputs` and `outputs` count the flat variables. `semantics` is what the query's declared
     types ask for: "real", "float32", or None where the query does not say (VNN-LIB 1.0).
+    The tensors that a VNN-LIB 2 query declares are in `declared_inputs` and `declared_outputs`,
+    which are empty for VNN-LIB 1.0. Every clause has a non-empty box.
     """
 
     inputs: int
@@ -48,3 +103,52 @@ class Property:
     boxes: tuple[InputBox, ...]
     clauses: tuple[Clause, ...]
     semantics: str | None = None
+    declared_inputs: tuple[Declaration, ...] = ()
+    declared_outputs: tuple[Declaration, ...] = ()
+
+    def violated_by(
+        self, inputs: Sequence[float | Fraction], outputs: Sequence[float | Fraction]
+    ) -> int | None:
+        """Return the first clause that a concrete run meets, or None.
+
+        Both are flat and taken as exactly the numbers that they are.
+        Guarantee: the answer is a clause's index if and only if, over the rationals, the inputs
+        lie in its box and meet its `on_inputs`, and the outputs meet its `on_outputs`. A clause
+        about an output that is infinite or no number is not met.
+        """
+        if not all(isfinite(x) for x in inputs):
+            return None
+        point = [Fraction(x) for x in inputs]
+        result = [Fraction(y) if isfinite(y) else None for y in outputs]
+        inside: dict[int, bool] = {}
+        for index, clause in enumerate(self.clauses):
+            # Outputs first: few clauses get past them, and boxes are long.
+            if not all(c.holds(result) for c in clause.on_outputs):
+                continue
+            if clause.box not in inside:
+                inside[clause.box] = self.boxes[clause.box].contains(point)
+            if inside[clause.box] and all(c.holds(point) for c in clause.on_inputs):
+                return index
+        return None
+
+    def input_name(self, index: int) -> str:
+        """Name a flat input for people, in the words of the query."""
+        return _element_name(self.declared_inputs, index, "X")
+
+    def output_name(self, index: int) -> str:
+        """Name a flat output for people, in the words of the query."""
+        return _element_name(self.declared_outputs, index, "Y")
+
+
+def _element_name(declared: Sequence[Declaration], index: int, letter: str) -> str:
+    if not declared:
+        return f"{letter}_{index}"
+    for tensor in declared:
+        if index < tensor.size:
+            return tensor.element(index)
+        index -= tensor.size
+    raise AssertionError("the index is of no declared tensor")
+
+
+def _term(coefficient: Fraction, variable: str) -> str:
+    return variable if coefficient == 1 else f"{format_rational(coefficient)} {variable}"

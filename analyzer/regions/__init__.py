@@ -1,0 +1,1 @@
+"""Input sets, and the minimum of a linear form over each."""

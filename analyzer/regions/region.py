@@ -14,8 +14,25 @@ class Region(ABC):
     exact description is not representable in the dtype are rounded outward.
     """
 
-    batch: int
-    shape: tuple[int, ...]
+    @property
+    @abstractmethod
+    def batch(self) -> int:
+        """The number of sets."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one point."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> torch.dtype:
+        """The dtype of the tensors, in which bounds are computed."""
 
     @abstractmethod
     def bounding_box(self) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,302 @@
+"""VNN-LIB 1.0 and 2.x, read in one pass.
+
+Nearly all of a large file are bounds, lists without inner lists like `(<= X_0 0.5)`. The
+tokenizer takes such a list as one token, and each distinct one is understood once.
+"""
+
+import gzip
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+
+from absolver.analyzer.graph.graph import TensorSpec
+from absolver.analyzer.properties.clauses import build_clauses
+from absolver.analyzer.properties.errors import (
+    ContradictionError,
+    PropertyError,
+    PropertyFileError,
+    PropertySyntaxError,
+    UnsupportedPropertyError,
+)
+from absolver.analyzer.properties.formula import (
+    And,
+    Formula,
+    InputBound,
+    Linear,
+    OnInputs,
+    OnOutputs,
+    Or,
+    compare,
+)
+from absolver.analyzer.properties.numerals import Numerals
+from absolver.analyzer.properties.property import Property
+from absolver.analyzer.properties.variables import Variables
+from absolver.analyzer.regions.errors import EmptyBoxError
+
+_FLAT_LIST = r'\([^()";]*\)'
+_WORD = r'"[^"]*"|\[[^\]()";]*\]|[^\s()";\[]+'
+_TOKEN = re.compile(rf'{_FLAT_LIST}|[()]|;[^\n]*|{_WORD}|["\[]')
+_WORDS = re.compile(rf'{_WORD}|["\[]')
+_RELATIONS = frozenset(("<=", "<", ">=", ">", "==", "=", "!="))
+_ARITHMETIC = frozenset("+-*/")
+# Deeper nesting is no property but a program's mistake; the limit keeps recursion safe.
+_DEPTH = 200
+_UNSUPPORTED: Mapping[str, str] = {
+    "declare-hidden": "hidden nodes",
+    "equal-to": "several networks",
+    "isomorphic-to": "several networks",
+}
+_GZIP_MAGIC = b"\x1f\x8b"
+
+Node = Formula | Linear
+Item = Node | str
+
+
+def read_vnnlib(
+    path: Path | str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+) -> Property:
+    """Read a VNN-LIB file, gzipped or not, as a property of a network with these tensors.
+
+    Guarantee: a point of inputs and outputs satisfies the text, over the rationals, if and only
+    if `violated_by` finds a clause of the property for it.
+    """
+    return parse_vnnlib(_read_text(Path(path)), str(path), inputs, outputs)
+
+
+def parse_vnnlib(
+    text: str, source: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+) -> Property:
+    """Read a VNN-LIB text; `source` names it in errors."""
+    variables = Variables(inputs, outputs)
+    formula = _Reader(text, source, variables).read()
+    try:
+        boxes, clauses, emptiness = build_clauses(formula, variables.inputs)
+        if not clauses and emptiness is None:
+            raise ContradictionError(
+                "the constraints on inputs contradict each other in every disjunct"
+            )
+    except PropertyError as error:
+        raise error.at(source) from None
+    prop = Property(
+        inputs=variables.inputs,
+        outputs=variables.outputs,
+        boxes=boxes,
+        clauses=clauses,
+        semantics=variables.semantics,
+        declared_inputs=tuple(variables.declared["input"]),
+        declared_outputs=tuple(variables.declared["output"]),
+    )
+    if not clauses and emptiness is not None:
+        what = emptiness.describe(prop.input_name(emptiness.index))
+        raise EmptyBoxError(f"{source}: {what}. No input is described; correct the bounds.")
+    return prop
+
+
+def _read_text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+        if data[:2] == _GZIP_MAGIC:
+            data = gzip.decompress(data)
+        return data.decode("utf-8")
+    except OSError as error:
+        # A broken gzip file raises an OSError without a system's message.
+        reason = error.strerror or str(error)
+        raise PropertyFileError(f"{path}: cannot be read: {reason}") from None
+    except (EOFError, zlib.error) as error:
+        raise PropertySyntaxError(f"{path}: the gzip data are damaged: {error}") from None
+    except UnicodeDecodeError as error:
+        raise PropertySyntaxError(f"{path}: no text: byte {error.start} is not UTF-8") from None
+
+
+class _Reader:
+    """A shift-reduce reader: a list is understood as soon as it is closed."""
+
+    def __init__(self, text: str, source: str, variables: Variables) -> None:
+        self._text = text
+        self._source = source
+        self._variables = variables
+        self._numerals = Numerals()
+        self._asserted: list[Formula] = []
+        self._number = 0
+        self._items: list[Item] = []
+        self._stack: list[tuple[list[Item], int]] = []
+
+    def read(self) -> Formula:
+        """Return the conjunction of all assertions."""
+        try:
+            self._scan()
+            self._number = 0
+            self._variables.check_complete()
+            if not self._asserted:
+                raise PropertySyntaxError("nothing is asserted")
+        except PropertyError as error:
+            raise error.at(f"{self._source}:{self._line(self._number)}") from None
+        return And(tuple(self._asserted))
+
+    def _scan(self) -> None:
+        """Read all tokens; `_number` is the token that an error is about."""
+        understood: dict[str, Node] = {}
+        for number, token in enumerate(_TOKEN.findall(self._text)):
+            node = understood.get(token)
+            if node is not None:
+                self._items.append(node)
+                continue
+            self._number = number
+            if token[0] != "(":
+                self._word(token)
+            elif token == "(":
+                self._open()
+            else:
+                for node in self._reduce(_WORDS.findall(token[1:-1])):
+                    understood[token] = node
+                    self._items.append(node)
+            if self._items and not self._stack:
+                what = _show(self._items[0])
+                raise PropertySyntaxError(f"outside of every assertion there is {what}")
+        if self._stack:
+            self._number = self._stack[-1][1]
+            raise PropertySyntaxError("this ( is never closed")
+
+    def _open(self) -> None:
+        self._stack.append((self._items, self._number))
+        self._items = []
+        if len(self._stack) > _DEPTH:
+            raise PropertySyntaxError(f"lists are nested deeper than {_DEPTH}")
+
+    def _word(self, token: str) -> None:
+        """Take a token that opens no list: it closes one, is a comment, or part of a list."""
+        if token == ")":
+            if not self._stack:
+                raise PropertySyntaxError("this ) closes nothing")
+            inner = self._items
+            self._items, self._number = self._stack.pop()
+            self._items += self._reduce(inner)
+        elif token in ('"', "["):
+            raise PropertySyntaxError(f"this {token} is never closed")
+        elif token[0] != ";":
+            self._items.append(token)
+
+    def _line(self, number: int) -> int:
+        """Return the line on which a token starts."""
+        match = next(islice(_TOKEN.finditer(self._text), number, None), None)
+        return 1 if match is None else self._text.count("\n", 0, match.start()) + 1
+
+    def _reduce(self, items: Sequence[Item]) -> Sequence[Node]:
+        """Understand a closed list: a formula or an expression, nothing where it is a command."""
+        if not items:
+            # The empty parameter list in `(declare-fun X_0 () Real)`.
+            return ()
+        head, *rest = items
+        if not isinstance(head, str):
+            raise PropertySyntaxError(f"a list starts with a word, not with {_show(head)}")
+        if head in _RELATIONS:
+            return (self._compare(head, rest),)
+        if head in _ARITHMETIC:
+            return (self._arithmetic(head, rest),)
+        if head in ("and", "or"):
+            parts = tuple(self._formula(item, head) for item in rest)
+            return (And(parts) if head == "and" else Or(parts),)
+        if head == "assert":
+            if len(rest) != 1:
+                raise PropertySyntaxError(f"assert takes one formula, here are {len(rest)}")
+            self._asserted.append(self._formula(rest[0], head))
+            return ()
+        self._command(head, rest)
+        return ()
+
+    def _command(self, head: str, rest: Sequence[Item]) -> None:
+        """Obey a declaration."""
+        words = [item for item in rest if isinstance(item, str)]
+        if len(words) != len(rest):
+            raise PropertySyntaxError(f"{head} takes no formula")
+        if head in _UNSUPPORTED or "initialized" in words:
+            what = _UNSUPPORTED.get(head, "initialized inputs")
+            raise UnsupportedPropertyError(f"{what} are not supported in this version: ({head} …)")
+        match head, words:
+            case (("declare-const" | "declare-fun"), [name, "Real"]):
+                self._variables.declare_flat(name)
+            case "declare-network", [name]:
+                self._variables.open_network(name)
+            case (("declare-input" | "declare-output"), _):
+                self._variables.declare_tensor(head.removeprefix("declare-"), words)
+            case "vnnlib-version", [version]:
+                if version.strip("<>").split(".")[0] not in ("1", "2"):
+                    raise UnsupportedPropertyError(
+                        f"VNN-LIB {version} is not known; versions 1.0, 2.0 and 2.1 are"
+                    )
+            case (("declare-const" | "declare-fun" | "declare-network" | "vnnlib-version"), _):
+                raise PropertySyntaxError(f"{' '.join(words)!r} is not what {head} takes")
+            case _:
+                raise PropertySyntaxError(f"({head} …) is not part of VNN-LIB")
+
+    def _formula(self, item: Item, head: str) -> Formula:
+        if isinstance(item, InputBound | OnInputs | OnOutputs | And | Or):
+            return item
+        raise PropertySyntaxError(f"{head} takes formulas, not {_show(item)}")
+
+    def _compare(self, relation: str, rest: Sequence[Item]) -> Formula:
+        operands = self._operands(rest, relation)
+        if len(operands) != 2:
+            raise PropertySyntaxError(f"{relation} takes two operands, here are {len(operands)}")
+        left, right = operands
+        return compare(relation, left, right, self._variables.inputs, self._numerals.intern)
+
+    def _arithmetic(self, head: str, rest: Sequence[Item]) -> Linear:
+        first, *others = self._operands(rest, head) or [Linear()]
+        if not rest:
+            raise PropertySyntaxError(f"{head} takes at least one operand")
+        match head:
+            case "+":
+                return sum(others, first)
+            case "-":
+                negated = [x.scaled(Fraction(-1)) for x in (others or [first])]
+                return sum(negated, first if others else Linear())
+            case "*":
+                for factor in others:
+                    first = first * factor
+                return first
+        for divisor in others:
+            if divisor.terms or divisor.constant == 0:
+                raise UnsupportedPropertyError("only division by a constant other than 0 is known")
+            first = first.scaled(1 / divisor.constant)
+        return first
+
+    def _operands(self, rest: Sequence[Item], head: str) -> list[Linear]:
+        operands: list[Linear] = []
+        position = 0
+        while position < len(rest):
+            item = rest[position]
+            position += 1
+            if isinstance(item, Linear):
+                operands.append(item)
+                continue
+            if not isinstance(item, str):
+                raise PropertySyntaxError(f"{head} takes numbers and variables, not a formula")
+            following = rest[position] if position < len(rest) else None
+            if isinstance(following, str) and following[0] == "[":
+                position += 1
+                operands.append(self._variable(item, following))
+            else:
+                number = self._numerals.read(item)
+                operands.append(
+                    self._variable(item, None) if number is None else Linear({}, number)
+                )
+        return operands
+
+    def _variable(self, name: str, position: str | None) -> Linear:
+        variable = self._variables.find(name + (position or ""))
+        if variable is None:
+            variable = self._variables.resolve(name, position)
+        return Linear({variable: Fraction(1)})
+
+
+def _show(item: Item) -> str:
+    match item:
+        case str():
+            return item
+        case Linear():
+            return "an arithmetic expression"
+    return "a formula"

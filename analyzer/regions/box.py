@@ -1,0 +1,110 @@
+"""The axis-aligned box."""
+
+from dataclasses import dataclass, field
+from typing import Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from absolver.analyzer.regions.errors import EmptyBoxError
+from absolver.analyzer.regions.region import Region
+from absolver.analyzer.regions.rounding import next_above, round_down, round_up
+
+
+@dataclass(frozen=True, eq=False)
+class Box(Region):
+    """One axis-aligned box for each batch element, in the network's input units.
+
+    Guarantee: `lower <= upper` elementwise, both finite; anything else raises `EmptyBoxError`.
+    """
+
+    lower: Float[Tensor, "batch *shape"]
+    upper: Float[Tensor, "batch *shape"]
+    center: Float[Tensor, "batch *shape"] = field(init=False, repr=False)
+    radius: Float[Tensor, "batch *shape"] = field(init=False, repr=False)
+    """`center - radius <= lower` and `upper <= center + radius` over the reals."""
+
+    def __post_init__(self) -> None:
+        """Check the bounds and derive center and radius."""
+        check_box(self.lower, self.upper)
+        # Halves first: the sum of two large bounds would overflow.
+        center = self.lower / 2 + self.upper / 2
+        radius = torch.maximum(self.upper - center, center - self.lower)
+        # A difference of floats is 0 only if it is exact; any other may have been rounded down.
+        radius = torch.where(radius > 0, next_above(radius), radius)
+        object.__setattr__(self, "center", center)
+        object.__setattr__(self, "radius", radius)
+
+    @property
+    def batch(self) -> int:
+        """The number of boxes."""
+        return self.lower.shape[0]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one point."""
+        return tuple(self.lower.shape[1:])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the bounds are."""
+        return self.lower.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the bounds."""
+        return self.lower.dtype
+
+    def bounding_box(self) -> tuple[Tensor, Tensor]:
+        """Return the box itself."""
+        return self.lower, self.upper
+
+    def minimum(self, rows: Float[Tensor, "batch rows *shape"]) -> Float[Tensor, "batch rows"]:
+        """Return the minimum of each linear form, exact up to rounding."""
+        flat = rows.flatten(2)
+        middle = flat @ self.center.flatten(1).unsqueeze(2)
+        spread = flat.abs() @ self.radius.flatten(1).unsqueeze(2)
+        return (middle - spread).squeeze(2)
+
+    def project(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
+        """Move points to the nearest ones of the boxes."""
+        return torch.clamp(x, self.lower, self.upper)
+
+    def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "batch count *shape"]:
+        """Draw points, every second one a corner of its box."""
+        lower, upper = self.lower.unsqueeze(1), self.upper.unsqueeze(1)
+        size = (self.batch, count, *self.shape)
+        where = torch.rand(size, generator=generator, device=generator.device, dtype=lower.dtype)
+        where = where.to(lower.device)
+        where[:, 1::2] = where[:, 1::2].round()
+        return torch.clamp(lower + where * (upper - lower), lower, upper)
+
+    def select(self, index: Tensor) -> Self:
+        """Return the boxes that an index tensor names."""
+        return type(self)(self.lower[index], self.upper[index])
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
+        """Return the boxes on a device and in a dtype, rounded outward."""
+        return type(self)(
+            round_down(self.lower, dtype).to(device), round_up(self.upper, dtype).to(device)
+        )
+
+
+def check_box(lower: Float[Tensor, "batch *shape"], upper: Float[Tensor, "batch *shape"]) -> None:
+    """Raise unless `lower <= upper` elementwise, both finite."""
+    wrong = ~((lower <= upper) & lower.isfinite() & upper.isfinite())
+    if not wrong.any():
+        return
+    element, *coordinate = wrong.nonzero()[0].tolist()
+    low, high = lower[wrong][0].item(), upper[wrong][0].item()
+    where = coordinate[0] if len(coordinate) == 1 else tuple(coordinate)
+    if low > high:
+        raise EmptyBoxError(
+            f"box {element} is empty at coordinate {where}: lower = {low} > upper = {high}. "
+            "An infeasible branch should be closed before its bounds are propagated."
+        )
+    raise EmptyBoxError(
+        f"box {element} has no finite bounds at coordinate {where}: lower = {low}, upper = {high}. "
+        "Bound every coordinate by finite numbers."
+    )
