@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from absolver.dsl.domain import Domain
     from absolver.dsl.syntax import Declaration
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).resolve().parent
 
 
 def names() -> tuple[str, ...]:
@@ -53,11 +53,17 @@ def check_file(path: Path) -> "CheckedDomain":
 
 def declaration(path: Path) -> "Declaration":
     """Read and parse one domain file."""
-    from absolver.dsl.errors import MissingDomainFileError, UnreadableDomainError
     from absolver.dsl.parser import parse
 
+    return parse(read(path), _shown(path))
+
+
+def read(path: Path) -> str:
+    """Read the text of one domain file."""
+    from absolver.dsl.errors import MissingDomainFileError, UnreadableDomainError
+
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise MissingDomainFileError(
             f"{path}: cannot be read: {error.strerror}. Check the path and its permissions."
@@ -66,7 +72,6 @@ def declaration(path: Path) -> "Declaration":
         raise UnreadableDomainError(
             f"{path}: byte {error.start} is not UTF-8. Save the file as UTF-8 text."
         ) from None
-    return parse(text, str(path))
 
 
 class _Visible(Mapping[str, "Declaration"]):
@@ -84,6 +89,11 @@ class _Visible(Mapping[str, "Declaration"]):
 
     def __len__(self) -> int:
         return len(self._files)
+
+
+def _shown(path: Path) -> str:
+    """Name a file as messages should: from the working directory where it lies below that."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _locate_one(part: str) -> Path:

@@ -118,6 +118,9 @@ def check(declaration: Declaration, surroundings: Surroundings) -> CheckedDomain
     bounds_from = parent.bounds_from if parent else None
     if bounds is not None:
         bounds_from = _referred(bounds.domain, inside)
+        if bounds_from.factors:
+            message = f"`{bounds_from.name}` is a product: bounds come from a single domain"
+            raise CarrierError(bounds.span, message, "name one of its factors")
     rules = _complete(stated, carrier, surroundings.operands)
     return CheckedDomain(
         name=declaration.name.text,
@@ -298,8 +301,10 @@ def _complete(
 ) -> dict[str, CheckedRule]:
     """Fill every side: from the operator's own rule, the file's `any`, then the defaults."""
     defaults = _defaults(carrier)
-    complete = {}
-    for name in (ANY, *(name for name in operands if name in stated or name in defaults)):
+    complete: dict[str, CheckedRule] = {}
+    for name in (ANY, *stated, *defaults):
+        if name in complete or (name != ANY and name not in operands):
+            continue
         names = _ANY_OPERANDS if name == ANY else operands[name]
         sides = Sides()
         for source in (stated, defaults):

@@ -53,7 +53,7 @@ def product(factors: Sequence[Domain], *, name: str = "", doc: str = "") -> Doma
         carrier=flat[0].carrier,
         default=flat[0].default,
         factors=flat,
-        source="\n\n".join(factor.source for factor in flat),
+        source="\n".join(factor.source for factor in flat),
     )
 
 
@@ -65,12 +65,12 @@ def _source(checked: CheckedDomain) -> tuple[str, dict[str, str]]:
     header = f"# {checked.name}, over {checked.carrier.value}"
     if checked.bounds_from:
         header += f", bounds from {checked.bounds_from.name}"
-    parts, functions = [header + "\n"], {}
+    parts, functions = [header], {}
     for rule, operators in operators_of.items():
         parts.append(write_rule(operators[0], rule, ", ".join(operators)))
         functions.update(dict.fromkeys(operators, operators[0]))
     parts.append(write_rule(DEFAULT, checked.default, "every other operator", _ONE_OPERAND))
-    return "\n\n".join(parts), functions
+    return "\n".join(parts), functions
 
 
 def _rules_of(source: str, name: str) -> dict[str, Rule]:
@@ -79,7 +79,6 @@ def _rules_of(source: str, name: str) -> dict[str, Rule]:
         "nan": torch.nan,
         "inf": torch.inf,
         "S_SHAPED": Shape.S_SHAPED,
-        "chord_slope": primitives.chord_slope,
         "divide": primitives.divide,
         "max_earlier": primitives.max_earlier,
         "max_others": primitives.max_others,

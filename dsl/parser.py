@@ -8,7 +8,12 @@ from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedToken
 from lark.exceptions import VisitError
 from lark.tree import Meta
 
-from absolver.dsl.errors import DomainSyntaxError, ExpressionError, NotYetAvailableError
+from absolver.dsl.errors import (
+    DomainSyntaxError,
+    ExpressionError,
+    LocatedError,
+    NotYetAvailableError,
+)
 from absolver.dsl.syntax import (
     Binary,
     BoundsFrom,
@@ -52,7 +57,7 @@ def parse(text: str, name: str) -> Declaration:
     Every error is a located `DomainError`.
     """
     source = Source(name, text)
-    parser = _lark().parse_interactive("")
+    parser: Any = _lark().parse_interactive("")  # Any: lark leaves its methods untyped
     try:
         for token in _layout(_lark().lex(text), source):
             parser.feed_token(token)
@@ -159,7 +164,7 @@ def _syntax_error(token: Token, accepted: set[str], source: Source) -> DomainSyn
     return DomainSyntaxError(span, f"`{token}` cannot stand here", remedy)
 
 
-def _character_error(error: UnexpectedCharacters, source: Source) -> DomainSyntaxError:
+def _character_error(error: UnexpectedCharacters, source: Source) -> LocatedError:
     character = error.char
     span = Span(source, error.line, error.column, error.line, error.column + 1)
     if character == "|":

@@ -10,19 +10,6 @@ from absolver.dsl.operators.record import Interval, Operator
 from absolver.dsl.relaxation import Slopes
 
 
-def chord_slope(
-    f: Operator, lower: Float[Tensor, "*shape"], upper: Float[Tensor, "*shape"]
-) -> Float[Tensor, "*shape"]:
-    """The slope of the chord of `f` over [lower, upper]; the derivative of `f` in a point."""
-    width = upper - lower
-    # Not 0 / 0 in a point, whose NaN would reach the gradients through `where`.
-    point = width == 0
-    slope = (f(upper) - f(lower)) / torch.where(point, 1.0, width)
-    if f.piecewise_linear:
-        return slope  # in a point the operator is affine, so that no rule is asked
-    return torch.where(point, f.gradient((lower,))[0], slope)
-
-
 def divide(dividend: Tensor | float, divisor: Tensor) -> Tensor:
     """The quotient; NaN where the divisor is 0, without a NaN in the gradients."""
     zero = divisor == 0

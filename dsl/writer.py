@@ -22,6 +22,8 @@ from absolver.dsl.syntax import (
 # How tightly Python binds: an operand that binds less than its place needs parentheses.
 _CONDITIONAL, _OR, _AND, _NOT, _COMPARE, _BIT_OR, _BIT_AND, _SUM, _TERM, _SIGN, _ATOM = range(11)
 _BINDING: Mapping[str, int] = {"+": _SUM, "-": _SUM, "*": _TERM}
+# Characters of one conditional, beyond which its second branch gets a line of its own.
+_READABLE = 70
 _FIELDS: Mapping[str, str] = {"l": "lower", "u": "upper"}
 
 
@@ -55,7 +57,8 @@ def write_rule(name: str, rule: CheckedRule, comment: str, first: Sequence[str] 
     if not both:
         arguments.append(writer.slopes("upper", rule.upper.entries))
     lines = [*first, *writer.lines, f"return stable_or({', '.join(arguments)})"]
-    return f"# {comment}\ndef {name}(f, box):\n" + "".join(f"    {line}\n" for line in lines)
+    above = f"# {comment}\n" if comment != name else ""
+    return f"{above}def {name}(f, box):\n" + "".join(f"    {line}\n" for line in lines)
 
 
 class _Writer:
@@ -68,7 +71,8 @@ class _Writer:
         entries = (*rule.lower.entries, *rule.upper.entries)
         distinct = rule.lower.entries if rule.lower == rule.upper else entries
         self._shared = {node for node, count in _occurrences(distinct).items() if count > 1}
-        self._variables: dict[Expression, str] = {}
+        self._nameless = 0
+        self._variables: dict[Expression, _Text] = {}
         self._write_prologue(entries)
 
     def _write_prologue(self, entries: Iterable[Expression]) -> None:
@@ -89,7 +93,9 @@ class _Writer:
         if "mid" in words and len(self._operands) == 1:
             self.lines.append("mid = (l + u) / 2")
         if "chord" in words:
-            self.lines.append("chord = chord_slope(f, l, u)")
+            # In a point the operator is affine, so that no rule is asked: `divide` only has to
+            # return, and the point's slope is the operator's own, f'(l).
+            self.lines.append("chord = divide(f(u) - f(l), u - l)")
         if {"convex", "concave"} & words:
             self.lines.append("curvature = f.curvature(box)")
 
@@ -130,18 +136,16 @@ class _Writer:
             return self._variables[expression]
         text = self._composed(expression)
         if expression in self._shared and not text.is_python:
-            name = self._variable_for(expression)
-            self.lines.append(f"{name} = {text.python}")
-            text = self._variables[expression] = _Text(name, text.kind)
+            text = self._variables[expression] = self._named(text, _telling_name(expression))
         return text
 
-    def _variable_for(self, expression: Expression) -> str:
-        match expression:
-            case Call(function="f'", arguments=(Word(text=point),)):
-                return f"slope_at_{point}"
-            case Call(function="f", arguments=(Word(text=point),)):
-                return f"value_at_{point}"
-        return f"t{len(self._variables) + 1}"
+    def _named(self, text: _Text, name: str = "") -> _Text:
+        """Put a text into a variable, and write the variable instead."""
+        if not name:
+            self._nameless += 1
+            name = f"t{self._nameless}"
+        self.lines.append(f"{name} = {text.python}")
+        return _Text(name, text.kind)
 
     def _composed(self, expression: Expression) -> _Text:
         match expression:
@@ -160,8 +164,9 @@ class _Writer:
                 # One step tighter on the right: a - (b - c), and no chained comparison.
                 a = self._text(left).within(binding + (binding == _COMPARE))
                 b = self._text(right).within(binding + 1)
-                kind = "mask" if binding == _COMPARE else "value"
-                return _Text(f"{a} {operation} {b}", kind, binding)
+                return _Text(
+                    f"{a} {operation} {b}", "mask" if binding == _COMPARE else "value", binding
+                )
             case Conditional(condition=condition, then=then, otherwise=otherwise):
                 return self._choice(self._text(condition), self._text(then), self._text(otherwise))
             case Call():
@@ -169,6 +174,8 @@ class _Writer:
         raise AssertionError(f"{expression} is a constant")
 
     def _choice(self, condition: _Text, then: _Text, otherwise: _Text) -> _Text:
+        if len(condition.python + then.python + otherwise.python) > _READABLE:
+            otherwise = self._named(otherwise)
         if condition.kind == "flag":
             a, b = (self._tensor(text).within(_OR) for text in (then, otherwise))
             return _Text(f"{a} if {condition.within(_OR)} else {b}", "value", _CONDITIONAL)
@@ -225,6 +232,15 @@ class _Writer:
         if text.kind != "constant":
             return text
         return _Text(f"torch.full_like({self._reference}, {text.python})", "value")
+
+
+def _telling_name(expression: Expression) -> str:
+    match expression:
+        case Call(function="f'", arguments=(Word(text=point),)):
+            return f"slope_at_{point}"
+        case Call(function="f", arguments=(Word(text=point),)):
+            return f"value_at_{point}"
+    return ""
 
 
 def _number(value: float) -> _Text:

@@ -1,0 +1,60 @@
+"""`absolver domain`: list the library, show a domain or what it compiles to, check a file."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from absolver import domains
+
+if TYPE_CHECKING:
+    from absolver.dsl.checker import CheckedDomain
+
+Subparsers = argparse._SubParsersAction
+
+
+def add_parser(subparsers: "Subparsers[argparse.ArgumentParser]") -> None:
+    """Add the command `domain` with its three subcommands."""
+    parser = subparsers.add_parser("domain", help="list, show and check abstract domains")
+    commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    commands.add_parser("list", help="name the domains of the library")
+    show = commands.add_parser("show", help="print a domain as it is declared")
+    show.add_argument("name", metavar="NAME", help="a domain, a .dom file, or `A & B`")
+    show.add_argument(
+        "--compiled", action="store_true", help="print the torch source that its rules become"
+    )
+    check = commands.add_parser("check", help="check a domain file")
+    check.add_argument("file", metavar="FILE", type=Path, help="a .dom file")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the subcommand; a `DomainError` says what is wrong with a domain."""
+    match arguments.action:
+        case "list":
+            _list()
+        case "show" if arguments.compiled:
+            print(domains.load(arguments.name).source, end="")
+        case "show":
+            texts = [domains.read(path) for path in domains.locate(arguments.name)]
+            print("\n".join(texts), end="")
+        case "check":
+            print(f"{arguments.file}: {_described(domains.check_file(arguments.file))}")
+    return 0
+
+
+def _list() -> None:
+    width = max(map(len, domains.names()))
+    for name in domains.names():
+        (path,) = domains.locate(name)
+        print(f"{name:{width}}  {domains.declaration(path).doc}".rstrip())
+
+
+def _described(domain: "CheckedDomain") -> str:
+    """Say in one line what was understood."""
+    if domain.factors:
+        return f"{domain.name} = " + " & ".join(factor.name for factor in domain.factors)
+    parts = [f"{domain.name}, over {domain.carrier.value}"]
+    if domain.bounds_from:
+        parts.append(f"bounds from {domain.bounds_from.name}")
+    parts.append("rules for " + (", ".join(domain.stated) or "no operator but the default ones"))
+    return "; ".join(parts)
