@@ -10,11 +10,10 @@ from torch import Tensor
 
 from absolver.dsl.operators.piece import Bend, Piece, clamp_into
 from absolver.dsl.operators.record import Interval, Operator, trusted
+from absolver.dsl.operators.shaving import shave
 
-# 48 halvings bring an interval of ordinary width to its rounding error.
-SHAVINGS = 48
-# Illinois steps after which a monotone derivative's root no longer moves, in practice.
-SEARCHES = 16
+# Halvings until a derivative is nearly straight, and secant steps until its root stands still.
+HALVINGS, SECANTS = 6, 8
 
 
 class Unary(Operator):
@@ -116,24 +115,8 @@ class Unary(Operator):
         return convex.to(lower.dtype) - (concave & ~convex).to(lower.dtype)
 
     def inverse(self, output: Interval, box: Sequence[Interval]) -> tuple[Interval, ...]:
-        """Shave off both ends of the box whatever maps outside the output, by bisection.
-
-        Only `range` is used, so nothing has to be inverted. A box of which nothing is left comes
-        back crossed: `lower = inf`, `upper = -inf`.
-        """
-        ((lower, upper),) = box
-        empty = self._misses(output, lower, upper)
-        kept, cut = lower, upper
-        for _ in range(SHAVINGS):
-            middle = kept + (cut - kept) / 2
-            gone = self._misses(output, lower, middle)
-            kept, cut = torch.where(gone, middle, kept), torch.where(gone, cut, middle)
-        left, cut, kept = kept, kept, upper
-        for _ in range(SHAVINGS):
-            middle = cut + (kept - cut) / 2
-            gone = self._misses(output, middle, upper)
-            kept, cut = torch.where(gone, middle, kept), torch.where(gone, cut, middle)
-        return (Interval(torch.where(empty, inf, left), torch.where(empty, -inf, kept)),)
+        """Shave off both ends of the box whatever maps outside the output."""
+        return (shave(self, output, box[0]),)
 
     def range(self, box: Sequence[Interval]) -> Interval:
         """Bound the values over the box: those of its ends where the operator is monotone."""
@@ -149,18 +132,10 @@ class Unary(Operator):
             return Interval(low, high)
         return Interval(torch.where(defined, low, -inf), torch.where(defined, high, inf))
 
-    def _misses(self, output: Interval, lower: Tensor, upper: Tensor) -> Tensor:
-        """Say where no value over the interval lies in the output, rounding allowed for."""
-        low, high = self.range([Interval(lower, upper)])
-        epsilon = torch.finfo(lower.dtype).eps
-        # 16: `range` rounds a few times, each time by half an ulp of the value.
-        below = high + 16 * epsilon * high.abs() < output.lower
-        return below | (low - 16 * epsilon * low.abs() > output.upper)
-
     def _least_on(
         self, piece: Piece, here: Interval, slope: Tensor, b: Tensor, chord: Tensor
     ) -> Tensor:
-        """Bound `slope x + b f(x)` on a part of a piece, with `chord` the lesser value at its ends."""
+        """Bound `slope x + b f(x)` on part of a piece; `chord` is the lesser value at its ends."""
         match piece.bend:
             case Bend.AFFINE:
                 return chord
@@ -201,18 +176,25 @@ def _slopes_on(piece: Piece, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tens
 def _search(piece: Piece, here: Interval, wanted: Tensor) -> Tensor:
     """Search the point of an interval where a monotone derivative takes the wanted value.
 
-    Regula falsi with the Illinois modification (Dowell, Jarratt 1971); the result is a proposal.
+    Bisection, then regula falsi with the Illinois modification (Dowell, Jarratt 1971), which is
+    slow where a derivative is flat over most of the interval. The result is a proposal.
     """
-    left, right = here.lower, here.upper
+    left, right = here
     at_left, at_right = piece.slope_at(left) - wanted, piece.slope_at(right) - wanted
-    # Without a change of sign the better end is the stationary point of the clamped problem.
+    # Without a change of sign the derivative comes nearest to the wanted value at an end.
     nearer = torch.where(at_left.abs() < at_right.abs(), left, right)
     crossing = at_left * at_right < 0
-    x = nearer
-    for _ in range(SEARCHES):
-        x = (left * at_right - right * at_left) / (at_right - at_left)
+    for step in range(HALVINGS + SECANTS):
+        if step < HALVINGS:
+            x = (left + right) / 2
+        else:
+            # Where the root is met both values end as 0, and x stays.
+            x = torch.where(
+                at_right == 0, right, (left * at_right - right * at_left) / (at_right - at_left)
+            )
         at_x = piece.slope_at(x) - wanted
         same = at_x * at_right > 0
-        left, at_left = torch.where(same, left, right), torch.where(same, at_left / 2, at_right)
+        halved = at_left / 2 if step >= HALVINGS else at_left
+        left, at_left = torch.where(same, left, right), torch.where(same, halved, at_right)
         right, at_right = x, at_x
-    return torch.where(crossing & x.isfinite(), x, nearer)
+    return torch.where(crossing & right.isfinite(), right, nearer)
