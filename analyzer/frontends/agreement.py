@@ -53,7 +53,10 @@ def _batch(network: LoadedNetwork, points: NDArray[np.float32]) -> torch.Tensor:
 
 
 def _explain(
-    network: LoadedNetwork, point: NDArray[np.float32], ours: NDArray, theirs: NDArray
+    network: LoadedNetwork,
+    point: NDArray[np.float32],
+    ours: NDArray[np.float64],
+    theirs: NDArray[np.float64],
 ) -> str:
     """Name the first node of the file whose tensor is not what onnxruntime computes."""
     gap = _gap(ours, theirs)
@@ -74,15 +77,14 @@ def _explain(
 def _intermediate(
     network: LoadedNetwork, point: NDArray[np.float32]
 ) -> Iterable[tuple[str, NDArray[np.float64]]]:
-    """Yield every tensor that has a node of its name, in the file's order, as onnxruntime has it."""
+    """Yield onnxruntime's value of every tensor that is a node too, in the file's order."""
     model = onnx.load_from_string(network.model)
     shown = {item.name for item in model.graph.output}
     names = [
         name
         for node in model.graph.node
         for name in node.output
-        if name in network.graph.by_name
-        and prod(network.graph.by_name[name].shape) > 0
+        if name in network.graph.by_name and prod(network.graph.by_name[name].shape) > 0
     ]
     extra = [onnx.ValueInfoProto(name=name) for name in names if name not in shown]
     model.graph.output.extend(extra)
@@ -96,7 +98,7 @@ def _agree(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> bool:
 
 
 def _gap(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
-    """Return the largest difference relative to the largest entry; infinite where NaN meets none."""
+    """Return the largest difference, relative to the largest entry; infinite for a NaN."""
     same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
     if same.all():
         return 0.0

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from absolver.analyzer.graph.linear.scaling import Identity
 from absolver.dsl.operators import OPERATORS
 from absolver.dsl.operators.record import Operator
 
-Constant = NDArray[np.generic]
+Constant = NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +112,7 @@ class GraphBuilder:
         )
         return self._add(node, terms[0][0].element if element is None else element)
 
-    def apply(self, name: str, *operands: Symbol, **fields: float | Tensor) -> Symbol:
+    def apply(self, name: str, *operands: Symbol, **fields: float | str | Tensor) -> Symbol:
         """Add the operator of that name (and with those fields) applied to operands."""
         build: Callable[..., Operator] = OPERATORS[name]
         return self.nonlinear(build(**fields), *operands)
@@ -155,11 +156,10 @@ class GraphBuilder:
         """Give the one output: the value itself, or all values flat one after the other."""
         self.enter("output", "the output")
         source = self._nodes[0]
-        if len(outputs) == 1 and isinstance(outputs[0][1], Symbol):
-            value = outputs[0][1]
-            if value.key != source.name:
-                return value
-            return self.affine([(value, Identity(value.shape))])
+        only = outputs[0][1]
+        if len(outputs) == 1 and isinstance(only, Symbol):
+            passed_through = only.key == source.name
+            return self.affine([(only, Identity(only.shape))]) if passed_through else only
         sizes = [prod(spec.shape) for spec, _ in outputs]
         shape = outputs[0][0].shape if len(outputs) == 1 else (sum(sizes),)
         # Constant outputs live in the bias; the zero map ties the result to the input.

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import external_data_helper
 
 from absolver.analyzer.frontends.errors import (

@@ -24,7 +24,7 @@ from absolver.analyzer.frontends.onnx_operators.registry import Lowered, Operati
 from absolver.analyzer.graph.graph import Graph, TensorSpec
 from absolver.dsl.operators import by_onnx
 
-_ELEMENTS = MappingProxyType(
+_ELEMENTS: Mapping[int, str] = MappingProxyType(
     {
         onnx.TensorProto.FLOAT: "float32",
         onnx.TensorProto.DOUBLE: "float64",
@@ -122,8 +122,9 @@ class _Reader:
         results = results if isinstance(results, tuple) else (results,)
         for name, result in zip(node.output, results, strict=False):
             if name:
-                is_symbol = isinstance(result, Symbol)
-                self._values[name] = builder.name(result, name) if is_symbol else result
+                self._values[name] = (
+                    builder.name(result, name) if isinstance(result, Symbol) else result
+                )
 
     def _results(
         self,
@@ -145,7 +146,7 @@ class _Reader:
             domain = f"{node.domain}." if node.domain else ""
             raise UnknownOperatorError(
                 f"{label}: the operator {domain}{node.op_type} is not supported; "
-                f"supported are {', '.join(supported_operators())}"
+                f"supported are {', '.join(supported_operators())}, and any of constants alone"
             )
         if node.op_type not in _TAKES_INFINITY:
             _refuse_non_finite(node, label, operands)
@@ -192,8 +193,8 @@ class _Reader:
 def _plain(operation: Operation) -> Symbol:
     """Apply the operator of the language that ONNX's operator loads as directly."""
     build = by_onnx[operation.operator]
-    known = {field.name for field in fields(build)} if is_dataclass(build) else set()
-    chosen = {name: v for name, v in operation.attributes.items() if name in known}
+    known: set[str] = {f.name for f in fields(build)} if is_dataclass(build) else set()
+    chosen = {name: operation.attribute(name) for name in known & set(operation.attributes)}
     return operation.builder.apply(build.name, operation.symbol(), **chosen)
 
 

@@ -65,7 +65,8 @@ class Runtime:
         self, point: NDArray[np.floating], names: Sequence[str] | None = None
     ) -> list[NDArray[np.generic]]:
         """Map one flat point to output tensors, all of them or those named."""
-        feed, start = {}, 0
+        feed: dict[str, NDArray[np.generic]] = {}
+        start = 0
         for name, shape, element in self._inputs:
             stop = start + prod(shape)
             feed[name] = point[start:stop].reshape(shape).astype(element)

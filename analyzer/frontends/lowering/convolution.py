@@ -169,7 +169,8 @@ def max_pool(builder: GraphBuilder, x: Symbol, window: Window) -> Symbol:
             operands.append(take(builder, x, [range(n) for n in x.shape[:2]] + ranges))
         else:
             index = [_valid_cells(sizes, counts, window, axis, s) for axis, s in enumerate(start)]
-            picked = cells(x)[(slice(None), slice(None), *np.ix_(*index))]
+            everything = [np.arange(n) for n in x.shape[:2]]
+            picked = cells(x)[np.ix_(*everything, *index)]
             operands.append(select(builder, x, picked))
     return operands[0] if len(operands) == 1 else builder.apply("max", *operands)
 

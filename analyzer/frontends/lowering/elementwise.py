@@ -2,29 +2,21 @@
 
 from collections.abc import Sequence
 from itertools import product
-from math import inf, pi, sqrt
+from math import inf
 
 import numpy as np
 
 from absolver.analyzer.frontends.builder import Constant, GraphBuilder, Symbol, Value
 from absolver.analyzer.frontends.errors import LoweringError
-from absolver.analyzer.frontends.lowering.arithmetic import (
-    add,
-    common_shape,
-    multiply,
-    negate,
-    subtract,
-)
+from absolver.analyzer.frontends.lowering.arithmetic import add, common_shape, subtract
 from absolver.analyzer.frontends.lowering.movement import expand, reshape, take
 
 
 def maximum(builder: GraphBuilder, *values: Value) -> Symbol:
-    """Take the largest of some tensors; with a constant c, relu(x - c) + c."""
-    shape = common_shape(values)
-    symbols = [expand(builder, v, shape) for v in values if isinstance(v, Symbol)]
-    result = symbols[0] if len(symbols) == 1 else builder.apply("max", *symbols)
-    for constant in (v for v in values if not isinstance(v, Symbol)):
-        if constant.size == 1 and np.isfinite(constant).all():
+    """Take the largest of some tensors; with a tensor of constants c, relu(x - c) + c."""
+    result, constants = _extreme(builder, "max", values)
+    for constant in constants:
+        if constant.size == 1:
             result = builder.apply("clip", result, min=float(constant.reshape(())))
         else:
             above = builder.apply("relu", subtract(builder, result, constant))
@@ -33,9 +25,15 @@ def maximum(builder: GraphBuilder, *values: Value) -> Symbol:
 
 
 def minimum(builder: GraphBuilder, *values: Value) -> Symbol:
-    """Take the smallest of some tensors: the negated largest of the negated ones."""
-    turned = [negate(builder, v) if isinstance(v, Symbol) else -v for v in values]
-    return negate(builder, maximum(builder, *turned))
+    """Take the smallest of some tensors; with a tensor of constants c, c - relu(c - x)."""
+    result, constants = _extreme(builder, "min", values)
+    for constant in constants:
+        if constant.size == 1:
+            result = builder.apply("clip", result, max=float(constant.reshape(())))
+        else:
+            below = builder.apply("relu", subtract(builder, constant, result))
+            result = subtract(builder, constant, below)
+    return result
 
 
 def clip(builder: GraphBuilder, x: Symbol, low: Value | None, high: Value | None) -> Symbol:
@@ -79,18 +77,15 @@ def power(builder: GraphBuilder, x: Symbol, exponent: Constant) -> Symbol:
     return builder.apply("pow", x, exponent=number)
 
 
-def gelu_by_tanh(builder: GraphBuilder, x: Symbol) -> Symbol:
-    """Give the tanh form of GELU: x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3)))."""
-    cubic = multiply(builder, power(builder, x, np.asarray(3.0)), np.asarray(0.044715))
-    inner = multiply(builder, add(builder, x, cubic), np.asarray(sqrt(2 / pi)))
-    gate = add(builder, builder.apply("tanh", inner), np.ones(()))
-    return multiply(builder, multiply(builder, x, np.asarray(0.5)), gate)
-
-
 def extreme_over(
-    builder: GraphBuilder, x: Symbol, axes: Sequence[int], keep_axes: bool, *, smallest: bool = False
+    builder: GraphBuilder,
+    x: Symbol,
+    axes: Sequence[int],
+    keep_axes: bool,
+    *,
+    smallest: bool = False,
 ) -> Symbol:
-    """Take the largest (smallest) entry over axes: one selection for each entry, and `max`."""
+    """Take the largest (smallest) entry over axes: one slice for each entry, and `max` (`min`)."""
     axes = sorted({axis % len(x.shape) for axis in axes})
     entries = []
     for place in product(*(range(x.shape[axis]) for axis in axes)):
@@ -105,6 +100,16 @@ def extreme_over(
     if keep_axes:
         return result
     return reshape(builder, result, tuple(n for i, n in enumerate(x.shape) if i not in axes))
+
+
+def _extreme(
+    builder: GraphBuilder, name: str, values: Sequence[Value]
+) -> tuple[Symbol, list[Constant]]:
+    """Apply `max` or `min` to the symbols, broadcast with the constants; return those too."""
+    shape = common_shape(values)
+    symbols = [expand(builder, v, shape) for v in values if isinstance(v, Symbol)]
+    result = symbols[0] if len(symbols) == 1 else builder.apply(name, *symbols)
+    return result, [v for v in values if not isinstance(v, Symbol)]
 
 
 def _number(bound: Value | None, default: float) -> float | None:

@@ -33,25 +33,23 @@ def learned_leaky_relu(operation: Operation) -> Lowered:
     return elementwise.leaky_relu(operation.builder, operation.symbol(), operation.constant(1))
 
 
-@handles("ThresholdedRelu")
-def thresholded_relu(operation: Operation) -> Lowered:
-    """Say that a jump is not covered."""
-    raise LoweringError("it jumps at its threshold, which no operator of the language does")
-
-
 @handles("HardSigmoid")
 def hard_sigmoid(operation: Operation) -> Lowered:
     """Confine `alpha * x + beta` to [0, 1]."""
-    alpha, beta = operation.attribute("alpha", 0.2), operation.attribute("beta", 0.5)
-    return _hard_sigmoid(operation, operation.symbol(), alpha, beta)
+    builder, beta = operation.builder, operation.attribute("beta", 0.5)
+    slope = np.asarray(operation.attribute("alpha", 0.2))
+    line = arithmetic.multiply(builder, operation.symbol(), slope)
+    if beta:
+        line = arithmetic.add(builder, line, np.asarray(beta))
+    return elementwise.clip(builder, line, np.zeros(()), np.ones(()))
 
 
-@handles("HardSwish")
-def hard_swish(operation: Operation) -> Lowered:
-    """Multiply x by its hard sigmoid, `clip(x / 6 + 1 / 2, 0, 1)`."""
-    x = operation.symbol()
-    gate = _hard_sigmoid(operation, x, 1 / 6, 0.5)
-    return arithmetic.multiply(operation.builder, x, gate)
+@handles("Celu")
+def celu(operation: Operation) -> Lowered:
+    """Stretch an ELU: `alpha * elu(x / alpha)`."""
+    builder, alpha = operation.builder, np.asarray(operation.attribute("alpha", 1.0))
+    curved = builder.apply("elu", arithmetic.divide(builder, operation.symbol(), alpha))
+    return arithmetic.multiply(builder, curved, alpha)
 
 
 @handles("Selu")
@@ -77,14 +75,6 @@ def power(operation: Operation) -> Lowered:
     return builder.apply("exp", exponent)
 
 
-@handles("Gelu")
-def gelu(operation: Operation) -> Lowered:
-    """Apply GELU: the operator of the language, or its form by tanh."""
-    if operation.attribute("approximate", "none") == "tanh":
-        return elementwise.gelu_by_tanh(operation.builder, operation.symbol())
-    return operation.builder.apply("gelu", operation.symbol())
-
-
 @handles("Swish", "Silu")
 def silu(operation: Operation) -> Lowered:
     """Multiply x by `sigmoid(alpha * x)`: with alpha = 1 an operator of the language."""
@@ -96,25 +86,9 @@ def silu(operation: Operation) -> Lowered:
     return arithmetic.multiply(builder, x, gate)
 
 
-@handles("Mish")
-def mish(operation: Operation) -> Lowered:
-    """Multiply x by `tanh(softplus(x))`."""
-    builder, x = operation.builder, operation.symbol()
-    gate = builder.apply("tanh", builder.apply("softplus", x))
-    return arithmetic.multiply(builder, x, gate)
-
-
 @handles("Softsign")
 def softsign(operation: Operation) -> Lowered:
     """Divide x by `1 + |x|`."""
     builder, x = operation.builder, operation.symbol()
     below = arithmetic.add(builder, builder.apply("abs", x), np.ones(()))
     return arithmetic.divide(builder, x, below)
-
-
-def _hard_sigmoid(operation: Operation, x: Symbol, alpha: float, beta: float) -> Symbol:
-    builder = operation.builder
-    line = arithmetic.multiply(builder, x, np.asarray(alpha))
-    if beta:
-        line = arithmetic.add(builder, line, np.asarray(beta))
-    return elementwise.clip(builder, line, np.zeros(()), np.ones(()))

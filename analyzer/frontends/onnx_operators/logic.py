@@ -33,7 +33,8 @@ def cast(operation: Operation) -> Lowered:
 @handles("Equal")
 def equal(operation: Operation) -> Lowered:
     """Compare for equality."""
-    return _boolean(logic.equal(operation.builder, operation.operand(0), operation.operand(1)))
+    x, y = operation.operand(0), operation.operand(1)
+    return _boolean(logic.equal(operation.builder, x, y))
 
 
 @handles("Greater", "Less", "GreaterOrEqual", "LessOrEqual")
@@ -57,13 +58,17 @@ def negated(operation: Operation) -> Lowered:
 @handles("And")
 def conjunction(operation: Operation) -> Lowered:
     """Join truth values by and."""
-    return _boolean(logic.conjunction(operation.builder, operation.operand(0), operation.operand(1)))
+    return _boolean(
+        logic.conjunction(operation.builder, operation.operand(0), operation.operand(1))
+    )
 
 
 @handles("Or")
 def disjunction(operation: Operation) -> Lowered:
     """Join truth values by or."""
-    return _boolean(logic.disjunction(operation.builder, operation.operand(0), operation.operand(1)))
+    return _boolean(
+        logic.disjunction(operation.builder, operation.operand(0), operation.operand(1))
+    )
 
 
 @handles("Where")
@@ -112,4 +117,3 @@ def one_hot(operation: Operation) -> Lowered:
 
 def _boolean(x: Symbol) -> Symbol:
     return Symbol(x.key, x.shape, np.dtype(np.bool_))
-

@@ -4,7 +4,7 @@ from math import prod
 
 import numpy as np
 
-from absolver.analyzer.frontends.builder import Symbol
+from absolver.analyzer.frontends.builder import Symbol, Value
 from absolver.analyzer.frontends.errors import LoweringError
 from absolver.analyzer.frontends.lowering import movement
 from absolver.analyzer.frontends.onnx_operators.registry import Lowered, Operation, handles
@@ -64,9 +64,7 @@ def transpose(operation: Operation) -> Lowered:
     """Permute axes, reversing them where no order is given."""
     x = operation.symbol()
     order = operation.integers("perm")
-    return movement.transpose(
-        operation.builder, x, reversed_axes(x) if order is None else order
-    )
+    return movement.transpose(operation.builder, x, reversed_axes(x) if order is None else order)
 
 
 @handles("Slice")
@@ -155,11 +153,10 @@ def scatter_nd(operation: Operation) -> Lowered:
     size = prod(data.shape)
     source = np.arange(size).reshape(data.shape)
     source[index] = size + np.arange(prod(updates.shape)).reshape(updates.shape)
-    parts = []
-    for value, first in ((data, 0), (updates, size)):
+    parts: list[Value] = []
+    for value in (data, updates):
         if isinstance(value, Symbol):
-            flat = movement.reshape(builder, value, (prod(value.shape),))
-            parts.append(flat)
+            parts.append(movement.reshape(builder, value, (prod(value.shape),)))
         else:
             parts.append(value.ravel())
     joined = movement.concatenate(builder, parts, 0)

@@ -50,9 +50,7 @@ def batch_normalise(operation: Operation) -> Lowered:
         raise LoweringError("only inference with one statistic a channel is covered")
     parameters = [operation.constant(i) for i in range(1, 5)]
     epsilon = operation.attribute("epsilon", 1e-5)
-    return convolution.batch_normalise(
-        operation.builder, operation.symbol(), parameters, epsilon
-    )
+    return convolution.batch_normalise(operation.builder, operation.symbol(), parameters, epsilon)
 
 
 @handles("InstanceNormalization")

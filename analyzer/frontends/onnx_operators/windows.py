@@ -1,7 +1,5 @@
 """ONNX's convolutions, poolings and resizings."""
 
-from math import prod
-
 import numpy as np
 from numpy.typing import NDArray
 
