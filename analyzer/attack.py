@@ -12,6 +12,7 @@ from torch import Tensor
 
 from absolver.analyzer.deadline import Deadline
 from absolver.analyzer.graph.graph import Graph
+from absolver.analyzer.properties.specification import Specification
 from absolver.analyzer.regions.region import Region
 
 NEAR = 1e-4  # relative to the row's norm: ten times what float32 runtimes differ by
@@ -27,12 +28,35 @@ class Goals:
     """Clauses to meet, as `rows · output <= bounds` for every one of a clause's rows.
 
     A clause with fewer rows than others is padded by zero rows with the bound `inf`, which every
-    output meets. `box` says in which element of the region the clause's inputs lie.
+    output meets. `box` says in which element of the region the clause's inputs lie, `clause` is
+    its number in the property.
     """
 
+    clause: Int[Tensor, "clauses"]
     box: Int[Tensor, "clauses"]
     rows: Float[Tensor, "clauses constraints outputs"]
     bounds: Float[Tensor, "clauses constraints"]
+
+    @classmethod
+    def of(
+        cls, specification: Specification, wanted: Bool[Tensor, "sets clauses"] | None = None
+    ) -> "Goals":
+        """Return the clauses of a specification, or those wanted, a region's set by its number."""
+        present = specification.clause >= 0
+        box, column = (present if wanted is None else present & wanted).nonzero(as_tuple=True)
+        member = specification.member[box, column]
+        count = max(1, int(member.sum(dim=1).amax())) if len(box) else 1
+        # A stable sort brings the rows of each clause to the front.
+        row = member.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :count]
+        used = member.gather(1, row)
+        rows = specification.rows[box.unsqueeze(1), row]
+        bounds = specification.bound[box.unsqueeze(1), row]
+        return cls(
+            clause=specification.clause[box, column],
+            box=box,
+            rows=torch.where(used.unsqueeze(2), rows, 0.0),
+            bounds=torch.where(used, bounds, torch.inf),
+        )
 
     def __len__(self) -> int:
         """Return the number of clauses."""
@@ -40,12 +64,15 @@ class Goals:
 
     def select(self, index: Int[Tensor, "some"]) -> "Goals":
         """Return some of the clauses."""
-        return Goals(self.box[index], self.rows[index], self.bounds[index])
+        return Goals(self.clause[index], self.box[index], self.rows[index], self.bounds[index])
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> "Goals":
         """Return the clauses on a device and in a dtype."""
         return Goals(
-            self.box.to(device), self.rows.to(device, dtype), self.bounds.to(device, dtype)
+            self.clause.to(device),
+            self.box.to(device),
+            self.rows.to(device, dtype),
+            self.bounds.to(device, dtype),
         )
 
     def violation(self, outputs: Float[Tensor, "clauses outputs"]) -> Float[Tensor, "clauses"]:
@@ -91,7 +118,7 @@ def attack(
             sets = region.select(part.box)
             x = _center(sets) if start == 0 else sets.sample(1, generator)[:, 0]
             for step in descend(graph, sets, part, x, steps=effort.steps):
-                found = _confirm(chunk, step, replay)
+                found = _confirm(part, step, replay)
                 if found is not None or deadline.remaining == 0:
                     return found
     return None
@@ -135,10 +162,10 @@ def descend(
         x = sets.project(x - length * half * torch.nan_to_num(gradient).sign())
 
 
-def _confirm(chunk: Tensor, step: Step, replay: Replay[Found]) -> Found | None:
+def _confirm(goals: Goals, step: Step, replay: Replay[Found]) -> Found | None:
     order = torch.where(step.promising, step.violation, torch.inf).argsort()
     for index in order[: min(int(step.promising.sum()), REPLAYS)].tolist():
-        found = replay(int(chunk[index]), step.x[index])
+        found = replay(int(goals.clause[index]), step.x[index])
         if found is not None:
             return found
     return None
@@ -154,7 +181,7 @@ def _chunks(graph: Graph, goals: Goals, effort: Effort) -> Iterator[Tensor]:
     """Split the clauses so that one batch of activations stays near 256 MB of floats."""
     floats = sum(prod(node.shape) for node in graph.nodes)
     size = max(1, min(effort.points, 2**26 // max(floats, 1)))
-    yield from torch.arange(len(goals), device=goals.box.device).split(size)
+    yield from torch.split(torch.arange(len(goals), device=goals.box.device), size)
 
 
 def step_seconds(graph: Graph, x: Float[Tensor, "batch *shape"]) -> float:

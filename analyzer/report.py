@@ -31,14 +31,16 @@ class Margin:
     """How far one constraint of the unsafe set is from being met.
 
     `lower` bounds `coefficients . output - bound` from below over the input set: a positive number
-    refutes the constraint, and with it its clause. `allowance` is what rounding may have taken.
+    refutes the constraint if it exceeds `allowance`, what rounding may have taken; and with the
+    constraint its clause, as all constraints of a clause hold together.
     """
 
     clause: int
     constraint: str
     lower: float
     refuted: bool
-    allowance: float = 0.0
+    clause_refuted: bool
+    allowance: float
 
 
 @dataclass(frozen=True)

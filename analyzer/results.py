@@ -2,13 +2,16 @@
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from absolver.analyzer.errors import EXIT_CANNOT_CREATE, AbsolverError
 from absolver.analyzer.report import Report, Verdict
 
-VNNCOMP_WORD = {
+VNNCOMP_WORD: Mapping[Verdict, str] = {
     Verdict.VERIFIED: "unsat",
     Verdict.FALSIFIED: "sat",
     Verdict.UNKNOWN: "unknown",
@@ -57,11 +60,27 @@ def write_atomically(path: Path, text: str) -> None:
             os.unlink(name)
             raise
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise UnwritableError(
-            f"{path}: cannot write the file: {reason}. Name a file in a folder that exists and "
-            "may be written, on a disk with room."
-        ) from error
+        raise _unwritable(path, error) from error
+
+
+def write_tensors(folder: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+    """Write each array as `NAME.pb`, an ONNX TensorProto, as the VNN-LIB standard asks."""
+    from onnx import numpy_helper
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, array in arrays.items():
+            content = numpy_helper.from_array(array, name).SerializeToString()
+            (folder / f"{name}.pb").write_bytes(content)
+    except OSError as error:
+        raise _unwritable(Path(error.filename or folder), error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> UnwritableError:
+    return UnwritableError(
+        f"{path}: cannot be written: {error.strerror or error}. Name a place in a folder that "
+        "exists and may be written, on a disk with room."
+    )
 
 
 def _pairs(letter: str, values: Iterable[object]) -> list[str]:

@@ -15,15 +15,16 @@ from absolver.dsl.operators.record import Interval
 
 SAFETY = 8.0  # for slopes of a relaxation that add up where the steepest derivatives cancel
 OPERATOR_ROUNDINGS = 16.0  # of an operator's `support`: some products, a sum, a function's ulps
+FLOATS_AT_ONCE = 2**25  # coefficients of one node held at a time
 
 
 def rounding_allowance(
     graph: Graph,
     region: Region,
     hidden: Mapping[str, Interval],
-    rows: Float[Tensor, "batch outputs"],
-) -> Float[Tensor, "batch"]:
-    """Estimate the rounding error of a lower bound of `rows · output`, one for each element.
+    rows: Float[Tensor, "batch rows outputs"],
+) -> Float[Tensor, "batch rows"]:
+    """Estimate the rounding error of a lower bound of `rows · output`.
 
     Each node contributes the a-priori error of evaluating it once, `n u (|W| |h| + |b|)` with the
     magnitudes that `hidden` allows (Higham, "Accuracy and Stability of Numerical Algorithms",
@@ -32,14 +33,22 @@ def rounding_allowance(
     where magnitudes are.
     """
     boxes = _boxes(graph, region, hidden)
-    coefficients = {graph.output.name: rows.view(-1, *graph.output.shape)}
-    total = rows.new_zeros(rows.shape[0])
+    floats = rows.shape[0] * max(prod(node.shape) for node in graph.nodes)
+    parts = torch.split(rows, max(1, FLOATS_AT_ONCE // floats), dim=1)
+    return torch.cat([_allowance(graph, boxes, part) for part in parts], dim=1)
+
+
+def _allowance(
+    graph: Graph, boxes: Mapping[str, Interval], rows: Float[Tensor, "batch rows outputs"]
+) -> Float[Tensor, "batch rows"]:
+    coefficients = {graph.output.name: rows.reshape(*rows.shape[:2], *graph.output.shape)}
+    total = rows.new_zeros(rows.shape[:2])
     for node in reversed(graph.nodes):
         own = coefficients.pop(node.name, None)
         if own is None:
             continue
         error, parts = _backward(node, own, boxes)
-        total = total + (own.abs() * error).flatten(1).sum(1)
+        total = total + (own.abs() * error.unsqueeze(1)).flatten(2).sum(2)
         for name, part in parts:
             coefficients[name] = coefficients[name] + part if name in coefficients else part
     return torch.nan_to_num(SAFETY * total, nan=torch.inf, posinf=torch.inf)
@@ -69,10 +78,13 @@ def _backward(
     match node:
         case Affine(inputs=inputs, maps=maps, bias=bias):
             operands = [_magnitude(boxes[name]) for name in inputs]
-            size = sum(m.apply_abs(x) for m, x in zip(maps, operands, strict=True))
-            size = size if bias is None else size + bias.abs()
+            size = torch.zeros_like(result) if bias is None else bias.abs()
+            for linear, operand in zip(maps, operands, strict=True):
+                size = size + linear.apply_abs(operand)
             terms = 2.0 + sum(1.0 if m.diagonal else prod(m.input_shape) for m in maps)
-            parts = [(name, m.adjoint(own)) for name, m in zip(inputs, maps, strict=True)]
+            flat = own.flatten(0, 1)
+            back = [m.adjoint(flat).view(*own.shape[:2], *m.input_shape) for m in maps]
+            parts = list(zip(inputs, back, strict=True))
             return unit * terms * size, parts
         case Nonlinear(inputs=inputs, operator=operator):
             box = [boxes[name] for name in inputs]
@@ -82,7 +94,8 @@ def _backward(
             size = result
             for slope, operand in zip(slopes, box, strict=True):
                 size = size + slope.abs() * _magnitude(operand)
-            parts = [(name, own * slope) for name, slope in zip(inputs, slopes, strict=True)]
+            back = [own * slope.unsqueeze(1) for slope in slopes]
+            parts = list(zip(inputs, back, strict=True))
             return unit * OPERATOR_ROUNDINGS * size, parts
     return unit * result, []
 

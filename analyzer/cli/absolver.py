@@ -1,10 +1,11 @@
 """The command `absolver`: the VNN-LIB standard's interface, and everything about domains."""
 
 import sys
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from absolver.analyzer.cli import standard, supports
+from absolver.analyzer.cli import domain, standard, supports
 from absolver.analyzer.cli.shell import Parser, guard
 
 
@@ -13,16 +14,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return guard("absolver", lambda: _run(argv))
 
 
-def parser() -> Parser:
+def parser() -> ArgumentParser:
     """Build the argument parser, without importing anything that computes."""
-    parser = Parser(
+    parser: ArgumentParser = Parser(
         prog="absolver",
         description="An abstract-interpretation analyzer for neural networks. "
         "`analyze` is the command for one network and one property.",
     )
     parser.add_argument("--name", action="version", version="Absolver", help="print the name")
     parser.add_argument("--version", action="version", version=version("absolver"))
-    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     verify = commands.add_parser("verify", help="answer a VNN-LIB query with sat or unsat")
     standard.add_arguments(verify)
@@ -32,6 +33,7 @@ def parser() -> Parser:
     supports.add_arguments(answer)
     answer.set_defaults(run=supports.run)
 
+    domain.add_parser(commands)
     return parser
 
 

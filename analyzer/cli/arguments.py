@@ -4,10 +4,10 @@ import argparse
 from fractions import Fraction
 from pathlib import Path
 
-from absolver.analyzer.cli.shell import Parser, UsageError
+from absolver.analyzer.cli.shell import UsageError
 
 
-def add_run_arguments(parser: Parser) -> None:
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add how to compute: device, dtype, seed, memory, time."""
     group = parser.add_argument_group("how to compute")
     group.add_argument(
@@ -34,7 +34,7 @@ def add_run_arguments(parser: Parser) -> None:
     )
 
 
-def add_ball_arguments(parser: Parser) -> None:
+def add_ball_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the input set around a point, which takes the place of a property file."""
     group = parser.add_argument_group("instead of a property file")
     group.add_argument("--input", type=Path, metavar="X.npy", help="the point at the centre")

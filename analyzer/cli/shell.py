@@ -67,8 +67,8 @@ def explain(error: Exception) -> tuple[int, str]:
         case MemoryError():
             return EXIT_SOFTWARE, "out of memory. Give --memory a smaller number of GB."
     names = {cls.__name__ for cls in type(error).__mro__}
-    if "DomainError" in names:  # the language's own base: dsl/ cannot know our exit codes
-        return EXIT_DATA, str(error)
+    if "DomainError" in names:  # the language's own base, not imported as that takes time
+        return getattr(error, "exit_code", EXIT_DATA), str(error)
     if "OutOfMemoryError" in names:
         return EXIT_SOFTWARE, "the device is out of memory. Give --memory a smaller number of GB."
     text = " ".join(str(error).split())[:300] or "no message"

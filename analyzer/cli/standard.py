@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absolver.analyzer.cli import arguments as shared
-from absolver.analyzer.cli.shell import Parser, UsageError, complain
+from absolver.analyzer.cli.shell import UsageError, complain
 from absolver.analyzer.deadline import Deadline
 
 if TYPE_CHECKING:
     from absolver.analyzer.report import Report
 
 
-def add_arguments(parser: Parser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that the standard names, and `--domain`."""
     parser.add_argument("query", type=Path, help="a VNN-LIB file")
     parser.add_argument(

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Mapping, Sequence
 
-from absolver.analyzer.cli.shell import Parser, UsageError
+from absolver.analyzer.cli.shell import UsageError
 
 ONNX_OPERATORS: Sequence[str] = ()
 
@@ -23,7 +23,7 @@ CAPABILITIES: Mapping[str, tuple[str, Sequence[str]]] = {
 }
 
 
-def add_arguments(parser: Parser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add one flag for each capability."""
     for name, (help_text, _) in CAPABILITIES.items():
         parser.add_argument(f"--{name}", action="store_true", help=help_text)

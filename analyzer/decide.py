@@ -1,0 +1,187 @@
+"""From a problem in memory to a decision on each clause: search for a violation, or refute it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from absolver.analyzer.attack import Effort, Goals, attack
+from absolver.analyzer.fixpoint.iteration import reduce_to_fixpoint
+from absolver.analyzer.fixpoint.reducers import DomainReducer, InverseReducer, Problem
+from absolver.analyzer.fixpoint.store import Assumptions, FactStore, HalfSpaces, InputSet
+from absolver.analyzer.graph.graph import Graph
+from absolver.analyzer.propagate.engine import propagate
+from absolver.analyzer.properties.specification import Specification
+from absolver.analyzer.regions.region import Region
+from absolver.analyzer.replay import Replay
+from absolver.analyzer.report import Counterexample
+from absolver.analyzer.rounding import rounding_allowance
+from absolver.analyzer.tally import Tally
+from absolver.dsl.domain import Domain
+
+Progress = Callable[[int, int], None]
+BOXES_AT_ONCE = 1024
+COPIES = 16  # of a node's values that a pass holds: bounds, slopes, intercepts, temporaries
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Where, how precisely and with how much memory to compute."""
+
+    device: str = "cpu"
+    dtype: str = "float64"
+    seed: int = 0
+    memory_bytes: int = 2 << 30
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The dtype of bounds."""
+        return torch.float64 if self.dtype == "float64" else torch.float32
+
+    def generator(self) -> torch.Generator:
+        """Return a fresh random generator, the same each time."""
+        return torch.Generator(device=self.device).manual_seed(self.seed)
+
+
+def search(
+    graph: Graph,
+    specification: Specification,
+    replay: Replay,
+    execution: Execution,
+    *,
+    wanted: Bool[Tensor, "sets clauses"] | None,
+    effort: Effort,
+) -> Counterexample | None:
+    """Attack the wanted clauses of a specification, or all, in float32 as the runtime computes."""
+    return attack(
+        graph.to(execution.device, torch.float32),
+        specification.region.to(execution.device, torch.float32),
+        Goals.of(specification, wanted).to(execution.device, torch.float32),
+        replay,
+        generator=execution.generator(),
+        effort=effort,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """Which clauses are refuted, and on which sets rounding alone stands against it."""
+
+    refuted: Bool[Tensor, "sets clauses"]
+    doubtful: Bool[Tensor, "sets"]
+
+
+def refute(
+    graph: Graph,
+    domain: Domain,
+    specification: Specification,
+    execution: Execution,
+    *,
+    tally: Tally,
+    progress: Progress,
+) -> Decision:
+    """Propagate through the graph, some sets at a time; say which clauses are refuted.
+
+    A clause counts as refuted only if the margin of one of its constraints exceeds what rounding
+    may have taken (`rounding_allowance`).
+    """
+    size = chunk_size(graph, execution.memory_bytes, specification.rows.dtype)
+    refuted, doubtful = [], []
+    done = 0
+    for part in specification.chunks(size):
+        progress(done, specification.sets)
+        found = propagate(
+            graph, domain, part.region, part.rows, memory_bytes=execution.memory_bytes
+        )
+        allowance = rounding_allowance(graph, part.region, found.hidden, part.rows)
+        sure = part.refuted(found.rows - allowance)
+        refuted.append(sure)
+        doubtful.append((part.refuted(found.rows) & ~sure).any(dim=1))
+        tally.add_margins(part, found.rows, allowance, sure)
+        tally.add_layers(graph, found)
+        done += part.sets
+    return Decision(torch.cat(refuted), torch.cat(doubtful))
+
+
+def iterate(
+    graph: Graph,
+    domain: Domain,
+    specification: Specification,
+    execution: Execution,
+    *,
+    wanted: Bool[Tensor, "sets clauses"],
+    out_of_time: Callable[[], bool],
+) -> tuple[Bool[Tensor, "sets clauses"], str]:
+    """Refute single clauses, each under the assumption that it is met, by passes back and forth.
+
+    Returns which of the wanted clauses are refuted, and how the iteration ended.
+    """
+    goals = Goals.of(specification, wanted)
+    refuted = torch.zeros(len(goals), dtype=torch.bool, device=goals.box.device)
+    size = chunk_size(graph, execution.memory_bytes, specification.rows.dtype)
+    ends: dict[str, None] = {}
+    for index in torch.split(torch.arange(len(goals), device=goals.box.device), size):
+        if out_of_time():
+            ends["out of time"] = None
+            break
+        part = goals.select(index)
+        region = specification.region.select(part.box)
+        # Bounds that are loosened by what rounding may take: what is refuted then, is.
+        first = propagate(graph, domain, region, part.rows, memory_bytes=execution.memory_bytes)
+        allowance = rounding_allowance(graph, region, first.hidden, part.rows)
+        unsafe = HalfSpaces(part.rows, part.bounds + allowance)
+        inputs = InputSet("the sets of the property")
+        problem = Problem(
+            graph, region, unsafe, Assumptions(graph, "real", inputs, outputs=frozenset({unsafe}))
+        )
+        reducers = (DomainReducer(domain, execution.memory_bytes), InverseReducer())
+        end = reduce_to_fixpoint(problem, reducers, FactStore(), out_of_time=out_of_time)
+        refuted[index] = end.refuted
+        ends[end.reason] = None
+    result = torch.zeros_like(wanted)
+    result[wanted & (specification.clause >= 0)] = refuted
+    return result, ", ".join(ends)
+
+
+def bound_outputs(
+    graph: Graph,
+    domain: Domain,
+    region: Region,
+    execution: Execution,
+    *,
+    tally: Tally,
+    progress: Progress,
+) -> tuple[Float[Tensor, "outputs"], Float[Tensor, "outputs"]]:
+    """Bound every flat output over a region of one set, as (lower, upper)."""
+    box, _ = region.bounding_box()
+    count = prod(graph.output.shape)
+    lower, upper = box.new_empty(count), box.new_empty(count)
+    known = None
+    # Rows and their negations, so many at a time that they fit into memory.
+    size = max(1, execution.memory_bytes // (8 * COPIES * count * box.element_size()))
+    for part in torch.split(torch.arange(count, device=box.device), size):
+        progress(int(part[0]), count)
+        rows = box.new_zeros(1, 2 * len(part), count)
+        place = torch.arange(len(part), device=box.device)
+        rows[0, place, part] = 1
+        rows[0, len(part) + place, part] = -1
+        found = propagate(
+            graph, domain, region, rows, memory_bytes=execution.memory_bytes, known=known
+        )
+        allowance = rounding_allowance(graph, region, found.hidden, rows)
+        minimum = (found.rows - allowance)[0]
+        lower[part], upper[part] = minimum[: len(part)], -minimum[len(part) :]
+        if known is None:
+            tally.add_layers(graph, found)
+        known = found.hidden
+    return lower, upper
+
+
+def chunk_size(graph: Graph, memory_bytes: int, dtype: torch.dtype) -> int:
+    """Return how many sets to propagate at a time."""
+    floats = sum(prod(node.shape) for node in graph.nodes)
+    bytes_each = COPIES * floats * torch.finfo(dtype).bits // 8
+    return max(1, min(BOXES_AT_ONCE, memory_bytes // max(bytes_each, 1)))
