@@ -91,7 +91,7 @@ class _Walk:
     def _propagator(self, domain: Domain, memory_bytes: int) -> Propagator:
         match domain.carrier:
             case Carrier.VALUES:
-                return ValuesPropagator(self._graph, self._region)
+                return self._cheap
             case Carrier.INPUTS:
                 return InputsPropagator(self._graph, domain, self._region, memory_bytes)
             case Carrier.SYMBOLS:
@@ -100,7 +100,7 @@ class _Walk:
                 return NeuronsPropagator(self._graph, domain, self._region, memory_bytes)
 
     def run(self, rows: Tensor) -> Propagation:
-        walkers = [self._cheap, *{id(p): p for p in self._finals + self._deciders}.values()]
+        walkers = list(dict.fromkeys([self._cheap, *self._finals, *self._deciders]))
         for node in self._graph.nodes:
             box = (
                 [self._facts[name] for name in node.inputs]
@@ -122,7 +122,7 @@ class _Walk:
     def _bound(self, node: Node, operators: tuple[Nonlinear, ...]) -> Interval:
         """Decide the bounds that the operators on a node use."""
         cheap = self._cheap.bounds(node)
-        if node.name in self._exact:
+        if node.name in self._exact or all(d is self._cheap for d in self._deciders):
             return self._met_with_known(node, cheap)
         wanted = _undecided(cheap, operators)
         if wanted is not None and not bool(wanted.any()):

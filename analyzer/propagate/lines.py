@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float
@@ -29,6 +30,28 @@ class Lines:
     gap: Float[Tensor, "batch *shape"]
     unbounded: Bool[Tensor, "batch *shape"] | None
     """Neurons with no finite line on some side: a row that needs one of them has no bound."""
+
+    @cached_property
+    def live(self) -> Bool[Tensor, "batch *shape"]:
+        """Neurons on which a row's coefficient matters: their result is not the constant 0."""
+        live = self.gap != 0
+        for line in (*self.upper, *self.excess):
+            live = live | (line != 0)
+        return live if self.unbounded is None else live | self.unbounded
+
+    @cached_property
+    def channels_last(self) -> "Lines":
+        """The same lines over an image `[1, channels, height, width]`, channels moved last."""
+
+        def moved(line: Tensor) -> Tensor:
+            return line.movedim(2, -1).contiguous()
+
+        return Lines(
+            tuple(moved(line) for line in self.upper),
+            tuple(moved(line) for line in self.excess),
+            moved(self.gap),
+            None if self.unbounded is None else moved(self.unbounded),
+        )
 
 
 def lines_around(

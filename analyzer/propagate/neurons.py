@@ -9,10 +9,19 @@ from torch import Tensor
 
 from absolver.analyzer.graph.graph import Affine, Graph, Input, Node, Nonlinear
 from absolver.analyzer.graph.linear.convolution import Convolution
-from absolver.analyzer.graph.linear.map import LinearMap
-from absolver.analyzer.graph.linear.scaling import Division, Identity, Negation, Scaling
+from absolver.analyzer.graph.linear.movement import Reshape
+from absolver.analyzer.graph.linear.scaling import Identity
 from absolver.analyzer.propagate.lines import Lines, lines_around
 from absolver.analyzer.propagate.propagator import Propagator, lower_without_nan
+from absolver.analyzer.propagate.rows import (
+    Rows,
+    add,
+    channels_last,
+    contract,
+    through_linear,
+    through_lines,
+    written_out,
+)
 from absolver.analyzer.propagate.windows import Windows, one_cell_windows
 from absolver.analyzer.regions.box import Box
 from absolver.analyzer.regions.region import Region
@@ -21,18 +30,16 @@ from absolver.dsl.operators.record import Interval
 
 # Coefficient tensors of a few megabytes stay in a CPU's cache; a GPU wants them large.
 _CPU_CHUNK_BYTES = 4 << 20
-
-
-Coefficients = Float[Tensor, "group rows *shape"] | Windows
-"""Rows over one node: written out, or as windows where they touch a small part of an image."""
+# Columns are left out where at least a tenth of them is switched off.
+_WORTHWHILE_SHARE = 0.9
 
 
 @dataclass(frozen=True)
-class _Rows:
+class _Start:
     """Coefficient rows to be substituted back, for a run of consecutive batch elements."""
 
     elements: slice
-    coefficients: dict[str, Coefficients]
+    coefficients: dict[str, Rows]
     """By name of the node whose neurons they multiply."""
     constant: Float[Tensor, "group rows"]
     """The value of the rows on the reference trace."""
@@ -55,6 +62,7 @@ class NeuronsPropagator(Propagator):
         self._position = {node.name: i for i, node in enumerate(graph.nodes)}
         self._widest = max(_size(node) for node in graph.nodes)
         self._chunk_bytes = memory_bytes // 8
+        self._live_neurons: dict[tuple[str, int, int], Tensor | None] = {}
 
     def visit(self, node: Node, box: Sequence[Interval]) -> None:
         """Extend the reference trace, and relax the node if it is non-linear."""
@@ -102,7 +110,7 @@ class NeuronsPropagator(Propagator):
             own = rows.expand(batch, -1, -1)[elements]
             constant = (own @ trace[elements].flatten(1).unsqueeze(2)).squeeze(2)
             coefficients = {output.name: own.reshape(*own.shape[:2], *output.shape)}
-            parts.append(self._substitute(_Rows(elements, coefficients, constant)))
+            parts.append(self._substitute(_Start(elements, coefficients, constant)))
         return torch.cat(parts)
 
     def _chunk_bytes_on(self, device: torch.device) -> int:
@@ -138,23 +146,23 @@ class NeuronsPropagator(Propagator):
 
     def _rows_of_neurons(
         self, node: Node, elements: slice, neurons: Int[Tensor, "group rows"]
-    ) -> _Rows:
+    ) -> _Start:
         """Start with one row and its negation for each neuron, one step back where it is affine."""
         constant = self._trace[node.name][elements].flatten(1).gather(1, neurons)
-        coefficients: dict[str, Coefficients] = {}
+        coefficients: dict[str, Rows] = {}
         if self._starts_as_image(node):
             windows = one_cell_windows(node.shape, neurons, constant)
             coefficients[node.name] = windows.with_negations()
         elif isinstance(node, Affine):
             for linear, name in zip(node.maps, node.inputs, strict=True):
                 rows = linear.rows(neurons.flatten()).unflatten(0, neurons.shape)
-                _add(coefficients, name, torch.cat([rows, -rows], dim=1))
+                add(coefficients, name, torch.cat([rows, -rows], dim=1))
         else:
             rows = constant.new_zeros(*neurons.shape, _size(node))
             rows.scatter_(2, neurons.unsqueeze(2), 1)
             both = torch.cat([rows, -rows], dim=1)
             coefficients[node.name] = both.unflatten(2, node.shape)
-        return _Rows(elements, coefficients, torch.cat([constant, -constant], dim=1))
+        return _Start(elements, coefficients, torch.cat([constant, -constant], dim=1))
 
     def _starts_as_image(self, node: Node) -> bool:
         """Whether some way back from the node begins with a convolution."""
@@ -166,10 +174,10 @@ class NeuronsPropagator(Propagator):
             for m, name in zip(node.maps, node.inputs, strict=True)
         )
 
-    def _substitute(self, rows: _Rows) -> Float[Tensor, "group rows"]:
+    def _substitute(self, start: _Start) -> Float[Tensor, "group rows"]:
         """Substitute rows back to the input and concretise them there."""
-        pending = dict(rows.coefficients)
-        bound = rows.constant
+        pending = dict(start.coefficients)
+        bound = start.constant.clone()
         last = max((self._position[name] for name in pending), default=0)
         for node in reversed(self._graph.nodes[1 : last + 1]):
             if node.name not in pending:
@@ -178,88 +186,48 @@ class NeuronsPropagator(Propagator):
             match node:
                 case Affine():
                     for linear, name in zip(node.maps, node.inputs, strict=True):
-                        _add(pending, name, _adjoint(linear, a))
+                        live = self._live(name, start.elements)
+                        add(pending, name, through_linear(linear, a, live))
                 case Nonlinear():
                     lines = self._lines[node.name]
-                    bound = bound + _through(lines, rows.elements, a, node.inputs, pending)
+                    bound += through_lines(lines, start.elements, a, node.inputs, pending)
         if (a := pending.get(self._graph.input.name)) is not None:
-            bound = bound + self._concretised(rows.elements, a)
+            bound += self._concretised(start.elements, a)
         return lower_without_nan(bound)
 
-    def _concretised(self, elements: slice, a: Coefficients) -> Float[Tensor, "group rows"]:
+    def _live(self, name: str, elements: slice) -> Int[Tensor, " neurons"] | None:
+        """Find the neurons of a node that its operator does not switch off for these elements.
+
+        None where that is most of them, and on a GPU, where to ask costs more than it saves.
+        """
+        key = (name, elements.start, elements.stop)
+        if key not in self._live_neurons:
+            node = self._graph.by_name[name]
+            while isinstance(node, Affine) and isinstance(node.maps[0], Reshape):
+                node = self._graph.by_name[node.inputs[0]]
+            lines = self._lines.get(node.name)
+            found = None
+            if lines is not None and lines.gap.device.type == "cpu":
+                mask = lines.live[elements].flatten(1).any(0)
+                if int(mask.sum()) < _WORTHWHILE_SHARE * mask.numel():
+                    found = torch.nonzero(mask).squeeze(1)
+            self._live_neurons[key] = found
+        return self._live_neurons[key]
+
+    def _concretised(self, elements: slice, a: Rows) -> Float[Tensor, "group rows"]:
         """Bound rows over the inputs, relative to the reference trace."""
         center = self._trace[self._graph.input.name][elements]
         if isinstance(a, Windows) and isinstance(self._region, Box):
             radius = self._region.upper[elements] - center
             weights = a.at_windows(radius.flatten(1, 2))
             return -(a.by_side().abs() * weights).flatten(3).sum(3).flatten(1)
+        if isinstance(a, Tensor) and isinstance(self._region, Box):
+            radius = (self._region.upper[elements] - center).unsqueeze(1)
+            if channels_last(a):
+                a, radius = a.movedim(3, -1), radius.movedim(3, -1)
+            return -contract(a.abs(), radius)
         index = torch.arange(elements.start, elements.stop, device=center.device)
-        return self._region.select(index).minimum_around(_written_out(a), center)
-
-
-def _adjoint(linear: LinearMap, a: Coefficients) -> Coefficients:
-    """Substitute a linear map into rows on its result."""
-    if isinstance(a, Windows):
-        if isinstance(linear, Identity):
-            return a
-        if isinstance(linear, Convolution) and (windows := a.through(linear)) is not None:
-            return windows
-        if isinstance(linear, Negation | Scaling | Division):
-            ones = a.values.new_ones((1, *linear.output_shape))
-            factors = linear.adjoint(ones)[0].expand(a.values.shape[0], -1, -1, -1)
-            return a.with_sides(a.by_side() * a.at_windows(factors))
-    rows = _written_out(a)
-    return linear.adjoint(rows.flatten(0, 1)).unflatten(0, rows.shape[:2])
-
-
-def _through(
-    lines: Lines,
-    elements: slice,
-    a: Coefficients,
-    names: Sequence[str],
-    pending: dict[str, Coefficients],
-) -> Float[Tensor, "group rows"]:
-    """Substitute an operator's lines into rows on its result; returns what the rows gain."""
-    if isinstance(a, Windows) and lines.unbounded is not None:
-        a = a.dense()
-    if isinstance(a, Windows):
-        values, cut = a.by_side(), a.at_windows
-        gap = cut(lines.gap[elements].flatten(1, 2))
-        positive = values.clamp(min=0)
-        for name, upper, excess in zip(names, lines.upper, lines.excess, strict=True):
-            scaled = values * cut(upper[elements].flatten(1, 2))
-            scaled.addcmul_(positive, cut(excess[elements].flatten(1, 2)))
-            _add(pending, name, a.with_sides(scaled))
-        return (positive * gap).flatten(3).sum(3).flatten(1)
-    positive = a.clamp(min=0)
-    gain = _contract(positive, lines.gap[elements])
-    if lines.unbounded is not None:
-        used = _contract(a.abs(), lines.unbounded[elements].to(a.dtype)) > 0
-        gain = torch.where(used, -torch.inf, gain)
-    for name, upper, excess in zip(names, lines.upper, lines.excess, strict=True):
-        scaled = a * upper[elements].unsqueeze(1)
-        _add(pending, name, scaled.addcmul_(positive, excess[elements].unsqueeze(1)))
-    return gain
-
-
-def _contract(a: Tensor, weights: Tensor) -> Float[Tensor, "group rows"]:
-    """Sum `a [group, rows, *shape]` times `weights [group, *shape]` over the neurons."""
-    return (a.flatten(2) @ weights.flatten(1).unsqueeze(2)).squeeze(2)
-
-
-def _add(pending: dict[str, Coefficients], name: str, a: Coefficients) -> None:
-    """Add rows to those that already wait for a node."""
-    if (other := pending.get(name)) is None:
-        pending[name] = a
-        return
-    if isinstance(a, Windows) and isinstance(other, Windows) and (both := other.plus(a)):
-        pending[name] = both
-        return
-    pending[name] = _written_out(other) + _written_out(a)
-
-
-def _written_out(a: Coefficients) -> Float[Tensor, "group rows *shape"]:
-    return a.dense() if isinstance(a, Windows) else a
+        return self._region.select(index).minimum_around(written_out(a), center)
 
 
 def _size(node: Node) -> int:

@@ -116,9 +116,7 @@ class Windows:
         if cells > _LARGEST_SHARE * height * width:
             return None
         values = self.cleaned().values
-        spread = functional.conv_transpose2d(
-            values.flatten(0, 1), convolution.weight, stride=convolution.stride
-        )
+        spread = _spread(values.flatten(0, 1), convolution)
         return replace(
             self,
             values=spread.unflatten(0, values.shape[:2]),
@@ -198,3 +196,36 @@ def _supported(convolution: Convolution) -> bool:
         and all(d == 1 for d in convolution.dilation)
         and all(before >= 0 and after >= 0 for before, after in convolution.padding)
     )
+
+
+# Unrolled, the kernel is a matrix of mostly zeros; up to this many times the work of the
+# convolution it is still faster, because a matrix product runs at the machine's full speed.
+_LARGEST_INFLATION = 8
+
+
+def _spread(
+    windows: Float[Tensor, "rows channels height width"], convolution: Convolution
+) -> Float[Tensor, "rows channels2 height2 width2"]:
+    """Apply a transposed convolution without padding to windows."""
+    kernel = convolution.weight.shape[2] * convolution.weight.shape[3]
+    _, channels, height, width = windows.shape
+    if height == width == 1:
+        return (windows.flatten(1) @ convolution.weight.flatten(1)).unflatten(
+            1, convolution.weight.shape[1:]
+        )
+    size = [
+        (n - 1) * stride + k
+        for n, stride, k in zip(
+            (height, width), convolution.stride, convolution.kernel, strict=True
+        )
+    ]
+    if size[0] * size[1] > _LARGEST_INFLATION * kernel:
+        return functional.conv_transpose2d(
+            windows, convolution.weight, stride=convolution.stride
+        )
+    cells = channels * height * width
+    eye = torch.eye(cells, dtype=windows.dtype, device=windows.device)
+    unrolled = functional.conv_transpose2d(
+        eye.view(cells, channels, height, width), convolution.weight, stride=convolution.stride
+    )
+    return (windows.flatten(1) @ unrolled.flatten(1)).unflatten(1, unrolled.shape[1:])
