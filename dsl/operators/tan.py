@@ -9,6 +9,7 @@ from torch import Tensor
 
 from absolver.dsl.operators.record import Interval, Operator, Shape, trusted
 from absolver.dsl.operators.shaving import shave
+from absolver.dsl.operators.tangent import tangent_bound
 
 
 @dataclass(frozen=True)
@@ -35,16 +36,14 @@ class Tan(Operator):
         (slope,), ((lower, upper),) = a, box
         center, slack = _center(lower, upper)
         middle = torch.clamp(center, lower, upper)
-        heights = [torch.addcmul(slope * x, b, self(x)) for x in (lower, middle, upper)]
+        ends = [torch.addcmul(slope * x, b, self(x)) for x in (lower, upper)]
         left = torch.where(b > 0, middle, lower)
         right = torch.where(b > 0, upper, middle)
         # tan' = 1 + tan^2 equals -a / b at two places, of which one is on the convex half.
         steep = torch.atan((-slope / torch.where(b == 0, 1.0, b) - 1).clamp(min=0).sqrt())
-        x = torch.clamp(center + torch.where(b > 0, steep, -steep), left, right)
-        steepness = torch.addcmul(slope, b, 1 + self(x).square())
-        drop = torch.minimum(steepness * (left - x), steepness * (right - x))
-        tangent = torch.addcmul(slope * x, b, self(x)) + drop
-        least = torch.minimum(torch.minimum(heights[0], heights[2]), tangent)
+        steep = center + torch.where(b > 0, steep, -steep)
+        tangent = tangent_bound(slope, b, (self, self._slope_at), Interval(left, right), steep)
+        least = torch.minimum(torch.minimum(*ends), tangent)
         # The computed centre is off by at most `slack`, where tan bends by 2 slack.
         least = least - 4 * b.abs() * slack * slack
         return torch.where(_between_poles(lower, upper), trusted(least), -inf)
@@ -53,7 +52,7 @@ class Tan(Operator):
         """Enclose `1 + tan^2`: least at the centre, largest at an end."""
         ((lower, upper),) = box
         center, slack = _center(lower, upper)
-        ends = 1 + self(lower).square(), 1 + self(upper).square()
+        ends = self._slope_at(lower), self._slope_at(upper)
         inside = (lower <= center + slack) & (upper >= center - slack)
         known = _between_poles(lower, upper)
         low = torch.where(known & ~inside, torch.minimum(*ends), 1.0)
@@ -61,12 +60,12 @@ class Tan(Operator):
 
     def gradient(self, point: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Evaluate `1 + tan^2`."""
-        return (1 + self(point[0]).square(),)
+        return (self._slope_at(point[0]),)
 
     def affine_on(self, box: Sequence[Interval]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Say where the box is a point."""
         ((lower, upper),) = box
-        return lower == upper, (torch.nan_to_num(1 + self(lower).square()),)
+        return lower == upper, (torch.nan_to_num(self._slope_at(lower)),)
 
     def curvature(self, box: Sequence[Interval]) -> Tensor:
         """Convex above the centre between two poles, concave below it."""
@@ -85,6 +84,9 @@ class Tan(Operator):
         ((lower, upper),) = box
         known = _between_poles(lower, upper)
         return Interval(torch.where(known, self(lower), -inf), torch.where(known, self(upper), inf))
+
+    def _slope_at(self, x: Tensor) -> Tensor:
+        return 1 + self(x).square()
 
 
 def _center(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from absolver.dsl.operators.piece import Bend, Piece, clamp_into
 from absolver.dsl.operators.record import Interval, Operator, trusted
 from absolver.dsl.operators.shaving import shave
+from absolver.dsl.operators.tangent import tangent_bound
 
 # Halvings until a derivative is nearly straight, and secant steps until its root stands still.
 HALVINGS, SECANTS = 6, 8
@@ -152,16 +153,13 @@ class Unary(Operator):
 
     def _tangent(self, piece: Piece, here: Interval, slope: Tensor, b: Tensor) -> Tensor:
         """Bound a convex `slope x + b f(x)` by the tangent at the proposed stationary point."""
-        wanted = -slope / torch.where(b == 0, 1.0, b)
-        if piece.stationary is None:
-            proposed = _search(piece, here, wanted)
-        else:
-            proposed = piece.stationary(wanted)
-        x = torch.clamp(torch.nan_to_num(proposed), here.lower, here.upper)
-        # A vertical tangent (sqrt at 0) stays finite, so that times a width of 0 it is 0.
-        steepness = torch.addcmul(slope, b, torch.nan_to_num(piece.slope_at(x)))
-        drop = torch.minimum(steepness * (here.lower - x), steepness * (here.upper - x))
-        return torch.addcmul(slope * x, b, self(x)) + drop
+        with torch.no_grad():
+            wanted = -slope / torch.where(b == 0, 1.0, b)
+            if piece.stationary is None:
+                proposed = _search(piece, here, wanted)
+            else:
+                proposed = piece.stationary(wanted)
+        return tangent_bound(slope, b, (self, piece.slope_at), here, proposed)
 
 
 def _slopes_on(piece: Piece, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from absolver.dsl.operators.record import Interval, Operator, Shape, trusted
 from absolver.dsl.operators.shaving import shave
+from absolver.dsl.operators.tangent import tangent_bound
 
 PERIOD = 2 * pi
 
@@ -58,10 +59,10 @@ class Wave(Operator):
             center = trough + PERIOD * turn
             left = torch.clamp(center - pi / 2, lower, upper)
             right = torch.clamp(center + pi / 2, lower, upper)
-            x = torch.clamp(center - lag, left, right)
-            steepness = torch.addcmul(slope, b, self.slope_at(x))
-            drop = torch.minimum(steepness * (left - x), steepness * (right - x))
-            least = torch.minimum(least, torch.addcmul(slope * x, b, self(x)) + drop)
+            on_wave = tangent_bound(
+                slope, b, (self, self.slope_at), Interval(left, right), center - lag
+            )
+            least = torch.minimum(least, on_wave)
         # Computed ends of a half-wave are off by at most `slack`; so far beyond the inflection
         # point the form bends by |b| slack, over a tangent's reach of at most half a period.
         slack = _slack(lower, upper)
