@@ -1,0 +1,31 @@
+"""The tangent bound: what makes any proposed point of a convex piece sound."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from absolver.dsl.operators.record import Interval
+
+Function = Callable[[Tensor], Tensor]
+
+
+def tangent_bound(
+    slope: Tensor, b: Tensor, f: tuple[Function, Function], here: Interval, proposed: Tensor
+) -> Tensor:
+    """Bound `h(x) = slope x + b f(x)` on an interval where h is convex; f is (value, derivative).
+
+    Guarantee: `h(t) + min(h'(t) (l - t), h'(t) (u - t))` is at most h on `[l, u]`, for the t of
+    the interval nearest to whatever is proposed; it is the minimum of h if t is stationary.
+
+    The gradient of the result is that of the minimum: by the envelope theorem the stationary
+    point counts as constant, and the tangent's drop, which is 0 there, as well.
+    """
+    value, derivative = f
+    lower, upper = here
+    x = torch.clamp(torch.nan_to_num(proposed.detach()), lower, upper)
+    with torch.no_grad():
+        # A vertical tangent (sqrt at 0) stays finite, so that times a width of 0 it is 0.
+        steepness = torch.addcmul(slope, b, torch.nan_to_num(derivative(x)))
+        drop = torch.minimum(steepness * (lower - x), steepness * (upper - x))
+    return torch.addcmul(slope * x, b, value(x)) + drop
