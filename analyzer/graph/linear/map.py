@@ -50,7 +50,7 @@ class LinearMap(ABC):
         like = torch.zeros(()) if weight is None else weight
         start = like.new_zeros((len(indices), prod(self.output_shape)))
         start[torch.arange(len(indices), device=start.device), indices] = 1
-        return self.adjoint(start.view(-1, *self.output_shape))
+        return self.adjoint(start.view(len(indices), *self.output_shape))
 
     def coefficients(self) -> tuple[Tensor, ...]:
         """Return the stored coefficient tensors, empty for maps that only move data."""

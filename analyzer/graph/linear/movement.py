@@ -41,11 +41,11 @@ class Reshape(_Movement):
 
     def apply(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *result"]:
         """Reshape all axes but the first."""
-        return x.reshape(-1, *self.output_shape)
+        return x.reshape(len(x), *self.output_shape)
 
     def adjoint(self, a: Float[Tensor, "rows *result"]) -> Float[Tensor, "rows *shape"]:
         """Reshape back."""
-        return a.reshape(-1, *self.input_shape)
+        return a.reshape(len(a), *self.input_shape)
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Select(_Movement):
         else:
             picked = flat.new_zeros((len(x), len(self.indices)))
             picked[:, self._present] = flat[:, self.indices[self._present]]
-        return picked.view(-1, *self.output_shape)
+        return picked.view(len(x), *self.output_shape)
 
     def adjoint(self, a: Float[Tensor, "rows *result"]) -> Float[Tensor, "rows *shape"]:
         """Add each coefficient to that of the input it came from."""
@@ -156,7 +156,7 @@ class Select(_Movement):
             result[:, target] = present
         else:
             result.index_add_(1, target, present)
-        return result.view(-1, *self.input_shape)
+        return result.view(len(a), *self.input_shape)
 
     @cached_property
     def diagonal(self) -> bool:

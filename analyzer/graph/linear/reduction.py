@@ -20,7 +20,7 @@ class Broadcast(LinearMap):
 
     def apply(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *result"]:
         """Return an expanded view."""
-        return x.reshape(-1, *self._aligned).expand(-1, *self.output_shape)
+        return x.reshape(len(x), *self._aligned).expand(-1, *self.output_shape)
 
     def apply_abs(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *result"]:
         """Return an expanded view."""
@@ -35,7 +35,7 @@ class Broadcast(LinearMap):
             )
             if size != result
         ]
-        return (a.sum(axes, keepdim=True) if axes else a).reshape(-1, *self.input_shape)
+        return (a.sum(axes, keepdim=True) if axes else a).reshape(len(a), *self.input_shape)
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
         """Return this map: it has no coefficients."""
@@ -79,7 +79,7 @@ class AxisSum(LinearMap):
 
     def adjoint(self, a: Float[Tensor, "rows *result"]) -> Float[Tensor, "rows *shape"]:
         """Give every summand the coefficient of its sum."""
-        spread = a.reshape(-1, *self._kept)
+        spread = a.reshape(len(a), *self._kept)
         if self.divisor != 1:
             spread = spread / self.divisor
         return spread.expand(-1, *self.input_shape)
