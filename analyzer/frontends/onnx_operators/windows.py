@@ -162,22 +162,25 @@ def _targets(operation: Operation, x: Symbol) -> list[tuple[int, int, float]]:
 
 
 def _nearest(operation: Operation, size: int, new: int, scale: float) -> NDArray[np.int64]:
-    """Return the source cell of each new cell along one axis."""
+    """Return the source cell of each new cell along one axis.
+
+    Positions are computed in float32, as onnxruntime does: it decides ties of rounding.
+    """
     late = operation.operator == "Resize" and operation.opset >= 11
     transform = operation.attribute(
         "coordinate_transformation_mode", "half_pixel" if late else "asymmetric"
     )
     rounding = operation.attribute("nearest_mode", "round_prefer_floor" if late else "floor")
-    cell = np.arange(new, dtype=np.float64)
+    cell, step, half = np.arange(new, dtype=np.float32), np.float32(scale), np.float32(0.5)
     match transform:
         case "asymmetric":
-            place = cell / scale
+            place = cell / step
         case "half_pixel":
-            place = (cell + 0.5) / scale - 0.5
+            place = (cell + half) / step - half
         case "pytorch_half_pixel":
-            place = (cell + 0.5) / scale - 0.5 if new > 1 else np.zeros(1)
+            place = (cell + half) / step - half if new > 1 else cell
         case "align_corners":
-            place = cell * (size - 1) / (new - 1) if new > 1 else np.zeros(1)
+            place = cell * np.float32(size - 1) / np.float32(new - 1) if new > 1 else cell
         case _:
             raise LoweringError(f"coordinate_transformation_mode '{transform}' is not covered")
     match rounding:
@@ -186,7 +189,7 @@ def _nearest(operation: Operation, size: int, new: int, scale: float) -> NDArray
         case "ceil":
             source = np.ceil(place)
         case "round_prefer_ceil":
-            source = np.floor(place + 0.5)
+            source = np.floor(place + half)
         case _:
-            source = np.ceil(place - 0.5)
+            source = np.ceil(place - half)
     return np.clip(source, 0, size - 1).astype(np.int64)

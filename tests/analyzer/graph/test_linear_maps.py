@@ -181,7 +181,11 @@ linear_maps = st.one_of(
 def _matrix(linear: LinearMap) -> Tensor:
     """The map's matrix `[outputs, inputs]`, from its action on unit vectors."""
     units = torch.eye(prod(linear.input_shape), dtype=torch.float64)
-    return linear.apply(units.view(len(units), *linear.input_shape)).reshape(len(units), prod(linear.output_shape)).T
+    return (
+        linear.apply(units.view(len(units), *linear.input_shape))
+        .reshape(len(units), prod(linear.output_shape))
+        .T
+    )
 
 
 @settings(max_examples=400, deadline=None)
@@ -200,7 +204,9 @@ def test_apply_abs_has_the_absolute_matrix(linear: LinearMap) -> None:
     units = torch.eye(prod(linear.input_shape), dtype=torch.float64)
     magnitude = linear.apply_abs(units.view(len(units), *linear.input_shape))
     assert magnitude.shape == (len(units), *linear.output_shape)
-    torch.testing.assert_close(magnitude.reshape(len(units), prod(linear.output_shape)).T, _matrix(linear).abs())
+    torch.testing.assert_close(
+        magnitude.reshape(len(units), prod(linear.output_shape)).T, _matrix(linear).abs()
+    )
 
 
 @settings(max_examples=300, deadline=None)
