@@ -49,9 +49,9 @@ def interleaved(
 def peak_added_bytes(call: Callable[[], object], device: str) -> int:
     """Return by how much memory grows at most during one call.
 
-    On a CPU this is resident memory of the process, so run nothing else in it: lazily loaded code
-    is part of it, which makes figures below some megabytes mean little. On a GPU it is
-    what torch allocated.
+    On a CPU this is resident memory of the process, so run nothing else in it; code that is loaded
+    on first use is part of it, which makes figures of few megabytes mean little. On a GPU it
+    is what torch allocated.
     """
     if device != "cpu":
         torch.cuda.reset_peak_memory_stats()

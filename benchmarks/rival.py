@@ -31,13 +31,23 @@ def load_auto_lirpa(folder: Path) -> ModuleType | None:
 
 
 def rival_bounds(
-    library: ModuleType, work: Workload, method: str, device: str, dtype: torch.dtype
+    library: ModuleType,
+    work: Workload,
+    method: str,
+    device: str,
+    dtype: torch.dtype,
+    *,
+    always_sparse: bool = False,
 ) -> Callable[[], tuple[Tensor, Tensor]]:
     """Prepare auto_LiRPA for a workload; calling the result computes the output bounds.
 
     Everything that a user would do once for a network (tracing it, building the bounded
     module) is done here, outside of what is timed. Options are its defaults: patches for
     convolutions, sparse intermediate bounds, adaptive ReLU slopes.
+
+    By default it keeps interval bounds for the neurons that these show to be stable in the whole
+    batch, and not even then if more than nine tenths are unstable. With `always_sparse` a batch
+    of one has the rule that we have for every element: its bounds are the ones to compare with.
     """
     module, normalise = torch_module(work.network)
     module, normalise = module.to(device, dtype), normalise.to(device, dtype)
@@ -45,7 +55,10 @@ def rival_bounds(
         normalise(torch.from_numpy(side).to(device, dtype)) for side in (work.lower, work.upper)
     )
     centre = (lower + upper) / 2
-    bounded = library.BoundedModule(module, torch.zeros_like(centre[:1]), device=device)
+    settings = {"minimum_sparsity": 1.0} if always_sparse else {}
+    bounded = library.BoundedModule(
+        module, torch.zeros_like(centre[:1]), bound_opts=settings, device=device
+    )
     box = library.PerturbationLpNorm(norm=np.inf, x_L=lower, x_U=upper)
     x = library.BoundedTensor(centre, box)
 

@@ -4,7 +4,7 @@ import gzip
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,11 @@ class Workload:
     network: Path
     lower: Array
     upper: Array
+
+    def alone(self, element: int) -> "Workload":
+        """Return one element as a batch of its own."""
+        own = slice(element, element + 1)
+        return replace(self, lower=self.lower[own], upper=self.upper[own])
 
 
 @dataclass(frozen=True)
