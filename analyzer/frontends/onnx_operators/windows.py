@@ -192,4 +192,4 @@ def _nearest(operation: Operation, size: int, new: int, scale: float) -> NDArray
             source = np.floor(place + half)
         case _:
             source = np.ceil(place - half)
-    return np.clip(source, 0, size - 1).astype(np.int64)
+    return np.asarray(np.clip(source, 0, size - 1), dtype=np.int64)
