@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from math import lcm, nan, prod
 from typing import Self
 
@@ -101,6 +102,14 @@ class Specification:
     def sets(self) -> int:
         """The number of input sets."""
         return self.rows.shape[0]
+
+    @cached_property
+    def names(self) -> tuple[tuple[str, ...], ...]:
+        """Each row of each set as people write it; `row_name` writes one alone."""
+        return tuple(
+            tuple(constraint.describe(self.output_name) for constraint in constraints)
+            for constraints in self.constraints
+        )
 
     def row_name(self, set_number: int, row: int) -> str:
         """Write a row's constraint for people, like `Y_3 <= Y_0`."""

@@ -4,10 +4,12 @@ Nearly all of a large file are bounds, lists without inner lists like `(<= X_0 0
 tokenizer takes such a list as one token, and each distinct one is understood once.
 """
 
+import gc
 import gzip
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -29,7 +31,9 @@ from absolver.analyzer.properties.formula import (
     OnInputs,
     OnOutputs,
     Or,
+    bound,
     compare,
+    mirrored,
 )
 from absolver.analyzer.properties.numerals import Numerals
 from absolver.analyzer.properties.property import Property
@@ -71,15 +75,14 @@ def parse_vnnlib(
 ) -> Property:
     """Read a VNN-LIB text; `source` names it in errors."""
     variables = Variables(inputs, outputs)
-    formula = _Reader(text, source, variables).read()
-    try:
-        boxes, clauses, emptiness = build_clauses(formula, variables.inputs)
-        if not clauses and emptiness is None:
-            raise ContradictionError(
-                "the constraints on inputs contradict each other in every disjunct"
-            )
-    except PropertyError as error:
-        raise error.at(source) from None
+    with _collection_paused():
+        formula = _Reader(text, source, variables).read()
+        try:
+            boxes, clauses, emptiness = build_clauses(formula, variables.inputs)
+        except PropertyError as error:
+            raise error.at(source) from None
+    if not clauses and emptiness is None:
+        raise ContradictionError(f"{source}: the constraints on inputs contradict each other")
     prop = Property(
         inputs=variables.inputs,
         outputs=variables.outputs,
@@ -93,6 +96,18 @@ def parse_vnnlib(
         what = emptiness.describe(prop.input_name(emptiness.index))
         raise EmptyBoxError(f"{source}: {what}. No input is described; correct the bounds.")
     return prop
+
+
+@contextmanager
+def _collection_paused() -> Iterator[None]:
+    """Keep the cyclic collector from walking millions of live objects again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _read_text(path: Path) -> str:
@@ -238,11 +253,24 @@ class _Reader:
         raise PropertySyntaxError(f"{head} takes formulas, not {_show(item)}")
 
     def _compare(self, relation: str, rest: Sequence[Item]) -> Formula:
+        match rest:
+            case [str() as left, str() as right]:
+                found = self._bound(relation, left, right)
+                found = found or self._bound(mirrored(relation), right, left)
+                if found is not None:
+                    return found
         operands = self._operands(rest, relation)
         if len(operands) != 2:
             raise PropertySyntaxError(f"{relation} takes two operands, here are {len(operands)}")
         left, right = operands
         return compare(relation, left, right, self._variables.inputs, self._numerals.intern)
+
+    def _bound(self, relation: str, name: str, numeral: str) -> Formula | None:
+        """Understand the comparison of a variable with a number; None if it is none."""
+        variable, value = self._variables.find(name), self._numerals.read(numeral)
+        if variable is None or value is None:
+            return None
+        return bound(relation, variable, value, self._variables.inputs, self._numerals.intern)
 
     def _arithmetic(self, head: str, rest: Sequence[Item]) -> Linear:
         first, *others = self._operands(rest, head) or [Linear()]

@@ -36,26 +36,6 @@ class Box(Region):
         object.__setattr__(self, "center", center)
         object.__setattr__(self, "radius", radius)
 
-    @property
-    def batch(self) -> int:
-        """The number of boxes."""
-        return self.lower.shape[0]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of one point."""
-        return tuple(self.lower.shape[1:])
-
-    @property
-    def device(self) -> torch.device:
-        """Where the bounds are."""
-        return self.lower.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of the bounds."""
-        return self.lower.dtype
-
     def bounding_box(self) -> tuple[Tensor, Tensor]:
         """Return the box itself."""
         return self.lower, self.upper
@@ -66,6 +46,14 @@ class Box(Region):
         middle = flat @ self.center.flatten(1).unsqueeze(2)
         spread = flat.abs() @ self.radius.flatten(1).unsqueeze(2)
         return (middle - spread).squeeze(2)
+
+    def minimum_around(
+        self, rows: Float[Tensor, "batch rows *shape"], center: Float[Tensor, "batch *shape"]
+    ) -> Float[Tensor, "batch rows"]:
+        """Bound `rows · (x - center)` from below; exact up to rounding where it is the centre."""
+        radius = torch.maximum(self.upper - center, center - self.lower)
+        radius = torch.where(radius > 0, next_above(radius), radius)
+        return -(rows.flatten(2).abs() @ radius.flatten(1).unsqueeze(2)).squeeze(2)
 
     def project(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
         """Move points to the nearest ones of the boxes."""

@@ -32,24 +32,8 @@ class Polytope(Region):
     bound: Float[Tensor, "batch constraints"]
 
     @property
-    def batch(self) -> int:
-        """The number of polytopes."""
-        return self.box.batch
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of one point."""
-        return self.box.shape
-
-    @property
-    def device(self) -> torch.device:
-        """Where the tensors are."""
-        return self.box.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of the tensors."""
-        return self.box.dtype
+    def _like(self) -> Tensor:
+        return self.box.lower
 
     def bounding_box(self) -> tuple[Tensor, Tensor]:
         """Return a box around each polytope: the smallest if there is one constraint."""

@@ -15,24 +15,29 @@ class Region(ABC):
     """
 
     @property
-    @abstractmethod
+    def _like(self) -> Tensor:
+        """A tensor `[batch, *shape]` on the sets' device and of their dtype."""
+        return self.bounding_box()[0]
+
+    @property
     def batch(self) -> int:
         """The number of sets."""
+        return self._like.shape[0]
 
     @property
-    @abstractmethod
     def shape(self) -> tuple[int, ...]:
         """The shape of one point."""
+        return tuple(self._like.shape[1:])
 
     @property
-    @abstractmethod
     def device(self) -> torch.device:
-        """Where the tensors are."""
+        """Where the sets' tensors are."""
+        return self._like.device
 
     @property
-    @abstractmethod
     def dtype(self) -> torch.dtype:
-        """The dtype of the tensors, in which bounds are computed."""
+        """The dtype of the sets' tensors, in which bounds are computed."""
+        return self._like.dtype
 
     @abstractmethod
     def bounding_box(self) -> tuple[Tensor, Tensor]:

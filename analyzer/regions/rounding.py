@@ -47,3 +47,13 @@ def next_below(x: Tensor) -> Tensor:
 def next_above(x: Tensor) -> Tensor:
     """Return the least number of the same dtype above each element."""
     return torch.nextafter(x, torch.full_like(x, inf))
+
+
+def subtract_down(x: Tensor, y: Tensor) -> Tensor:
+    """Return a number that is at most `x - y`; `x` itself where `y` is 0."""
+    return torch.where(y == 0, x, next_below(x - y))
+
+
+def add_up(x: Tensor, y: Tensor) -> Tensor:
+    """Return a number that is at least `x + y`; `x` itself where `y` is 0."""
+    return torch.where(y == 0, x, next_above(x + y))
