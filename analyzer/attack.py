@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
-from time import monotonic
 from typing import TypeVar
 
 import torch
@@ -16,6 +15,7 @@ from absolver.analyzer.properties.specification import Specification
 from absolver.analyzer.regions.region import Region
 
 NEAR = 1e-4  # relative to the row's norm: ten times what float32 runtimes differ by
+COPIES = 256  # at most so many starts of one clause at once
 REPLAYS = 4  # at most so many points a step go to the runtime, which takes them one by one
 
 Found = TypeVar("Found")
@@ -75,24 +75,22 @@ class Goals:
             self.bounds.to(device, dtype),
         )
 
-    def violation(self, outputs: Float[Tensor, "clauses outputs"]) -> Float[Tensor, "clauses"]:
-        """Say how far each output is from meeting its clause; at most zero means that it does.
-
-        The largest excess over the clause's constraints, each in units of its row's norm.
-        """
-        excess = (self.rows @ outputs.unsqueeze(2)).squeeze(2) - self.bounds
+    def excess(
+        self, outputs: Float[Tensor, "clauses outputs"]
+    ) -> Float[Tensor, "clauses constraints"]:
+        """Say by how much each constraint is missed, in units of its row's norm."""
+        missed = (self.rows @ outputs.unsqueeze(2)).squeeze(2) - self.bounds
         norm = self.rows.norm(dim=2)
-        return (excess / torch.where(norm > 0, norm, 1.0)).amax(dim=1)
+        return missed / torch.where(norm > 0, norm, 1.0)
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How hard to search: gradient steps, starts for each clause, seconds in all."""
+    """How hard to search: gradient steps, rounds of starts, seconds in all."""
 
     steps: int = 20
-    starts: int = 4
+    rounds: int = 4
     seconds: float = 1.0
-    points: int = 4096
 
 
 def attack(
@@ -106,18 +104,22 @@ def attack(
 ) -> Found | None:
     """Search for a point of the region that meets one of the goals, and return what replay makes.
 
-    Steps along the gradient's sign, from the centre and from sampled points, shrinking from half
-    the region's width on (Madry et al., "Towards Deep Learning Models Resistant to Adversarial
-    Attacks", 2018). A point counts only if `replay` confirms it.
+    Steps along the sign of the gradient of the sum of what the constraints are missed by, from the
+    centre and from sampled points (Madry et al., "Towards Deep Learning Models Resistant to
+    Adversarial Attacks", 2018). A point counts only if `replay` confirms it.
     Guarantee: the same seed tries the same points, as long as time does not end the search.
     """
     deadline = Deadline.after(effort.seconds)
-    for start in range(effort.starts):
-        for chunk in _chunks(graph, goals, effort):
+    for round_number in range(effort.rounds):
+        for chunk in _chunks(graph, goals):
             part = goals.select(chunk)
             sets = region.select(part.box)
-            x = _center(sets) if start == 0 else sets.sample(1, generator)[:, 0]
-            for step in descend(graph, sets, part, x, steps=effort.steps):
+            x = sets.sample(1, generator)[:, 0]
+            if round_number == 0:
+                x[: len(goals)] = _center(sets)[: len(goals)]
+            # A whole half-width reaches the corners at once; a half of it serves inner minima.
+            first = 1.0 if round_number % 2 == 0 else 0.5
+            for step in descend(graph, sets, part, x, steps=effort.steps, first=first):
                 found = _confirm(part, step, replay)
                 if found is not None or deadline.remaining == 0:
                     return found
@@ -126,10 +128,13 @@ def attack(
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """Where the descent of each clause stands: a point, its violation, and whether that is new."""
+    """Where the descent of each clause stands, and whether it is worth a run of the network.
+
+    `missed` is what the worst of the clause's constraints is missed by.
+    """
 
     x: Float[Tensor, "clauses *shape"]
-    violation: Float[Tensor, "clauses"]
+    missed: Float[Tensor, "clauses"]
     promising: Bool[Tensor, "clauses"]
 
 
@@ -140,8 +145,12 @@ def descend(
     x: Float[Tensor, "clauses *shape"],
     *,
     steps: int,
+    first: float,
 ) -> Iterator[Step]:
-    """Reduce each goal's violation from a start, one step at a time."""
+    """Come nearer to each goal from a start, one step at a time.
+
+    Step lengths fall from `first`, in units of half the region's width, to a fiftieth of it.
+    """
     lower, upper = sets.bounding_box()
     half = torch.nan_to_num((upper - lower) / 2, nan=1.0, posinf=1.0)
     hit = torch.zeros_like(goals.box, dtype=torch.bool)
@@ -149,21 +158,22 @@ def descend(
         last = step == steps
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            violation = goals.violation(graph(x).flatten(1))
-            gradient = x if last else torch.autograd.grad(violation.sum(), x)[0]
+            excess = goals.excess(graph(x).flatten(1))
+            total = excess.clamp(min=0).sum()
+            gradient = x if last else torch.autograd.grad(total, x)[0]
         x = x.detach()
+        missed = excess.detach().amax(dim=1)
         # The runtime rounds differently, so near misses count; a clause is tried when it first
         # comes near, and once more where its descent ends.
-        near = violation.detach() <= NEAR
-        yield Step(x, violation.detach(), near & (~hit | last))
+        near = missed <= NEAR
+        yield Step(x, missed, near & (~hit | last))
         hit |= near
-        # From a whole half-width, which reaches the corners, down to a fiftieth of it.
-        length = 50.0 ** (-step / max(steps - 1, 1))
+        length = first * 50.0 ** (-step / max(steps - 1, 1))
         x = sets.project(x - length * half * torch.nan_to_num(gradient).sign())
 
 
 def _confirm(goals: Goals, step: Step, replay: Replay[Found]) -> Found | None:
-    order = torch.where(step.promising, step.violation, torch.inf).argsort()
+    order = torch.where(step.promising, step.missed, torch.inf).argsort()
     for index in order[: min(int(step.promising.sum()), REPLAYS)].tolist():
         found = replay(int(goals.clause[index]), step.x[index])
         if found is not None:
@@ -177,17 +187,13 @@ def _center(sets: Region) -> Float[Tensor, "clauses *shape"]:
     return sets.project(center)
 
 
-def _chunks(graph: Graph, goals: Goals, effort: Effort) -> Iterator[Tensor]:
-    """Split the clauses so that one batch of activations stays near 256 MB of floats."""
-    floats = sum(prod(node.shape) for node in graph.nodes)
-    size = max(1, min(effort.points, 2**26 // max(floats, 1)))
-    yield from torch.split(torch.arange(len(goals), device=goals.box.device), size)
+def _chunks(graph: Graph, goals: Goals) -> Iterator[Tensor]:
+    """Split the clauses into batches of a size that torch works well at.
 
-
-def step_seconds(graph: Graph, x: Float[Tensor, "batch *shape"]) -> float:
-    """Measure one forward and backward pass, which is what a search step costs."""
-    start = monotonic()
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        torch.autograd.grad(graph(x).sum(), x)
-    return monotonic() - start
+    One batch of activations stays near 64 MB, and near 4096 points. A clause is repeated where
+    there are few of them and points cost little, to start from several places at once.
+    """
+    floats = max(1, sum(prod(node.shape) for node in graph.nodes))
+    copies = min(COPIES, 2**18 // (floats * len(goals)))
+    index = torch.arange(len(goals), device=goals.box.device).repeat(max(1, copies))
+    yield from torch.split(index, max(1, min(4096, 2**24 // floats)))

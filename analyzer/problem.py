@@ -1,25 +1,31 @@
 """A network and a query, read and fitted to each other."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache, cached_property
+from functools import cached_property
 from math import prod
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from absolver.analyzer.decide import Execution
+from absolver.analyzer.decide import Execution, certainly_meets
 from absolver.analyzer.frontends.agreement import check_against_onnxruntime
 from absolver.analyzer.frontends.onnx import LoadedNetwork, load_onnx
 from absolver.analyzer.graph.graph import Graph
+from absolver.analyzer.properties.errors import PropertyMismatchError
 from absolver.analyzer.properties.property import Property
-from absolver.analyzer.properties.specification import Specification
+from absolver.analyzer.properties.query import Array, Neighbourhood, ball_property, load_array
+from absolver.analyzer.properties.specification import Specification, outward_bounds
 from absolver.analyzer.properties.vnnlib import read_vnnlib
 from absolver.analyzer.regions.box import Box
 from absolver.analyzer.regions.region import Region
+from absolver.analyzer.regions.rounding import float_above, float_below
 from absolver.analyzer.replay import Replay
+from absolver.domains import load
 
+DEFAULT_DOMAIN = "crown & interval"
 CHECK_POINTS = 3
 
 
@@ -66,18 +72,29 @@ class Bounding:
 
 @dataclass(frozen=True, eq=False)
 class Safety:
-    """A network and a set of unsafe runs that it should not have."""
+    """A network and a set of unsafe runs that it should not have.
+
+    `around` has the same clauses as the claim, over boxes that contain its sets.
+    """
 
     network: LoadedNetwork
-    prop: Property
-    specify: Callable[[torch.dtype], Specification]
+    claim: Property | Neighbourhood
+    around: Property
+    device: str
     about: str = ""
 
     @cached_property
     def replay(self) -> Replay:
         """The way to confirm a violation."""
-        graph = self.network.graph
-        return Replay(self.prop, self.network.runtime, graph.inputs, graph.outputs)
+        network = self.network
+        inputs = network.graph.inputs
+        return Replay(self.claim, self.around, network.runtime, inputs, self._certainly_meets)
+
+    def specify(self, dtype: torch.dtype) -> Specification:
+        """Return what has to be shown, as tensors on the device."""
+        if isinstance(self.claim, Neighbourhood):
+            return self.claim.specification(self.network.graph, self.device, dtype)
+        return Specification.from_property(self.claim, self.network.graph, self.device, dtype)
 
     def check(self, execution: Execution) -> None:
         """Raise unless the graph computes what the runtime does, on points of the property."""
@@ -87,6 +104,15 @@ class Safety:
     def graph(self, execution: Execution, dtype: torch.dtype) -> Graph:
         """Return the network on the device."""
         return self.network.graph.to(execution.device, dtype)
+
+    def _certainly_meets(self, clause: int, point: Sequence[Fraction]) -> bool:
+        dtype = torch.float64
+        lower = torch.tensor([float_below(x) for x in point], dtype=dtype)
+        upper = torch.tensor([float_above(x) for x in point], dtype=dtype)
+        shape = (1, *self.network.graph.input.shape)
+        region = Box(lower.view(shape), upper.view(shape)).to(self.device, dtype)
+        graph = self.network.graph.to(self.device, dtype)
+        return certainly_meets(graph, load(DEFAULT_DOMAIN), self.specify(dtype), clause, region)
 
 
 def pose(network: Path, query: Query | None, execution: Execution) -> Bounding | Safety:
@@ -98,14 +124,57 @@ def pose(network: Path, query: Query | None, execution: Execution) -> Bounding |
         region = unit.to(execution.device, execution.torch_dtype)
         return Bounding(loaded, region, "over the unit box [0, 1], as no property was given")
     if isinstance(query, Ball):
-        raise NotImplementedError
+        return _pose_ball(loaded, query, execution)
     prop = read_vnnlib(query, loaded.graph.inputs, loaded.graph.outputs)
+    return Safety(loaded, prop, prop, execution.device)
 
-    @cache
-    def specify(dtype: torch.dtype) -> Specification:
-        return Specification.from_property(prop, loaded.graph, execution.device, dtype)
 
-    return Safety(loaded, prop, specify)
+def _pose_ball(loaded: LoadedNetwork, query: Ball, execution: Execution) -> Bounding | Safety:
+    graph = loaded.graph
+    outputs = prod(graph.output.shape)
+    unit = "pixels" if query.norm == "0" else f"in norm {query.norm}"
+    words = f"inputs within {float(query.epsilon):g} ({unit}) of {query.center}"
+    if query.clip is not None:
+        words += f", clipped to [{float(query.clip[0]):g}, {float(query.clip[1]):g}]"
+    if outputs == 1:
+        # A single output has no label to keep: its bounds are what there is to say.
+        center = load_array(query.center)
+        single = Neighbourhood(
+            center=center,
+            epsilon=query.epsilon,
+            norm=query.norm,
+            label=0,
+            clip=query.clip,
+            outputs=1,
+        )
+        return Bounding(loaded, _region(single, graph, execution), f"over {words}")
+
+    def classify(x: Array) -> Array:
+        if x.size != loaded.runtime.input_size:
+            raise PropertyMismatchError(
+                f"{query.center} has the shape {list(x.shape)}, but the network takes "
+                f"{list(graph.input.shape)}"
+            )
+        return loaded.runtime.run(x.reshape(1, -1).astype(np.float64))[0]
+
+    claim = ball_property(
+        query.center,
+        query.epsilon,
+        query.norm,
+        query.label if query.label is not None else classify,
+        query.clip,
+        outputs,
+    )
+    about = f"{words} keep label {claim.label}"
+    return Safety(loaded, claim, claim.enclosing_property(), execution.device, about)
+
+
+def _region(query: Neighbourhood, graph: Graph, execution: Execution) -> Region:
+    device, dtype = execution.device, execution.torch_dtype
+    if query.norm != "inf":
+        return query.specification(graph, device, dtype).region
+    lower, upper = outward_bounds(query.enclosing_property(), [0], device, dtype)
+    return Box(lower.view(1, *graph.input.shape), upper.view(1, *graph.input.shape))
 
 
 def _check(network: LoadedNetwork, region: Region, execution: Execution) -> None:

@@ -1,8 +1,9 @@
 """From a point that looks unsafe to a run of onnxruntime that is, checked in exact arithmetic."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from math import ceil, floor, prod
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,82 +17,137 @@ from absolver.analyzer.report import Counterexample
 Flat = NDArray[np.float64]
 """A flat point or bound; every number is also one of the network's own input type."""
 
+Proof = Callable[[int, Sequence[Fraction]], bool]
+"""Says whether a clause is proved to be met, over the reals, at an exact flat input."""
+
+
+class Claim(Protocol):
+    """What can judge a concrete run exactly."""
+
+    def violated_by(
+        self, inputs: Sequence[float | Fraction], outputs: Sequence[float | Fraction]
+    ) -> int | None:
+        """Return the clause that the run meets, or None."""
+
 
 class Replay:
     """Tries points in the runtime, each moved to numbers that lie exactly in the input set.
 
-    Guarantee: over the rationals, the input of a returned counterexample lies in the box of one of
-    the property's clauses and meets its constraints, and the output that the runtime gave for it
-    meets them too.
+    Guarantee: over the rationals, the input of a returned counterexample lies in the set of one of
+    the claim's clauses, and the output that the runtime gave for it meets that clause. Only where
+    a coordinate's interval holds no number of the network's input type, as when a file fixes it
+    to a decimal, may the input lie beside the set (`Counterexample.beside`); then the clause is
+    also proved to be met, over the reals, at the point of the set next to it.
     """
 
     def __init__(
         self,
-        prop: Property,
+        claim: Claim,
+        around: Property,
         runtime: Runtime,
         inputs: Sequence[TensorSpec],
-        outputs: Sequence[TensorSpec],
+        prove: Proof,
     ) -> None:
-        """Remember the property and how to run the network."""
-        self._property = prop
+        """Remember the claim, a property over boxes around its sets, and how to run and prove."""
+        self._claim = claim
+        self._around = around
         self._runtime = runtime
-        self._inputs, self._outputs = inputs, outputs
+        self._inputs = inputs
+        self._prove = prove
         self._boxes: dict[int, tuple[Flat, Flat]] = {}
-        self.unreachable = ""
-        """Why points that look unsafe could not be tried, if that happened."""
 
     def __call__(self, clause: int, x: Tensor) -> Counterexample | None:
         """Run the point; return what it shows, or None if that is nothing."""
-        lower, upper = self._inside(self._property.clauses[clause].box)
-        if (lower > upper).any():
-            name = self._property.input_name(int((lower > upper).argmax()))
-            self.unreachable = (
-                f"a point that looks unsafe was found, but between the bounds of {name} lies no "
-                f"{self._inputs[0].element_type}, so that no runtime can show it"
-            )
-            return None
-        near = x.detach().flatten().double().cpu().numpy()
-        point = np.concatenate(
-            [_cast(part, spec) for part, spec in zip(self._split(near), self._inputs, strict=True)]
-        )
-        return self._run(np.clip(point, lower, upper))
+        box = self._around.clauses[clause].box
+        if box not in self._boxes:
+            self._boxes[box] = numbers_inside(self._around.boxes[box], self._inputs)
+        lower, upper = self._boxes[box]
+        near = np.clip(x.detach().flatten().double().cpu().numpy(), lower, upper)
+        empty = lower > upper
+        if empty.any():
+            # Either neighbour of the empty interval will do: `upper` is the one below it.
+            near = np.where(empty, upper, near)
+            return self._beside(cast(near, self._inputs), self._around.boxes[box], clause)
+        for point in self._inward(near, box):
+            witness = self._run(np.clip(cast(point, self._inputs), lower, upper))
+            if witness is not None:
+                return witness
+        return None
+
+    def _inward(self, point: Flat, box: int) -> Iterator[Flat]:
+        """Give the point and, for sets with curved sides, points slightly nearer to the middle."""
+        yield point
+        if self._claim is not self._around:
+            sides = self._around.boxes[box]
+            middle = [
+                float((low + high) / 2) if low is not None and high is not None else value
+                for low, high, value in zip(sides.lower, sides.upper, point, strict=True)
+            ]
+            for share in (1e-6, 1e-5):
+                yield point + share * (np.array(middle) - point)
 
     def _run(self, point: Flat) -> Counterexample | None:
         results = self._runtime.tensors(point)
-        flat = np.concatenate([value.astype(np.float64).ravel() for value in results])
-        if self._property.violated_by(point.tolist(), flat.tolist()) is None:
+        if self._claim.violated_by(point.tolist(), flat(results).tolist()) is None:
             return None
-        inputs = {
-            spec.name: part.astype(spec.element_type).reshape(spec.shape)
-            for part, spec in zip(self._split(point), self._inputs, strict=True)
-        }
-        names = [spec.name for spec in self._outputs]
-        return Counterexample(inputs=inputs, outputs=dict(zip(names, results, strict=True)))
+        return self._witness(point, results, beside=0.0)
 
-    def _inside(self, box: int) -> tuple[Flat, Flat]:
-        if box not in self._boxes:
-            types = [np.dtype(spec.element_type) for spec in self._inputs]
-            sizes = [prod(spec.shape) for spec in self._inputs]
-            self._boxes[box] = numbers_inside(self._property.boxes[box], types, sizes)
-        return self._boxes[box]
+    def _beside(self, point: Flat, box: InputBox, clause: int) -> Counterexample | None:
+        exact = [
+            _clip(Fraction(value), low, high)
+            for value, low, high in zip(point.tolist(), box.lower, box.upper, strict=True)
+        ]
+        results = self._runtime.tensors(point)
+        if self._claim.violated_by(exact, flat(results).tolist()) is None:
+            return None
+        if not self._prove(clause, exact):
+            return None
+        distance = max(abs(Fraction(a) - b) for a, b in zip(point.tolist(), exact, strict=True))
+        return self._witness(point, results, beside=float(distance))
 
-    def _split(self, point: Flat) -> list[Flat]:
-        sizes = [prod(spec.shape) for spec in self._inputs]
-        return np.split(point, np.cumsum(sizes)[:-1])
+    def _witness(
+        self, point: Flat, results: Sequence[NDArray[np.generic]], *, beside: float
+    ) -> Counterexample:
+        inputs = self._inputs
+        parts = np.split(point, np.cumsum([prod(spec.shape) for spec in inputs])[:-1])
+        return Counterexample(
+            inputs={
+                spec.name: part.astype(spec.element_type).reshape(spec.shape)
+                for spec, part in zip(inputs, parts, strict=True)
+            },
+            outputs=dict(zip(self._runtime.output_names, results, strict=True)),
+            beside=beside,
+        )
 
 
-def numbers_inside(
-    box: InputBox, types: Sequence[np.dtype[np.generic]], sizes: Sequence[int]
-) -> tuple[Flat, Flat]:
-    """Return the least and the largest numbers of its type that lie in each exact interval.
+def flat(arrays: Sequence[NDArray[np.generic]]) -> Flat:
+    """Join arrays flat, in float64, which holds float32 and integers up to 53 bits exactly."""
+    return np.concatenate([array.astype(np.float64).ravel() for array in arrays])
 
-    Inputs of each type follow each other, as many as `sizes` says. Where an interval holds no
-    number of its type at all, the lower result exceeds the upper.
+
+def numbers_inside(box: InputBox, inputs: Sequence[TensorSpec]) -> tuple[Flat, Flat]:
+    """Return the least and the largest numbers of each input's type in each exact interval.
+
+    Where an interval holds no number of its type at all, the lower result exceeds the upper.
     """
-    of_input = [dtype for dtype, size in zip(types, sizes, strict=True) for _ in range(size)]
-    lower = [_above(x, dtype) for x, dtype in zip(box.lower, of_input, strict=True)]
-    upper = [_below(x, dtype) for x, dtype in zip(box.upper, of_input, strict=True)]
+    types = [np.dtype(spec.element_type) for spec in inputs for _ in range(prod(spec.shape))]
+    lower = [_above(x, dtype) for x, dtype in zip(box.lower, types, strict=True)]
+    upper = [_below(x, dtype) for x, dtype in zip(box.upper, types, strict=True)]
     return np.array(lower, np.float64), np.array(upper, np.float64)
+
+
+def cast(point: Flat, inputs: Sequence[TensorSpec]) -> Flat:
+    """Round each number to the nearest one of its input's type."""
+    parts = np.split(point, np.cumsum([prod(spec.shape) for spec in inputs])[:-1])
+    rounded = [
+        (part if _is_float(spec) else np.rint(part)).astype(spec.element_type).astype(np.float64)
+        for part, spec in zip(parts, inputs, strict=True)
+    ]
+    return np.concatenate(rounded)
+
+
+def _is_float(spec: TensorSpec) -> bool:
+    return bool(np.issubdtype(np.dtype(spec.element_type), np.floating))
 
 
 def _above(bound: Fraction | None, dtype: np.dtype[np.generic]) -> float:
@@ -100,9 +156,8 @@ def _above(bound: Fraction | None, dtype: np.dtype[np.generic]) -> float:
     if not np.issubdtype(dtype, np.floating):
         return float(ceil(bound))
     value = dtype.type(float(bound))
-    return float(
-        value if Fraction(float(value)) >= bound else np.nextafter(value, dtype.type(np.inf))
-    )
+    up = dtype.type(np.inf)
+    return float(value if Fraction(float(value)) >= bound else np.nextafter(value, up))
 
 
 def _below(bound: Fraction | None, dtype: np.dtype[np.generic]) -> float:
@@ -113,7 +168,6 @@ def _below(bound: Fraction | None, dtype: np.dtype[np.generic]) -> float:
     return -_above(-bound, dtype)
 
 
-def _cast(part: Flat, spec: TensorSpec) -> Flat:
-    dtype = np.dtype(spec.element_type)
-    nearest = part if np.issubdtype(dtype, np.floating) else np.rint(part)
-    return nearest.astype(dtype).astype(np.float64)
+def _clip(value: Fraction, low: Fraction | None, high: Fraction | None) -> Fraction:
+    value = value if low is None else max(value, low)
+    return value if high is None else min(value, high)

@@ -74,10 +74,16 @@ class OutputBounds:
 
 @dataclass(frozen=True, eq=False)
 class Counterexample:
-    """An input for which onnxruntime's output is unsafe; arrays are keyed by their ONNX names."""
+    """An input for which onnxruntime's output is unsafe; arrays are keyed by their ONNX names.
+
+    `beside` is zero if the input lies in the input set, exactly. Otherwise the set has no point of
+    the network's input type there; it is the distance to the set's nearest point (largest
+    coordinate), at which the violation is proved over the reals.
+    """
 
     inputs: dict[str, NDArray[np.generic]]
     outputs: dict[str, NDArray[np.generic]]
+    beside: float = 0.0
 
     @property
     def flat_inputs(self) -> NDArray[np.generic]:

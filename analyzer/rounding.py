@@ -79,8 +79,8 @@ def _backward(
         case Affine(inputs=inputs, maps=maps, bias=bias):
             operands = [_magnitude(boxes[name]) for name in inputs]
             size = torch.zeros_like(result) if bias is None else bias.abs()
-            for linear, operand in zip(maps, operands, strict=True):
-                size = size + linear.apply_abs(operand)
+            for linear, magnitude in zip(maps, operands, strict=True):
+                size = size + linear.apply_abs(magnitude)
             terms = 2.0 + sum(1.0 if m.diagonal else prod(m.input_shape) for m in maps)
             flat = own.flatten(0, 1)
             back = [m.adjoint(flat).view(*own.shape[:2], *m.input_shape) for m in maps]

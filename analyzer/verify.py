@@ -11,7 +11,7 @@ import torch
 from absolver.analyzer.attack import Effort
 from absolver.analyzer.deadline import Deadline, DeadlineExpired
 from absolver.analyzer.decide import Execution, bound_outputs, iterate, refute, search
-from absolver.analyzer.problem import Ball, Bounding, Query, Safety, pose
+from absolver.analyzer.problem import DEFAULT_DOMAIN, Ball, Bounding, Query, Safety, pose
 from absolver.analyzer.properties.specification import Specification
 from absolver.analyzer.report import OutputBounds, Report, Stage, Verdict
 from absolver.analyzer.tally import Tally
@@ -21,8 +21,6 @@ __all__ = ["Ball", "Execution", "Interrupted", "Query", "verify"]
 
 Watch = Callable[[str, int, int], None]
 """Told the stage, how much of it is done, and how much there is; for a progress display."""
-
-DEFAULT_DOMAIN = "crown & interval"
 
 
 class Interrupted(KeyboardInterrupt):
@@ -144,8 +142,6 @@ class _Run:
         if self._falsified(problem, specification, ~refuted, quick=False):
             return self.report(Verdict.FALSIFIED)
         reason = f"{int((present & ~refuted).sum())} of {int(present.sum())} clauses are open"
-        if problem.replay.unreachable:
-            reason += f"; {problem.replay.unreachable}"
         return self.report(Verdict.UNKNOWN, reason=reason)
 
     def _falsified(
@@ -159,9 +155,9 @@ class _Run:
         with self._stage("attack"):
             # A first look finds what is easy; a longer one only where bounds have not decided.
             effort = (
-                Effort(steps=15, starts=3, seconds=min(1.0, self.deadline.remaining / 10))
+                Effort(steps=15, rounds=2, seconds=min(1.0, self.deadline.remaining / 10))
                 if quick
-                else Effort(steps=40, starts=100, seconds=min(5.0, self.deadline.remaining / 2))
+                else Effort(steps=40, rounds=20, seconds=min(3.0, self.deadline.remaining / 2))
             )
             witness = search(
                 problem.graph(self.execution, torch.float32),

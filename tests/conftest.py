@@ -1,9 +1,12 @@
 """What every test may ask for: the benchmark folder, where it is at hand."""
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -21,3 +24,56 @@ def bench_folder() -> Path:
 def examples_folder() -> Path:
     """The folder of the small network that ships with the project."""
     return ROOT / "examples"
+
+
+@pytest.fixture
+def write_network(tmp_path: Path) -> Callable[..., Path]:
+    """A function that writes a small network of dense layers and ReLU as an ONNX file."""
+
+    def write(*layers: tuple[object, object], name: str = "network.onnx") -> Path:
+        return write_dense(tmp_path / name, *layers)
+
+    return write
+
+
+def write_dense(path: Path, *layers: tuple[object, object]) -> Path:
+    """Write `x -> W x + b`, ReLU between the layers; each layer is a pair (W, b)."""
+    nodes, weights, tensor = [], [], "x"
+    for index, (weight, bias) in enumerate(layers):
+        for kind, value in (("w", weight), ("b", bias)):
+            weights.append(numpy_helper.from_array(np.array(value, np.float32), f"{kind}{index}"))
+        last = index == len(layers) - 1
+        result = "y" if last else f"h{index}"
+        operands = [tensor, f"w{index}", f"b{index}"]
+        nodes.append(helper.make_node("Gemm", operands, [result], f"dense{index}", transB=1))
+        tensor = result
+        if not last:
+            nodes.append(helper.make_node("Relu", [result], [f"r{index}"], f"relu{index}"))
+            tensor = f"r{index}"
+    sizes = (np.array(layers[0][0]).shape[1], np.array(layers[-1][0]).shape[0])
+    inputs, outputs = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size])
+        for name, size in zip("xy", sizes, strict=True)
+    )
+    graph = helper.make_graph(nodes, "dense", [inputs], [outputs], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.fixture
+def write_property(tmp_path: Path) -> Callable[..., Path]:
+    """A function that writes a VNN-LIB 1.0 file: a box and an unsafe output formula."""
+
+    def write(
+        box: Sequence[tuple[str, str]], unsafe: str, outputs: int = 1, name: str = "p.vnnlib"
+    ) -> Path:
+        lines = [f"(declare-const X_{i} Real)" for i in range(len(box))]
+        lines += [f"(declare-const Y_{i} Real)" for i in range(outputs)]
+        for i, (low, high) in enumerate(box):
+            lines += [f"(assert (>= X_{i} {low}))", f"(assert (<= X_{i} {high}))"]
+        path = tmp_path / name
+        path.write_text("\n".join([*lines, f"(assert {unsafe})"]) + "\n")
+        return path
+
+    return write

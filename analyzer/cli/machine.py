@@ -34,6 +34,7 @@ def _witness(witness: Counterexample | None) -> dict[str, Any] | None:
     if witness is None:
         return None
     return {
+        "beside": witness.beside,
         "inputs": {name: array.tolist() for name, array in witness.inputs.items()},
         "outputs": {name: array.tolist() for name, array in witness.outputs.items()},
     }

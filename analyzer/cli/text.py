@@ -34,7 +34,13 @@ def qualifiers(report: Report) -> list[str]:
     if report.verdict is Verdict.VERIFIED:
         parts.append("unchecked: no certificate was written")
     if report.verdict is Verdict.FALSIFIED:
-        parts.append("onnxruntime reproduces the counterexample in float32")
+        parts.append("onnxruntime reproduces the counterexample")
+        if report.counterexample is not None and report.counterexample.beside:
+            distance = number(report.counterexample.beside)
+            parts.append(
+                f"its input lies {distance} beside the set, which holds no such floats; at the "
+                "point of the set next to it, bounds over the reals show the violation"
+            )
     else:
         parts.append(f"semantics {report.semantics}")
     if report.domain:
