@@ -107,7 +107,7 @@ def _locate_one(part: str) -> Path:
         return path
     if part not in names():
         raise UnknownDomainError(
-            f"there is no domain `{part}`: {closest(part, names())} "
+            f"there is no domain `{part}` ({closest(part, names())}). "
             "A domain of your own is given as the path of its .dom file."
         )
     return FOLDER / f"{part}.dom"

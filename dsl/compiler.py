@@ -83,6 +83,7 @@ def _rules_of(source: str, name: str) -> dict[str, Rule]:
         "max_earlier": primitives.max_earlier,
         "max_others": primitives.max_others,
         "stable_or": primitives.stable_or,
+        "unstacked": primitives.unstacked,
     }
     # The text comes from `write_rule` alone: nothing that a user wrote is executed as Python.
     exec(compile(source, f"<domain {name}>", "exec"), namespace)

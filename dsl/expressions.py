@@ -220,7 +220,7 @@ def _check_access(call: Call, scope: Scope, *, groups: bool) -> None:
     if names:
         remedy = "write " + " or ".join(f"`{call.function}({name})`" for name in names)
     else:
-        remedy = f"write `{call.function}` for this operand, `max({call.function}(others))` for …"
+        remedy = f"write `{call.function}`, which is the one of the operand at hand"
     raise OperandError(call.span, message, remedy)
 
 

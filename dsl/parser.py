@@ -93,23 +93,23 @@ def _layout(tokens: Iterable[Token], source: Source) -> Iterator[Token]:
     A newline ends no statement inside parentheses, nor before a line that is indented more
     deeply than the body's first line.
     """
-    line_end: Token | None = None
+    at_line_end = False
     last: Token | None = None
     header: Token | None = None
     body: Token | None = None
     open_parentheses = 0
     for token in tokens:
         if token.type == "_NEWLINE":
-            line_end = token
+            at_line_end = True
             continue
         if header is None:
             header = token
-        elif line_end is not None and not open_parentheses:
+        elif at_line_end and last is not None and not open_parentheses:
             body = body or token
             _check_indentation(token, header, body, source)
             if token.column == body.column:
-                yield line_end
-        line_end = None
+                yield _end_of_statement(last)
+        at_line_end = False
         open_parentheses += (token.type == "LPAR") - (token.type == "RPAR")
         if token.type == "NAME" and token in LATER:
             construct = LATER[token]
@@ -123,7 +123,12 @@ def _layout(tokens: Iterable[Token], source: Source) -> Iterator[Token]:
         last = token
         yield token
     if last is not None:
-        yield Token.new_borrow_pos("_NEWLINE", "", last)
+        yield _end_of_statement(last)
+
+
+def _end_of_statement(last: Token) -> Token:
+    # With the place of the statement's last word: a comment may stand between it and the newline.
+    return Token.new_borrow_pos("_NEWLINE", "", last)
 
 
 def _check_indentation(token: Token, header: Token, body: Token, source: Source) -> None:
@@ -150,7 +155,7 @@ def _syntax_error(token: Token, accepted: set[str], source: Source) -> DomainSyn
     if token.type == "$END" and "DOMAIN" in accepted:
         return DomainSyntaxError(span, "the file declares no domain", _expected(accepted))
     if token.type in ("$END", "_NEWLINE"):
-        # The last token lent its place: what is missing is missing behind it.
+        # The last word lent its place: what is missing is missing behind it.
         column = span.end_column
         after = Span(source, span.end_line, column, span.end_line, column + 1)
         return DomainSyntaxError(after, "the line ends too early", _expected(accepted))

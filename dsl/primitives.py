@@ -12,6 +12,8 @@ from absolver.dsl.relaxation import Slopes
 
 def divide(dividend: Tensor | float, divisor: Tensor) -> Tensor:
     """The quotient; NaN where the divisor is 0, without a NaN in the gradients."""
+    if not isinstance(dividend, Tensor):  # torch would multiply by a rounded reciprocal
+        dividend = torch.full_like(divisor, dividend)
     zero = divisor == 0
     return torch.where(zero, torch.nan, dividend / torch.where(zero, 1.0, divisor))
 
@@ -25,6 +27,11 @@ def max_earlier(operands: Float[Tensor, "operands *shape"]) -> Float[Tensor, "op
 def max_others(operands: Float[Tensor, "operands *shape"]) -> Float[Tensor, "operands *shape"]:
     """The maximum over the operands but each one; -inf for a single one."""
     return torch.maximum(max_earlier(operands), max_earlier(operands.flip(0)).flip(0))
+
+
+def unstacked(slope: Tensor, box: Sequence[Interval]) -> tuple[Tensor, ...]:
+    """One slope for each operand, from a stack of them or from one that all share."""
+    return slope.expand(len(box), *box[0].lower.shape).unbind()
 
 
 def stable_or(

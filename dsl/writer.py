@@ -1,9 +1,13 @@
 """The torch source of one rule: short, batched, each shared expression computed once."""
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
+
+import torch
 
 from absolver.dsl.checker import CheckedRule
 from absolver.dsl.expressions import ARITY_ANY, BOUNDS
@@ -24,6 +28,7 @@ _CONDITIONAL, _OR, _AND, _NOT, _COMPARE, _BIT_OR, _BIT_AND, _SUM, _TERM, _SIGN, 
 _BINDING: Mapping[str, int] = {"+": _SUM, "-": _SUM, "*": _TERM}
 # Characters of one conditional, beyond which its second branch gets a line of its own.
 _READABLE = 70
+_LARGEST = torch.finfo(torch.float32).max
 _FIELDS: Mapping[str, str] = {"l": "lower", "u": "upper"}
 
 
@@ -56,7 +61,8 @@ def write_rule(name: str, rule: CheckedRule, comment: str, first: Sequence[str] 
     arguments = ["f", "box", lower]
     if not both:
         arguments.append(writer.slopes("upper", rule.upper.entries))
-    lines = [*first, *writer.lines, f"return stable_or({', '.join(arguments)})"]
+    body = [*writer.lines, f"return stable_or({', '.join(arguments)})"]
+    lines = [*first, *writer.prologue("\n".join(body)), *body]
     above = f"# {comment}\n" if comment != name else ""
     return f"{above}def {name}(f, box):\n" + "".join(f"    {line}\n" for line in lines)
 
@@ -68,36 +74,33 @@ class _Writer:
         self.lines: list[str] = []
         self._operands = rule.operands
         self._each = rule.operands == ARITY_ANY
-        entries = (*rule.lower.entries, *rule.upper.entries)
-        distinct = rule.lower.entries if rule.lower == rule.upper else entries
-        self._shared = {node for node, count in _occurrences(distinct).items() if count > 1}
+        distinct = dict.fromkeys((rule.lower, rule.upper))
+        entries = (entry for slope in distinct for entry in slope.entries)
+        self._shared = {node for node, count in _occurrences(entries).items() if count > 1}
         self._nameless = 0
         self._variables: dict[Expression, _Text] = {}
-        self._write_prologue(entries)
 
-    def _write_prologue(self, entries: Iterable[Expression]) -> None:
-        words = {
-            node.text if isinstance(node, Word) else node.function
-            for node in _nodes(entries)
-            if isinstance(node, Word | Call)
-        }
-        if len(self._operands) > 1:
-            if words:
-                self.lines.append(f"{', '.join(self._operands)} = box")
-        elif self._each:
+    def prologue(self, body: str) -> list[str]:
+        """Return the lines that define the words of the language which a body uses."""
+        used = set(re.findall(r"\w+", body))
+        lines = []
+        if len(self._operands) > 1 and used & {*self._operands}:
+            lines.append(f"{', '.join(self._operands)} = box")
+        if self._each:
             for word, field in _FIELDS.items():
-                if {word, "mid"} & words:
-                    self.lines.append(f"{word} = torch.stack([o.{field} for o in box])")
-        elif words:
-            self.lines.append("l, u = box[0]")
-        if "mid" in words and len(self._operands) == 1:
-            self.lines.append("mid = (l + u) / 2")
-        if "chord" in words:
+                if used & {word, "mid"}:
+                    lines.append(f"{word} = torch.stack([o.{field} for o in box])")
+        elif len(self._operands) == 1 and used & {"l", "u", "mid", "chord"}:
+            lines.append("l, u = box[0]")
+        if "mid" in used:
+            lines.append("mid = (l + u) / 2")
+        if "chord" in used:
             # In a point the operator is affine, so that no rule is asked: `divide` only has to
             # return, and the point's slope is the operator's own, f'(l).
-            self.lines.append("chord = divide(f(u) - f(l), u - l)")
-        if {"convex", "concave"} & words:
-            self.lines.append("curvature = f.curvature(box)")
+            lines.append("chord = divide(f(u) - f(l), u - l)")
+        if "curvature" in used:
+            lines.append("curvature = f.curvature(box)")
+        return lines
 
     def slopes(self, name: str, entries: Sequence[Expression]) -> str:
         """Write what computes the slopes of one side, and return the tuple of them."""
@@ -107,7 +110,7 @@ class _Writer:
             if text.kind == "constant":
                 return f"({text.python},) * len(box)"
             self.lines.append(f"{name} = {text.python}")
-            return f"{name}.unbind()"
+            return f"unstacked({name}, box)"
         parts = []
         for operand, text in zip(self._operands, texts, strict=True):
             if text.binding == _ATOM and "(" not in text.python:
@@ -131,13 +134,19 @@ class _Writer:
         if isinstance(value, bool):
             return _Text(str(value), "flag")
         if value is not None:
-            return _number(value)
+            return self._number(value)
         if expression in self._variables:
             return self._variables[expression]
         text = self._composed(expression)
         if expression in self._shared and not text.is_python:
             text = self._variables[expression] = self._named(text, _telling_name(expression))
         return text
+
+    def _number(self, value: float) -> _Text:
+        if _LARGEST < abs(value) < inf:  # as a Python number, torch would refuse it for float32
+            return _Text(f"{self._reference}.new_tensor({value!r})", "value")
+        text = str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
+        return _Text(text, "constant", _SIGN if value < 0 else _ATOM)
 
     def _named(self, text: _Text, name: str = "") -> _Text:
         """Put a text into a variable, and write the variable instead."""
@@ -243,13 +252,6 @@ def _telling_name(expression: Expression) -> str:
     return ""
 
 
-def _number(value: float) -> _Text:
-    whole = value.is_integer() and abs(value) < 2**53
-    return _Text(
-        str(int(value)) if whole else repr(value), "constant", _SIGN if value < 0 else _ATOM
-    )
-
-
 def _is_finite_constant(text: _Text) -> bool:
     return text.kind == "constant" and text.python not in ("nan", "inf", "-inf")
 
@@ -287,12 +289,6 @@ def _quotient(left: _Text, right: _Text) -> _Text:
     if right.kind == "constant":  # whatever is divided by 0 is undefined
         return _Text(f"{left.within(_TERM)} * nan", "value", _TERM)
     return _Text(f"divide({left.python}, {right.python})", "value")
-
-
-def _nodes(expressions: Iterable[Expression]) -> Iterator[Expression]:
-    for expression in expressions:
-        yield expression
-        yield from _nodes(children(expression))
 
 
 def _occurrences(expressions: Iterable[Expression]) -> Counter[Expression]:
