@@ -59,7 +59,7 @@ def _explain(
     theirs: NDArray[np.float64],
 ) -> str:
     """Name the first node of the file whose tensor is not what onnxruntime computes."""
-    gap = _gap(ours, theirs)
+    gap = relative_gap(ours, theirs)
     message = (
         f"{network.path}: the graph disagrees with onnxruntime by {gap:.3g} of the output's scale "
         f"(allowed: {TOLERANCE:g})"
@@ -94,10 +94,10 @@ def _intermediate(
 
 
 def _agree(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> bool:
-    return ours.shape == theirs.shape and _gap(ours, theirs) <= TOLERANCE
+    return ours.shape == theirs.shape and relative_gap(ours, theirs) <= TOLERANCE
 
 
-def _gap(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
+def relative_gap(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
     """Return the largest difference, relative to the largest entry; infinite for a NaN."""
     same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
     if same.all():

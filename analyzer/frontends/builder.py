@@ -63,6 +63,10 @@ class GraphBuilder:
         self._names[symbol.key] = name
         return symbol
 
+    def has_name(self, symbol: Symbol) -> bool:
+        """Say whether a tensor has a name of the file already."""
+        return symbol.key in self._names
+
     def inputs(self, specs: Sequence[TensorSpec]) -> list[Symbol]:
         """Add the input node, and a part of it for each input tensor where there are several."""
         element = np.dtype(np.float32)
@@ -131,11 +135,15 @@ class GraphBuilder:
         """Give a constant as a coefficient tensor; memory is shared where the dtype allows it."""
         target = np.dtype(str(self.dtype).removeprefix("torch."))
         converted = constant.astype(target, copy=False)
+        if not np.isfinite(converted).all():
+            raise LoweringError("a constant of it is NaN or infinite")
         if constant.dtype.kind in "iu" and not np.array_equal(converted, constant):
             raise LoweringError(f"an integer constant of it is not exact in {target}")
-        if not converted.flags.writeable:
+        # torch can share memory that is writeable and has no axis reversed.
+        reversed_axis = any(stride < 0 for stride in converted.strides)
+        if reversed_axis or not converted.flags.writeable:
             converted = converted.copy()
-        return torch.from_numpy(np.ascontiguousarray(converted).reshape(constant.shape))
+        return torch.from_numpy(np.asarray(converted))
 
     def finish(
         self, inputs: Sequence[TensorSpec], outputs: Sequence[tuple[TensorSpec, Value]]

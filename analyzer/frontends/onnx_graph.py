@@ -19,8 +19,9 @@ from absolver.analyzer.frontends.errors import (
     UnreadableNetworkError,
     UnsupportedFormError,
 )
+from absolver.analyzer.frontends.handlers import Lowered
 from absolver.analyzer.frontends.onnx_operators import HANDLERS
-from absolver.analyzer.frontends.onnx_operators.registry import Lowered, Operation
+from absolver.analyzer.frontends.onnx_operators.operation import Operation
 from absolver.analyzer.graph.graph import Graph, TensorSpec
 from absolver.dsl.operators import by_onnx
 

@@ -1,5 +1,6 @@
 """What each ONNX operator becomes: one module a family, found by `HANDLERS`."""
 
+from absolver.analyzer.frontends.handlers import collect
 from absolver.analyzer.frontends.onnx_operators import (
     algebra,
     elementwise,
@@ -8,6 +9,5 @@ from absolver.analyzer.frontends.onnx_operators import (
     normalisation,
     windows,
 )
-from absolver.analyzer.frontends.onnx_operators.registry import collect
 
 HANDLERS = collect((algebra, elementwise, logic, movement, normalisation, windows))

@@ -5,8 +5,9 @@ import onnx
 
 from absolver.analyzer.frontends.builder import Symbol
 from absolver.analyzer.frontends.errors import LoweringError
+from absolver.analyzer.frontends.handlers import Lowered, handles
 from absolver.analyzer.frontends.lowering import arithmetic, logic, movement
-from absolver.analyzer.frontends.onnx_operators.registry import Lowered, Operation, handles
+from absolver.analyzer.frontends.onnx_operators.operation import Operation
 
 
 @handles("Cast", "CastLike")

@@ -6,8 +6,9 @@ import numpy as np
 
 from absolver.analyzer.frontends.builder import Symbol, Value
 from absolver.analyzer.frontends.errors import LoweringError
+from absolver.analyzer.frontends.handlers import Lowered, handles
 from absolver.analyzer.frontends.lowering import movement
-from absolver.analyzer.frontends.onnx_operators.registry import Lowered, Operation, handles
+from absolver.analyzer.frontends.onnx_operators.operation import Operation
 
 
 @handles("Reshape")

@@ -5,9 +5,10 @@ from numpy.typing import NDArray
 
 from absolver.analyzer.frontends.builder import Symbol
 from absolver.analyzer.frontends.errors import LoweringError
+from absolver.analyzer.frontends.handlers import Lowered, handles
 from absolver.analyzer.frontends.lowering import convolution, elementwise, movement
 from absolver.analyzer.frontends.lowering.convolution import Window
-from absolver.analyzer.frontends.onnx_operators.registry import Lowered, Operation, handles
+from absolver.analyzer.frontends.onnx_operators.operation import Operation
 
 
 @handles("Conv")

@@ -1,16 +1,13 @@
-"""How the reader of ONNX finds what to do with an operator."""
+"""One ONNX node, as its handler sees it."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from absolver.analyzer.frontends.builder import Constant, GraphBuilder, Symbol, Value
 from absolver.analyzer.frontends.errors import LoweringError
-
-Lowered = Value | tuple[Value, ...]
 
 
 @dataclass(frozen=True)
@@ -63,26 +60,3 @@ class Operation:
             return [int(i) for i in self.constant(index).ravel()]
         values = self.attribute(name)
         return None if values is None else [int(i) for i in np.atleast_1d(values)]
-
-
-@dataclass(frozen=True)
-class Handler:
-    """What lowers some ONNX operators."""
-
-    names: tuple[str, ...]
-    lower: Callable[[Operation], Lowered]
-
-
-def handles(*names: str) -> Callable[[Callable[[Operation], Lowered]], Handler]:
-    """Declare that a function lowers the named ONNX operators."""
-    return lambda lower: Handler(names, lower)
-
-
-def collect(modules: Iterable[object]) -> Mapping[str, Handler]:
-    """Gather the handlers that modules declare, by ONNX operator."""
-    found: dict[str, Handler] = {}
-    for module in modules:
-        for value in vars(module).values():
-            if isinstance(value, Handler):
-                found.update(dict.fromkeys(value.names, value))
-    return MappingProxyType(found)
