@@ -1,0 +1,1 @@
+"""The fixpoint: facts under assumptions, and reducers that tighten them in turn."""

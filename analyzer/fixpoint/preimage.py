@@ -14,9 +14,7 @@ from absolver.dsl.operators.record import Interval
 _LARGEST_MATRIX = 1 << 21
 
 
-def affine_inverse(
-    node: Affine, result: Interval, operands: Sequence[Interval]
-) -> list[Interval]:
+def affine_inverse(node: Affine, result: Interval, operands: Sequence[Interval]) -> list[Interval]:
     """Tighten the operands of an affine node (HC4-revise, Benhamou et al. 1999).
 
     Guarantee: every choice of operand values in `operands` whose sum lies in `result` lies in

@@ -126,9 +126,7 @@ class InverseReducer(Reducer):
 def _forward(problem: Problem, known: dict[str, Interval]) -> tuple[dict[str, Interval], Tensor]:
     """Push boxes forward, met with what is known; the second result says which sets are empty."""
     boxes: dict[str, Interval] = {}
-    empty = torch.zeros(
-        problem.region.batch, dtype=torch.bool, device=problem.unsafe.bound.device
-    )
+    empty = torch.zeros(problem.region.batch, dtype=torch.bool, device=problem.unsafe.bound.device)
     for node in problem.graph.nodes:
         match node:
             case Input():

@@ -93,10 +93,18 @@ class FactStore:
         """Meet a fact in; returns the largest relative shrinking of an interval that it brought."""
         facts = self._facts.setdefault(assumptions, {})
         old = facts.get(name)
-        facts[name] = bounds if old is None else meet(old, bounds)
+        facts[name] = bounds if old is None else _tightened(old, bounds)
         if old is None:
             return torch.ones((), dtype=bounds.lower.dtype, device=bounds.lower.device)
         return _shrinking(old, facts[name])
+
+
+def _tightened(old: Interval, new: Interval) -> Interval:
+    """Meet, but keep the old bounds where the two exclude each other: nothing ever loosens."""
+    lower = torch.maximum(old.lower, new.lower)
+    upper = torch.minimum(old.upper, new.upper)
+    proper = lower <= upper
+    return Interval(torch.where(proper, lower, old.lower), torch.where(proper, upper, old.upper))
 
 
 def crossed(first: Interval, second: Interval) -> Bool[Tensor, " batch"]:

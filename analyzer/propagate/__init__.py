@@ -1,0 +1,1 @@
+"""Propagation: bounds carried through a graph over values, inputs, symbols or neurons."""

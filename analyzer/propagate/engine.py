@@ -102,11 +102,7 @@ class _Walk:
     def run(self, rows: Tensor) -> Propagation:
         walkers = list(dict.fromkeys([self._cheap, *self._finals, *self._deciders]))
         for node in self._graph.nodes:
-            box = (
-                [self._facts[name] for name in node.inputs]
-                if isinstance(node, Nonlinear)
-                else []
-            )
+            box = [self._facts[name] for name in node.inputs] if isinstance(node, Nonlinear) else []
             for walker in walkers:
                 walker.visit(node, box)
             if (operators := self._needed.get(node.name)) is not None:

@@ -104,7 +104,7 @@ class InputsPropagator(Propagator):
         slopes = flat.new_zeros((batch, len(self._varying) + 1, flat.shape[1]))
         slopes[:, torch.arange(len(self._varying), device=flat.device), self._varying] = 1
         slopes[:, -1] = flat
-        return _Form(slopes.unflatten(2, self._center.shape[1:]), None)
+        return _Form(torch.unflatten(slopes, 2, self._center.shape[1:]), None)
 
     def _concretised(
         self, forms: Float[Tensor, "batch inputs+1 rows"]
@@ -113,7 +113,7 @@ class InputsPropagator(Propagator):
         flat = self._center.flatten(1)
         rows = forms.new_zeros((forms.shape[0], forms.shape[2], flat.shape[1]))
         rows[:, :, self._varying] = forms[:, :-1].transpose(1, 2)
-        rows = rows.unflatten(2, self._center.shape[1:])
+        rows = torch.unflatten(rows, 2, self._center.shape[1:])
         return forms[:, -1] + self._region.minimum_around(rows, self._center)
 
     def _nonlinear(self, node: Nonlinear, box: Sequence[Interval]) -> _Form:
@@ -123,9 +123,7 @@ class InputsPropagator(Propagator):
         )
         zero = torch.zeros((), dtype=self._center.dtype, device=self._center.device)
         low, up = zero, zero
-        for name, s_low, s_up in zip(
-            node.inputs, relaxation.lower, relaxation.upper, strict=True
-        ):
+        for name, s_low, s_up in zip(node.inputs, relaxation.lower, relaxation.upper, strict=True):
             lower, upper = self._forms[name].sides()
             low = low + _by_sign(s_low.unsqueeze(1), lower, upper)
             up = up + _by_sign(s_up.unsqueeze(1), upper, lower)
@@ -165,4 +163,4 @@ def _pushed(linear: LinearMap, form: Tensor, *, absolute: bool = False) -> Tenso
     batch_and_inputs = form.shape[:2]
     flat = form.flatten(0, 1)
     pushed = linear.apply_abs(flat) if absolute else linear.apply(flat)
-    return pushed.unflatten(0, batch_and_inputs)
+    return torch.unflatten(pushed, 0, batch_and_inputs)

@@ -1,11 +1,11 @@
 """Relaxations prepared for back-substitution: lines around an operator, and a reference trace."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from absolver.dsl.domain import Domain
@@ -42,15 +42,22 @@ class Lines:
     @cached_property
     def channels_last(self) -> "Lines":
         """The same lines over an image `[1, channels, height, width]`, channels moved last."""
+        return self._mapped(lambda line: line.movedim(2, -1).contiguous())
 
-        def moved(line: Tensor) -> Tensor:
-            return line.movedim(2, -1).contiguous()
+    def of(self, elements: slice) -> "Lines":
+        """The lines of some batch elements."""
+        return self._mapped(lambda line: line[elements])
 
+    def at(self, neurons: Int[Tensor, " columns"]) -> "Lines":
+        """The lines of some neurons, named by flat index; the result's shape is flat."""
+        return self._mapped(lambda line: line.flatten(1).index_select(1, neurons))
+
+    def _mapped(self, change: Callable[[Tensor], Tensor]) -> "Lines":
         return Lines(
-            tuple(moved(line) for line in self.upper),
-            tuple(moved(line) for line in self.excess),
-            moved(self.gap),
-            None if self.unbounded is None else moved(self.unbounded),
+            tuple(change(line) for line in self.upper),
+            tuple(change(line) for line in self.excess),
+            change(self.gap),
+            None if self.unbounded is None else change(self.unbounded),
         )
 
 
@@ -68,9 +75,7 @@ def lines_around(
     for z, lower, upper in zip(trace, relaxation.lower, relaxation.upper, strict=True):
         reference = torch.addcmul(reference, upper, z)
         gap = torch.addcmul(gap, lower, z)
-    excess = tuple(
-        low - up for low, up in zip(relaxation.lower, relaxation.upper, strict=True)
-    )
+    excess = tuple(low - up for low, up in zip(relaxation.lower, relaxation.upper, strict=True))
     return Lines(relaxation.upper, excess, gap - reference, unbounded), reference
 
 

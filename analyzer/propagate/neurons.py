@@ -71,7 +71,9 @@ class NeuronsPropagator(Propagator):
                 lower, upper = self._region.bounding_box()
                 self._trace[node.name] = (lower + upper) / 2
             case Affine():
-                values = [m.apply(self._trace[i]) for m, i in zip(node.maps, node.inputs)]
+                values = [
+                    m.apply(self._trace[i]) for m, i in zip(node.maps, node.inputs, strict=True)
+                ]
                 total = sum(values[1:], start=values[0])
                 self._trace[node.name] = total if node.bias is None else total + node.bias
             case Nonlinear():
@@ -109,12 +111,16 @@ class NeuronsPropagator(Propagator):
             elements = slice(start, min(start + group, batch))
             own = rows.expand(batch, -1, -1)[elements]
             constant = (own @ trace[elements].flatten(1).unsqueeze(2)).squeeze(2)
-            coefficients = {output.name: own.reshape(*own.shape[:2], *output.shape)}
+            coefficients: dict[str, Rows] = {
+                output.name: own.reshape(*own.shape[:2], *output.shape)
+            }
             parts.append(self._substitute(_Start(elements, coefficients, constant)))
         return torch.cat(parts)
 
     def _chunk_bytes_on(self, device: torch.device) -> int:
-        return self._chunk_bytes if device.type == "cuda" else min(self._chunk_bytes, _CPU_CHUNK_BYTES)
+        return (
+            self._chunk_bytes if device.type == "cuda" else min(self._chunk_bytes, _CPU_CHUNK_BYTES)
+        )
 
     def _batches_of_neurons(
         self, wanted: Bool[Tensor, "batch n"]
@@ -155,13 +161,13 @@ class NeuronsPropagator(Propagator):
             coefficients[node.name] = windows.with_negations()
         elif isinstance(node, Affine):
             for linear, name in zip(node.maps, node.inputs, strict=True):
-                rows = linear.rows(neurons.flatten()).unflatten(0, neurons.shape)
+                rows = torch.unflatten(linear.rows(neurons.flatten()), 0, neurons.shape)
                 add(coefficients, name, torch.cat([rows, -rows], dim=1))
         else:
             rows = constant.new_zeros(*neurons.shape, _size(node))
             rows.scatter_(2, neurons.unsqueeze(2), 1)
             both = torch.cat([rows, -rows], dim=1)
-            coefficients[node.name] = both.unflatten(2, node.shape)
+            coefficients[node.name] = torch.unflatten(both, 2, node.shape)
         return _Start(elements, coefficients, torch.cat([constant, -constant], dim=1))
 
     def _starts_as_image(self, node: Node) -> bool:
@@ -191,8 +197,8 @@ class NeuronsPropagator(Propagator):
                 case Nonlinear():
                     lines = self._lines[node.name]
                     bound += through_lines(lines, start.elements, a, node.inputs, pending)
-        if (a := pending.get(self._graph.input.name)) is not None:
-            bound += self._concretised(start.elements, a)
+        if (at_input := pending.get(self._graph.input.name)) is not None:
+            bound += self._concretised(start.elements, at_input)
         return lower_without_nan(bound)
 
     def _live(self, name: str, elements: slice) -> Int[Tensor, " neurons"] | None:
@@ -222,9 +228,9 @@ class NeuronsPropagator(Propagator):
             weights = a.at_windows(radius.flatten(1, 2))
             return -(a.by_side().abs() * weights).flatten(3).sum(3).flatten(1)
         if isinstance(a, Tensor) and isinstance(self._region, Box):
-            radius = (self._region.upper[elements] - center).unsqueeze(1)
+            radius = self._region.upper[elements] - center
             if channels_last(a):
-                a, radius = a.movedim(3, -1), radius.movedim(3, -1)
+                a, radius = a.movedim(3, -1), radius.movedim(2, -1)
             return -contract(a.abs(), radius)
         index = torch.arange(elements.start, elements.stop, device=center.device)
         return self._region.select(index).minimum_around(written_out(a), center)

@@ -29,7 +29,8 @@ class Columns:
         """Write the rows out."""
         size = torch.Size(self.shape).numel()
         rows = self.values.new_zeros((*self.values.shape[:2], size))
-        return rows.index_copy(2, self.neurons, self.values).unflatten(2, self.shape)
+        rows = rows.index_copy(2, self.neurons, self.values)
+        return torch.unflatten(rows, 2, self.shape)
 
 
 Rows = Float[Tensor, "group rows *shape"] | Windows | Columns
@@ -72,7 +73,7 @@ def through_linear(linear: LinearMap, rows: Rows, live: Int[Tensor, " columns"] 
             factors = linear.adjoint(ones)[0].expand(rows.values.shape[0], -1, -1, -1)
             return rows.with_sides(rows.by_side() * rows.at_windows(factors))
     dense = written_out(rows)
-    return linear.adjoint(dense.flatten(0, 1)).unflatten(0, dense.shape[:2])
+    return torch.unflatten(linear.adjoint(dense.flatten(0, 1)), 0, dense.shape[:2])
 
 
 def _through_dense(linear: Dense, rows: Rows, live: Tensor | None) -> Rows:
@@ -83,7 +84,7 @@ def _through_dense(linear: Dense, rows: Rows, live: Tensor | None) -> Rows:
     else:
         values = written_out(rows).flatten(2)
     if live is None:
-        return (values @ weight).unflatten(2, linear.input_shape)
+        return torch.unflatten(values @ weight, 2, linear.input_shape)
     return Columns(values @ weight.index_select(1, live), live, linear.input_shape)
 
 
@@ -94,40 +95,39 @@ def through_lines(
 
     `Lines` has the formula. The new rows on the operands named go to `pending`.
     """
-    if isinstance(rows, Windows):
-        if lines.unbounded is None:
-            return _through_at_windows(lines, elements, rows, names, pending)
-        rows = rows.dense()
-    elif isinstance(rows, Columns) and lines.unbounded is not None:
-        rows = rows.dense()
-    neurons: Tensor | None = None
-    last = False
-    if isinstance(rows, Columns):
-        a, neurons = rows.values, rows.neurons
-    elif last := channels_last(rows):
-        # All arithmetic runs over contiguous memory: the lines come in the rows' own layout.
-        a, lines = rows.movedim(3, -1), lines.channels_last
-    else:
-        a = rows
-
-    def own(line: Tensor) -> Tensor:
-        line = line[elements]
-        if neurons is not None:
-            line = line.flatten(1).index_select(1, neurons)
-        return line.unsqueeze(1)
-
-    positive = a.clamp(min=0)
-    gain = contract(positive, own(lines.gap))
     if lines.unbounded is not None:
-        used = contract(a.abs(), own(lines.unbounded).to(a.dtype)) > 0
-        gain = torch.where(used, -torch.inf, gain)
-    for name, upper, excess in zip(names, lines.upper, lines.excess, strict=True):
-        scaled = (a * own(upper)).addcmul_(positive, own(excess))
-        if isinstance(rows, Columns):
-            add(pending, name, replace(rows, values=scaled))
-        else:
-            add(pending, name, scaled.movedim(-1, 3) if last else scaled)
+        rows = written_out(rows)
+    results: list[Rows]
+    match rows:
+        case Windows():
+            gain, results = _through_at_windows(lines.of(elements), rows)
+        case Columns():
+            gain, values = _through(lines.of(elements).at(rows.neurons), rows.values)
+            results = [replace(rows, values=v) for v in values]
+        case _ if channels_last(rows):
+            # All arithmetic runs over contiguous memory: the lines come in the rows' layout.
+            gain, values = _through(lines.channels_last.of(elements), rows.movedim(3, -1))
+            results = [v.movedim(-1, 3) for v in values]
+        case _:
+            gain, values = _through(lines.of(elements), rows)
+            results = list(values)
+    for name, result in zip(names, results, strict=True):
+        add(pending, name, result)
     return gain
+
+
+def _through(lines: Lines, a: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Substitute lines into coefficients of the same layout: the gain, and one result a operand."""
+    positive = a.clamp(min=0)
+    gain = contract(positive, lines.gap)
+    if lines.unbounded is not None:
+        used = contract(a.abs(), lines.unbounded.to(a.dtype)) > 0
+        gain = torch.where(used, -torch.inf, gain)
+    results = [
+        (a * upper.unsqueeze(1)).addcmul_(positive, excess.unsqueeze(1))
+        for upper, excess in zip(lines.upper, lines.excess, strict=True)
+    ]
+    return gain, results
 
 
 def channels_last(rows: Tensor) -> bool:
@@ -140,7 +140,7 @@ def channels_last(rows: Tensor) -> bool:
 
 
 def contract(
-    a: Float[Tensor, "group rows *shape"], weights: Float[Tensor, "group 1 *shape"]
+    a: Float[Tensor, "group rows *shape"], weights: Float[Tensor, "group *shape"]
 ) -> Float[Tensor, "group rows"]:
     """Sum the products of rows and weights over the neurons."""
     flat, vectors = a.flatten(2), weights.flatten(1)
@@ -150,14 +150,14 @@ def contract(
     return (flat @ vectors.unsqueeze(2)).squeeze(2)
 
 
-def _through_at_windows(
-    lines: Lines, elements: slice, rows: Windows, names: tuple[str, ...], pending: dict[str, Rows]
-) -> Float[Tensor, "group rows"]:
+def _through_at_windows(lines: Lines, rows: Windows) -> tuple[Tensor, list[Rows]]:
+    """Do what `_through` does in the window of each row."""
     values = rows.by_side()
     positive = values.clamp(min=0)
-    for name, upper, excess in zip(names, lines.upper, lines.excess, strict=True):
-        scaled = values * rows.at_windows(upper[elements].flatten(1, 2))
-        scaled.addcmul_(positive, rows.at_windows(excess[elements].flatten(1, 2)))
-        add(pending, name, rows.with_sides(scaled))
-    gap = rows.at_windows(lines.gap[elements].flatten(1, 2))
-    return (positive * gap).flatten(3).sum(3).flatten(1)
+    gap = rows.at_windows(lines.gap.flatten(1, 2))
+    results: list[Rows] = []
+    for upper, excess in zip(lines.upper, lines.excess, strict=True):
+        scaled = values * rows.at_windows(upper.flatten(1, 2))
+        scaled.addcmul_(positive, rows.at_windows(excess.flatten(1, 2)))
+        results.append(rows.with_sides(scaled))
+    return (positive * gap).flatten(3).sum(3).flatten(1), results

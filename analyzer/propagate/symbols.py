@@ -165,7 +165,8 @@ def _affine(node: Affine, forms: Sequence[_Form]) -> _Form:
         own = linear.apply(form.center)
         center = own if center is None else center + own
         batch, symbols = form.generators.shape[:2]
-        pushed = linear.apply(form.generators.flatten(0, 1)).unflatten(0, (batch, symbols))
+        pushed = linear.apply(form.generators.flatten(0, 1))
+        pushed = torch.unflatten(pushed, 0, (batch, symbols))
         generators = pushed if generators is None else _sum(generators, pushed)
         if form.radius is not None:
             spread = linear.apply_abs(form.radius)
@@ -183,7 +184,7 @@ def _diagonal(radius: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch sym
     generators = flat.new_zeros((flat.shape[0], len(neurons), flat.shape[1]))
     index = torch.arange(len(neurons), device=flat.device)
     generators[:, index, neurons] = flat[:, neurons]
-    return generators.unflatten(2, radius.shape[1:])
+    return torch.unflatten(generators, 2, radius.shape[1:])
 
 
 def _padded(generators: Tensor, symbols: int) -> Tensor:

@@ -61,7 +61,7 @@ class Windows:
 
     def by_side(self) -> Float[Tensor, "group sides positions channels height width"]:
         """View the values with the sides on an axis of their own."""
-        return self.values.unflatten(1, (-1, self.positions.shape[1]))
+        return torch.unflatten(self.values, 1, (-1, self.positions.shape[1]))
 
     def with_sides(self, values: Tensor) -> "Windows":
         """Replace the values by ones with sides on an axis of their own, zero outside the image."""
@@ -82,9 +82,7 @@ class Windows:
         """Write the rows out over the whole image."""
         before, after = self._margins()
         group, rows, channels, height, width = self.values.shape
-        image = [
-            size + b + a for size, b, a in zip(self.shape[2:], before, after, strict=True)
-        ]
+        image = [size + b + a for size, b, a in zip(self.shape[2:], before, after, strict=True)]
         corner = self.positions * self.positions.new_tensor(self.scale)
         corner = corner + self.positions.new_tensor(
             [o + b for o, b in zip(self.offset, before, strict=True)]
@@ -119,7 +117,7 @@ class Windows:
         spread = _spread(values.flatten(0, 1), convolution)
         return replace(
             self,
-            values=spread.unflatten(0, values.shape[:2]),
+            values=torch.unflatten(spread, 0, values.shape[:2]),
             scale=(self.scale[0] * convolution.stride[0], self.scale[1] * convolution.stride[1]),
             offset=(
                 self.offset[0] * convolution.stride[0] - convolution.padding[0][0],
@@ -163,7 +161,7 @@ class Windows:
         return before, (max(0, ends[0]), max(0, ends[1]))
 
     def _padded(self, weights: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Pad a tensor over the image so that all windows lie inside; and where the first starts."""
+        """Pad a tensor over the image so that all windows lie inside, and say where they start."""
         before, after = self._margins()
         start = (self.offset[0] + before[0], self.offset[1] + before[1])
         if not any((*before, *after)):
@@ -220,9 +218,7 @@ def _spread(
         )
     ]
     if size[0] * size[1] > _LARGEST_INFLATION * kernel:
-        return functional.conv_transpose2d(
-            windows, convolution.weight, stride=convolution.stride
-        )
+        return functional.conv_transpose2d(windows, convolution.weight, stride=convolution.stride)
     cells = channels * height * width
     eye = torch.eye(cells, dtype=windows.dtype, device=windows.device)
     unrolled = functional.conv_transpose2d(

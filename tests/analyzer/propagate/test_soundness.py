@@ -1,0 +1,135 @@
+"""No concrete run escapes the bounds of any domain, for any operator."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from absolver import domains
+from absolver.analyzer.graph.graph import Graph
+from absolver.analyzer.propagate.engine import Propagation, propagate
+from absolver.analyzer.regions.box import Box
+from absolver.dsl.domain import Domain
+from absolver.dsl.operators import OPERATORS
+from tests.networks import DTYPE, instance, operator_network, residual_network
+
+DOMAINS = {name: domains.load(name) for name in (*domains.names(), "crown & interval & zonotope")}
+
+
+def points_of(graph: Graph, box: Box, rows: Tensor, seed: int) -> Tensor:
+    """Corners, random points, and points on the way to the corner that minimises a row."""
+    generator = torch.Generator().manual_seed(seed)
+    points = [box.sample(60, generator), box.lower.unsqueeze(1), box.upper.unsqueeze(1)]
+    start = ((box.lower + box.upper) / 2).requires_grad_()
+    outputs = graph(start).flatten(1)
+    for row in rows[0]:
+        (slope,) = torch.autograd.grad((outputs @ row).sum(), start, retain_graph=True)
+        corner = torch.where(slope > 0, box.lower, box.upper)
+        # Points on the way to the corner cross the kinks in between.
+        for share in (0.3, 0.7, 1.0):
+            points.append((start + share * (corner - start)).detach().unsqueeze(1))
+    return torch.cat(points, dim=1)
+
+
+def escapes(graph: Graph, box: Box, rows: Tensor, found: Propagation, seed: int) -> float:
+    """The largest distance by which a concrete run passes a bound, at most 0 if none does.
+
+    It is relative to the largest magnitude among the bounds: sums cancel, and plain mode promises
+    no more than float64 rounding of what is added up.
+    """
+    worst, size = -torch.inf, 1.0
+    for element, points in enumerate(points_of(graph, box, rows, seed)):
+        trace = graph.trace(points)
+        checks = [(found.rows[element], trace[graph.output.name].flatten(1) @ rows[0].T)]
+        for name, bounds in found.hidden.items():
+            checks.append((bounds.lower[element], trace[name]))
+            checks.append((-bounds.upper[element], -trace[name]))
+        for lower, values in checks:
+            # A run that itself overflows or has no value says nothing.
+            excess = torch.where(torch.isfinite(values), lower - values, -torch.inf)
+            worst = max(worst, float(excess.amax()))
+            size = max(size, float(torch.where(torch.isfinite(lower), lower.abs(), 0).amax()))
+    return worst / size
+
+
+def boxes(size: int, scale: float, seed: int, shape: tuple[int, ...]) -> Box:
+    """Boxes of which some sides are points."""
+    generator = torch.Generator().manual_seed(seed)
+    center = torch.randn(size, *shape, generator=generator, dtype=DTYPE)
+    radius = scale * torch.rand(size, *shape, generator=generator, dtype=DTYPE)
+    radius = torch.where(radius < 0.2 * scale, 0, radius)
+    return Box(center - radius, center + radius)
+
+
+@pytest.mark.soundness
+@pytest.mark.parametrize("operator", sorted(OPERATORS))
+@pytest.mark.parametrize("name", sorted(DOMAINS))
+@settings(max_examples=8, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    scale=st.sampled_from([0.0, 1e-6, 0.05, 0.5, 3.0]),
+)
+def test_no_run_escapes(name: str, operator: str, seed: int, scale: float) -> None:
+    graph = operator_network(instance(operator), seed)
+    box = boxes(3, scale, seed, graph.input.shape)
+    rows = torch.cat([torch.eye(2, dtype=DTYPE), -torch.eye(2, dtype=DTYPE)]).unsqueeze(0)
+    found = propagate(graph, DOMAINS[name], box, rows)
+    assert not torch.isnan(found.rows).any()
+    # 1e-9: float64 rounding of some dozen operations; sound mode will have no tolerance.
+    assert escapes(graph, box, rows, found, seed) <= 1e-9
+
+
+@pytest.mark.soundness
+@pytest.mark.parametrize("name", sorted(DOMAINS))
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10_000), scale=st.sampled_from([0.01, 0.2]))
+def test_no_run_of_a_residual_network_escapes(name: str, seed: int, scale: float) -> None:
+    graph = residual_network(seed)
+    box = boxes(2, scale, seed, graph.input.shape)
+    rows = torch.cat([torch.eye(3, dtype=DTYPE), -torch.eye(3, dtype=DTYPE)]).unsqueeze(0)
+    found = propagate(graph, DOMAINS[name], box, rows)
+    assert escapes(graph, box, rows, found, seed) <= 1e-9
+
+
+@pytest.mark.soundness
+@pytest.mark.parametrize("memory_bytes", [1 << 12, 1 << 16])
+def test_zonotopes_that_run_out_of_memory_stay_sound(memory_bytes: int) -> None:
+    graph = residual_network(3)
+    box = boxes(2, 0.2, 3, graph.input.shape)
+    rows = torch.eye(3, dtype=DTYPE).unsqueeze(0)
+    found = propagate(graph, DOMAINS["zonotope"], box, rows, memory_bytes=memory_bytes)
+    assert escapes(graph, box, rows, found, 3) <= 1e-9
+    full = propagate(graph, DOMAINS["zonotope"], box, rows)
+    assert (found.rows < full.rows).any(), "the budget was never reached: a vacuous test"
+
+
+@pytest.mark.soundness
+@pytest.mark.parametrize("slope", ["1e30", "0 - 1e30", "l / (u - u)", "0 - 7", "chord * 3"])
+@pytest.mark.parametrize("carrier", ["values", "inputs", "neurons", "symbols"])
+def test_no_slope_is_unsound(slope: str, carrier: str, tmp_path) -> None:
+    domain = _with_slopes(carrier, slope, tmp_path)
+    for operator in ("relu", "sigmoid", "exp", "sin"):
+        graph = operator_network(instance(operator), 5)
+        box = boxes(3, 0.5, 5, graph.input.shape)
+        rows = torch.eye(2, dtype=DTYPE).unsqueeze(0)
+        found = propagate(graph, domain, box, rows)
+        assert escapes(graph, box, rows, found, 5) <= 1e-9
+
+
+def _with_slopes(carrier: str, slope: str, folder) -> Domain:
+    if carrier == "symbols":
+        text = (
+            f"domain wild\n  x = affine over symbols\n  relu, sigmoid, exp, sin: both slope {slope}"
+        )
+    elif carrier == "values":
+        text = "domain wild\n  lower <= x <= upper over values"
+    else:
+        text = (
+            f"domain wild\n  lower <= x <= upper over {carrier}\n"
+            f"  relu, sigmoid, exp, sin: upper slope {slope}\n"
+            f"                           lower slope {slope}"
+        )
+    path = folder / "wild.dom"
+    path.write_text(text + "\n")
+    return domains.load(str(path))
