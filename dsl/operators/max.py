@@ -104,7 +104,9 @@ def _least_by_height(slopes: Tensor, b: Tensor, lower: Tensor, upper: Tensor) ->
     floor = lower.amax(0, keepdim=True)
     tops = torch.maximum(upper, floor)
     # An operand that cannot reach the floor stays at its own u_j.
-    fixed = (rising * lower + falling * (upper - tops)).sum(0)
+    sunk = upper < floor
+    fixed = (rising * lower + torch.where(sunk, falling * upper, 0.0)).sum(0)
+    falling = torch.where(sunk, 0.0, falling)
     floor, tops = floor.expand_as(slopes[:1]), tops.expand_as(slopes)
     order = tops.argsort(0)
     heights = torch.cat((floor, tops.gather(0, order)))

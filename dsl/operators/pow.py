@@ -61,10 +61,10 @@ class Pow(Unary):
         # An odd derivative changes its sign with x, an even one does not.
         left = concave if odd else convex
         return (
-            left(-inf, 0, lambda q: -self._root(q if odd else -q)),
+            left(-inf, 0, lambda q: -self._root(q if odd else 0 - q)),
             convex(0, inf, self._root),
         )
 
     def _root(self, q: Tensor) -> Tensor:
         """Solve `n x ** (n - 1) = q` for the positive x."""
-        return (q / self.exponent).clamp(min=0).pow(1 / (self.exponent - 1))
+        return (q / self.exponent).clamp(min=0).abs().pow(1 / (self.exponent - 1))

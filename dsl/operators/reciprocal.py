@@ -34,4 +34,4 @@ class Reciprocal(Unary):
 
 def _root(q: Tensor) -> Tensor:
     """Solve `-1 / x**2 = q` for the positive x."""
-    return (-q).clamp(min=0).rsqrt()
+    return (0 - q).clamp(min=0).rsqrt()

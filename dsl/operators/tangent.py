@@ -1,6 +1,7 @@
 """The tangent bound: what makes any proposed point of a convex piece sound."""
 
 from collections.abc import Callable
+from math import inf
 
 import torch
 from torch import Tensor
@@ -25,7 +26,11 @@ def tangent_bound(
     lower, upper = here
     x = torch.clamp(torch.nan_to_num(proposed.detach()), lower, upper)
     with torch.no_grad():
-        # A vertical tangent (sqrt at 0) stays finite, so that times a width of 0 it is 0.
-        steepness = torch.addcmul(slope, b, torch.nan_to_num(derivative(x)))
-        drop = torch.minimum(steepness * (lower - x), steepness * (upper - x))
+        steepness = torch.addcmul(slope, b, derivative(x))
+        drop = torch.minimum(_times(steepness, lower - x), _times(steepness, upper - x))
     return torch.addcmul(slope * x, b, value(x)) + drop
+
+
+def _times(steepness: Tensor, width: Tensor) -> Tensor:
+    """Multiply, with 0 for a vertical tangent (sqrt at 0) over no width."""
+    return torch.nan_to_num(steepness * width, nan=0.0, posinf=inf, neginf=-inf)

@@ -154,7 +154,8 @@ class Unary(Operator):
     def _tangent(self, piece: Piece, here: Interval, slope: Tensor, b: Tensor) -> Tensor:
         """Bound a convex `slope x + b f(x)` by the tangent at the proposed stationary point."""
         with torch.no_grad():
-            wanted = -slope / torch.where(b == 0, 1.0, b)
+            # Adding 0 turns -0 into 0, whose reciprocal a proposal may take.
+            wanted = -slope / torch.where(b == 0, 1.0, b) + 0.0
             if piece.stationary is None:
                 proposed = _search(piece, here, wanted)
             else:

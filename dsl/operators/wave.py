@@ -51,7 +51,7 @@ class Wave(Operator):
         )
         forward = slope >= 0
         start = torch.where(forward, lower, upper)
-        trough = torch.where(b > 0, self.crest + pi, self.crest)
+        trough = torch.where(b > 0, self.crest + pi, torch.full_like(b, self.crest))
         nearest = ((start - trough) / PERIOD).round()
         # b f = -|b| cos(x - center), so the form is stationary at center - arcsin(a / |b|).
         lag = torch.asin((slope / torch.where(height == 0, 1.0, height)).clamp(-1, 1))
