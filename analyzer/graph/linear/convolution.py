@@ -46,8 +46,13 @@ class _AbstractConvolution(LinearMap):
         """The kernel's extent along each spatial axis, dilation counted."""
         return tuple(d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True))
 
+    @property
+    def magnitude(self) -> Tensor:
+        """The weight's absolute values, kept unless the weight is being trained."""
+        return self.weight.abs() if self.weight.requires_grad else self._kept_magnitude
+
     @cached_property
-    def _magnitude(self) -> Tensor:
+    def _kept_magnitude(self) -> Tensor:
         return self.weight.abs()
 
 
@@ -77,7 +82,7 @@ class Convolution(_AbstractConvolution):
 
     def apply_abs(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *result"]:
         """Convolve with the kernel's absolute values."""
-        return self._convolve(x, self._magnitude)
+        return self._convolve(x, self.magnitude)
 
     def adjoint(self, a: Float[Tensor, "rows *result"]) -> Float[Tensor, "rows *shape"]:
         """Transpose the convolution: every coefficient spreads over the kernel's cells."""
@@ -159,7 +164,7 @@ class TransposedConvolution(_AbstractConvolution):
 
     def apply_abs(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *result"]:
         """Spread with the kernel's absolute values."""
-        return self._transpose(x, self._magnitude)
+        return self._transpose(x, self.magnitude)
 
     def adjoint(self, a: Float[Tensor, "rows *result"]) -> Float[Tensor, "rows *shape"]:
         """Convolve with the kernel."""
@@ -217,9 +222,16 @@ def _spread(
 
 
 def _pad(x: Tensor, padding: Padding) -> Tensor:
-    """Add zeros around the last axes; negative numbers cut."""
+    """Add zeros around the last axes; negative numbers cut.
+
+    Zeros are added first: an axis may be shorter than what is cut from it at one end.
+    """
     flat = [cells for pair in reversed(padding) for cells in pair]
-    return functional.pad(x, flat) if any(flat) else x
+    if any(cells > 0 for cells in flat):
+        x = functional.pad(x, [max(cells, 0) for cells in flat])
+    if any(cells < 0 for cells in flat):
+        x = functional.pad(x, [min(cells, 0) for cells in flat])
+    return x
 
 
 _CONVOLVE = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}

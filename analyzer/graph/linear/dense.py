@@ -34,7 +34,7 @@ class Dense(LinearMap):
 
     def apply_abs(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *result"]:
         """Return `x |W|ᵀ`."""
-        if self.weight.numel() > _LARGEST_KEPT:
+        if self.weight.numel() > _LARGEST_KEPT or self.weight.requires_grad:
             return functional.linear(x, self.weight.abs())
         return functional.linear(x, self._magnitude)
 
