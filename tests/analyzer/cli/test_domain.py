@@ -1,0 +1,77 @@
+"""`absolver domain`: list, show and check."""
+
+from pathlib import Path
+
+import pytest
+
+from absolver import domains
+from absolver.analyzer.cli.absolver import main
+
+
+def run(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, str]:
+    code = main(["domain", *map(str, argv)])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_list_names_every_domain_with_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "list")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == list(domains.names())
+    assert "DeepZ: an affine form for each neuron" in out
+
+
+def test_show_prints_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "show", "crown")
+    assert code == 0
+    assert out == (domains.FOLDER / "crown.dom").read_text(encoding="utf-8")
+
+
+def test_show_compiled_prints_the_source_that_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "show", "crown & interval", "--compiled")
+    assert code == 0
+    assert out == domains.load("crown & interval").source
+    assert "    chord = divide(f(u) - f(l), u - l)\n" in out
+    assert out.count("\n# interval, over values\n") == 1
+
+
+def test_check_says_what_it_understood(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.dom").write_text(
+        "domain mine\n  extends crown\n  bounds from interval\n  abs: lower slope 0\n",
+        encoding="utf-8",
+    )
+    understood = "mine, over neurons; bounds from interval; rules for abs, relu, sigmoid, tanh"
+    assert run(capsys, "check", "mine.dom") == (0, f"mine.dom: {understood}\n", "")
+    Path("mine.dom").write_text("domain mine\n  crown & interval\n", encoding="utf-8")
+    assert run(capsys, "check", "mine.dom") == (0, "mine.dom: mine = crown & interval\n", "")
+
+
+def test_check_shows_a_mistake_where_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.dom").write_text("domain mine\n  extends cron\n", encoding="utf-8")
+    code, out, err = run(capsys, "check", "mine.dom")
+    assert (code, out) == (65, "")
+    assert err == (
+        "absolver: mine.dom:2:11: there is no domain `cron`\n"
+        "  2 |   extends cron\n"
+        "    |           ^^^^\n"
+        "  did you mean `crown`?\n"
+    )
+
+
+@pytest.mark.parametrize("action", [["check", "none.dom"], ["show", "none.dom"]])
+def test_a_missing_file_is_named(action: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, *action)
+    assert (code, out) == (66, "")
+    assert err.startswith("absolver: none.dom: ")
+
+
+def test_an_unknown_name_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "show", "krown")
+    assert code == 64
+    assert "there is no domain `krown` (did you mean `crown`?)" in err
