@@ -161,7 +161,9 @@ class NeuronsPropagator(Propagator):
             coefficients[node.name] = windows.with_negations()
         elif isinstance(node, Affine):
             for linear, name in zip(node.maps, node.inputs, strict=True):
-                rows = torch.unflatten(linear.rows(neurons.flatten()), 0, neurons.shape)
+                # A map without coefficients knows neither device nor dtype.
+                rows = linear.rows(neurons.flatten()).to(constant)
+                rows = torch.unflatten(rows, 0, neurons.shape)
                 add(coefficients, name, torch.cat([rows, -rows], dim=1))
         else:
             rows = constant.new_zeros(*neurons.shape, _size(node))
