@@ -158,7 +158,7 @@ def descend(
         last = step == steps
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            excess = goals.excess(graph(x).flatten(1))
+            excess = goals.excess(graph(x).reshape(len(x), -1))
             total = excess.clamp(min=0).sum()
             gradient = x if last else torch.autograd.grad(total, x)[0]
         x = x.detach()

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from absolver.analyzer.attack import Effort, Goals, attack
+from absolver.analyzer.errors import EXIT_USAGE, AbsolverError
 from absolver.analyzer.fixpoint.iteration import reduce_to_fixpoint
 from absolver.analyzer.fixpoint.reducers import DomainReducer, InverseReducer, Problem
 from absolver.analyzer.fixpoint.store import Assumptions, FactStore, HalfSpaces, InputSet
@@ -27,6 +28,12 @@ BOXES_AT_ONCE = 1024
 COPIES = 16  # of a node's values that a pass holds: bounds, slopes, intercepts, temporaries
 
 
+class DeviceError(AbsolverError):
+    """The device that was asked for is not there."""
+
+    exit_code = EXIT_USAGE
+
+
 @dataclass(frozen=True)
 class Execution:
     """Where, how precisely and with how much memory to compute."""
@@ -40,6 +47,14 @@ class Execution:
     def torch_dtype(self) -> torch.dtype:
         """The dtype of bounds."""
         return torch.float64 if self.dtype == "float64" else torch.float32
+
+    def check(self) -> None:
+        """Raise unless the device is there."""
+        if self.device.startswith("cuda") and not torch.cuda.is_available():
+            raise DeviceError(
+                f"--device {self.device}: torch {torch.__version__} finds no CUDA device here; "
+                "use --device cpu, or install a build of torch for CUDA"
+            )
 
     def generator(self) -> torch.Generator:
         """Return a fresh random generator, the same each time."""

@@ -155,7 +155,8 @@ def _pose_ball(loaded: LoadedNetwork, query: Ball, execution: Execution) -> Boun
                 f"{query.center} has the shape {list(x.shape)}, but the network takes "
                 f"{list(graph.input.shape)}"
             )
-        return loaded.runtime.run(x.reshape(1, -1).astype(np.float64))[0]
+        outputs: Array = loaded.runtime.run(x.reshape(1, -1).astype(np.float64))[0]
+        return outputs
 
     claim = ball_property(
         query.center,

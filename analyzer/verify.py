@@ -85,6 +85,7 @@ class _Run:
     def answer(self, network: Path, query: Query | None, domain_text: str | None) -> Report:
         from absolver.domains import load
 
+        self.execution.check()
         with self._stage("domain"):
             domain = load(domain_text or DEFAULT_DOMAIN)
             self._found = replace(self._found, domain=domain.name)
