@@ -1,0 +1,88 @@
+"""docs/dsl.md is true: each of its domains, commands and promises is tried."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from absolver import domains, dsl
+from absolver.analyzer.cli import absolver, analyze
+from absolver.dsl.errors import NotYetAvailableError
+from absolver.dsl.parser import LATER
+
+ROOT = Path(__file__).resolve().parents[2]
+GUIDE = (ROOT / "docs/dsl.md").read_text(encoding="utf-8")
+PROGRAMS = {"absolver": absolver.main, "analyze": analyze.main}
+
+
+def blocks(kind: str) -> list[tuple[str, str]]:
+    """(title, text) of each fenced block of a kind."""
+    return re.findall(rf"^```{kind} ?(\w*)\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
+
+
+DOMAINS = dict(blocks("dom"))
+SESSIONS = [text for _, text in blocks("console")]
+STATEMENTS = [line for _, text in blocks("later") for line in text.splitlines()]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("examples").symlink_to(ROOT / "examples", target_is_directory=True)
+    for name, text in DOMAINS.items():
+        Path(f"{name}.dom").write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", sorted(DOMAINS.keys() - {"wrong"}))
+def test_the_guides_domains_load(name: str) -> None:
+    assert domains.load(f"{name}.dom").name == name
+
+
+@pytest.mark.parametrize("name", ["default_lines", "default_symbols"])
+def test_the_guide_shows_the_defaults_that_are_used(name: str) -> None:
+    assert dsl.__file__ is not None
+    file = Path(dsl.__file__).with_name(f"{name}.dom")
+    assert file.read_text(encoding="utf-8") == DOMAINS[name]
+
+
+@pytest.mark.parametrize("session", SESSIONS, ids=lambda text: text.splitlines()[0])
+def test_the_guides_commands_print_what_it_shows(
+    session: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for step in re.split(r"^\$ ", session, flags=re.MULTILINE)[1:]:
+        command, shown = step.split("\n", 1)
+        program, *arguments = shlex.split(command)
+        PROGRAMS[program](arguments)
+        captured = capsys.readouterr()
+        printed = captured.out + captured.err
+        if shown.endswith("...\n"):
+            assert printed.startswith(shown.removesuffix("...\n"))
+        else:
+            assert printed == shown
+
+
+@pytest.mark.parametrize("statement", STATEMENTS)
+def test_what_the_guide_calls_not_yet_available_is_refused_by_name(statement: str) -> None:
+    text = f"domain d\n  lower <= x <= upper over neurons\n  {statement}\n"
+    Path("later.dom").write_text(text, encoding="utf-8")
+    with pytest.raises(NotYetAvailableError):
+        domains.load("later.dom")
+
+
+def test_the_guide_names_every_word_that_is_kept_for_later() -> None:
+    shown = " ".join(STATEMENTS)
+    assert {word for word in LATER if word not in shown} <= {"shared"}
+
+
+def test_the_guide_names_every_word_of_the_language() -> None:
+    from absolver.dsl.expressions import BOUNDS, FACTS, GROUPS
+
+    for word in [*BOUNDS, *FACTS]:
+        assert f"`{word}`" in GUIDE
+    for word in GROUPS:
+        assert f"`l({word})`" in GUIDE
+
+
+def test_the_guide_names_every_domain_of_the_library() -> None:
+    assert all(f"`{name}`" in GUIDE for name in domains.names() if name != "crown_ibp")
