@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from absolver.analyzer.graph.linear.convolution import Convolution
 from absolver.analyzer.graph.linear.map import Shape
+from absolver.analyzer.graph.linear.spread import spread_windows
 
 # Beyond this share of the image, windows save nothing any more.
 _LARGEST_SHARE = 0.6
@@ -114,7 +115,7 @@ class Windows:
         if cells > _LARGEST_SHARE * height * width:
             return None
         values = self.cleaned().values
-        spread = _spread(values.flatten(0, 1), convolution)
+        spread = spread_windows(values.flatten(0, 1), convolution.weight, convolution.stride)
         return replace(
             self,
             values=torch.unflatten(spread, 0, values.shape[:2]),
@@ -194,34 +195,3 @@ def _supported(convolution: Convolution) -> bool:
         and all(d == 1 for d in convolution.dilation)
         and all(before >= 0 and after >= 0 for before, after in convolution.padding)
     )
-
-
-# Unrolled, the kernel is a matrix of mostly zeros; up to this many times the work of the
-# convolution it is still faster, because a matrix product runs at the machine's full speed.
-_LARGEST_INFLATION = 8
-
-
-def _spread(
-    windows: Float[Tensor, "rows channels height width"], convolution: Convolution
-) -> Float[Tensor, "rows channels2 height2 width2"]:
-    """Apply a transposed convolution without padding to windows."""
-    kernel = convolution.weight.shape[2] * convolution.weight.shape[3]
-    _, channels, height, width = windows.shape
-    if height == width == 1:
-        return (windows.flatten(1) @ convolution.weight.flatten(1)).unflatten(
-            1, convolution.weight.shape[1:]
-        )
-    size = [
-        (n - 1) * stride + k
-        for n, stride, k in zip(
-            (height, width), convolution.stride, convolution.kernel, strict=True
-        )
-    ]
-    if size[0] * size[1] > _LARGEST_INFLATION * kernel:
-        return functional.conv_transpose2d(windows, convolution.weight, stride=convolution.stride)
-    cells = channels * height * width
-    eye = torch.eye(cells, dtype=windows.dtype, device=windows.device)
-    unrolled = functional.conv_transpose2d(
-        eye.view(cells, channels, height, width), convolution.weight, stride=convolution.stride
-    )
-    return (windows.flatten(1) @ unrolled.flatten(1)).unflatten(1, unrolled.shape[1:])

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from absolver.analyzer.graph.linear.map import LinearMap, Shape
+from absolver.analyzer.graph.linear.spread import spread
 
 Sizes = tuple[int, ...]
 Padding = tuple[tuple[int, int], ...]
@@ -190,9 +191,10 @@ def _spread(
 ) -> Tensor:
     """Transposed convolution into spatial sizes `target`, `padding` cells cut off in front."""
     sizes = images.shape[2:]
-    if images.device.type == "cpu" and len(sizes) == 2:
-        # oneDNN's transposed convolution is about three times faster on channels-last data.
-        images = images.contiguous(memory_format=torch.channels_last)
+    before = tuple(cells for cells, _ in padding)
+    plain = form.groups == 1 and set(form.dilation) == {1} and min(before) >= 0
+    if plain and len(sizes) == 2:
+        return spread(images, weight, form.stride, before, target)
     full = [
         (size - 1) * stride + reach
         for size, stride, reach in zip(sizes, form.stride, form.reach, strict=True)
@@ -209,7 +211,6 @@ def _spread(
     )
     transpose = _TRANSPOSE[len(sizes)]
     if direct:
-        before = [cells for cells, _ in padding]
         return transpose(
             images, weight, None, form.stride, before, extra, form.groups, form.dilation
         )

@@ -1,0 +1,149 @@
+"""Transposed convolutions over images, each by the way that is fastest for its sizes on a CPU.
+
+The rules are static, because a choice by timing would let bounds differ from run to run. They were
+found by measurement (`benchmarks/README.md`); on a GPU the library's own choice is as good.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+# Up to this many output channels a stride is faster taken apart into its phases.
+_MOST_CHANNELS_BY_PHASES = 8
+# Unrolled, a kernel is a matrix of mostly zeros; up to this many times the convolution's own work
+# it is still faster, because a matrix product runs at the machine's full speed.
+_LARGEST_INFLATION = 8
+
+
+def spread(
+    images: Float[Tensor, "images channels height width"],
+    weight: Float[Tensor, "channels channels2 kernel1 kernel2"],
+    stride: Sequence[int],
+    before: Sequence[int],
+    target: Sequence[int],
+) -> Float[Tensor, "images channels2 height2 width2"]:
+    """Transposed convolution whose result is cut to `target`, `before` cells dropped in front."""
+    kernel = (weight.shape[2], weight.shape[3])
+    if images.device.type == "cpu" and not weight.requires_grad:
+        if kernel == (1, 1) and not any(before):
+            return _spread_cells(images, weight[:, :, 0, 0], stride, target)
+        if tuple(stride) == (2, 2) and weight.shape[1] <= _MOST_CHANNELS_BY_PHASES:
+            axes = [
+                _Phases(*sizes)
+                for sizes in zip(kernel, before, images.shape[2:], target, strict=True)
+            ]
+            if all(axis.pads[0] >= 0 and axis.pads[1] >= 0 for axis in axes):
+                return _spread_by_phases(images, weight, axes)
+    # oneDNN's transposed convolution is about three times faster on channels-last data.
+    images = images.contiguous(memory_format=torch.channels_last)
+    extra = [
+        size + 2 * b - ((n - 1) * s + k)
+        for size, b, n, s, k in zip(target, before, images.shape[2:], stride, kernel, strict=True)
+    ]
+    if all(0 <= more < s for more, s in zip(extra, stride, strict=True)):
+        return functional.conv_transpose2d(images, weight, None, stride, before, extra)
+    full = functional.conv_transpose2d(images, weight, None, stride)
+    # Cells that the kernel does not reach are added before anything is cut off.
+    short = [b + size - n for b, size, n in zip(before, target, full.shape[2:], strict=True)]
+    full = functional.pad(full, (0, max(0, short[1]), 0, max(0, short[0])))
+    return full[:, :, before[0] : before[0] + target[0], before[1] : before[1] + target[1]]
+
+
+def spread_windows(
+    windows: Float[Tensor, "rows channels height width"],
+    weight: Float[Tensor, "channels channels2 kernel1 kernel2"],
+    stride: Sequence[int],
+) -> Float[Tensor, "rows channels2 height2 width2"]:
+    """Transposed convolution of small windows, nothing cut off."""
+    rows, channels, height, width = windows.shape
+    if height == width == 1:
+        return (windows.flatten(1) @ weight.flatten(1)).view(rows, *weight.shape[1:])
+    target = (
+        (height - 1) * stride[0] + weight.shape[2],
+        (width - 1) * stride[1] + weight.shape[3],
+    )
+    if target[0] * target[1] > _LARGEST_INFLATION * weight.shape[2] * weight.shape[3]:
+        return spread(windows, weight, stride, (0, 0), target)
+    cells = channels * height * width
+    eye = torch.eye(cells, dtype=windows.dtype, device=windows.device)
+    unrolled = functional.conv_transpose2d(
+        eye.view(cells, channels, height, width), weight, None, stride
+    )
+    return (windows.flatten(1) @ unrolled.flatten(1)).view(rows, *unrolled.shape[1:])
+
+
+def _spread_cells(
+    images: Tensor, weight: Tensor, stride: Sequence[int], target: Sequence[int]
+) -> Tensor:
+    """A kernel of one cell: a matrix product at every cell, and zeros between the cells."""
+    values = images.permute(0, 2, 3, 1) @ weight
+    if tuple(target) == tuple(images.shape[2:]):
+        return values.permute(0, 3, 1, 2)
+    result = values.new_zeros((len(images), *target, weight.shape[1]))
+    result[:, :: stride[0], :: stride[1]] = values
+    return result.permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class _Phases:
+    """One axis of a transposed convolution with stride 2, taken apart into its two phases.
+
+    The cells Y = 2 m + a of phase a take x[m + q - t] * weight[2 t + r] with 2 q + r = a + before.
+    """
+
+    kernel: int
+    before: int
+    size: int
+    target: int
+
+    @cached_property
+    def taps(self) -> list[tuple[int, int, int]]:
+        """All (offset q - t of the input cell, phase a, kernel cell 2 t + r)."""
+        taps = []
+        for phase in (0, 1):
+            q, r = divmod(phase + self.before, 2)
+            taps += [(q - t, phase, 2 * t + r) for t in range((self.kernel - r + 1) // 2)]
+        return taps
+
+    @property
+    def offsets(self) -> range:
+        """The offsets of the input cells, from the first to the last."""
+        offsets = [offset for offset, _, _ in self.taps]
+        return range(min(offsets), max(offsets) + 1)
+
+    @property
+    def cells(self) -> int:
+        """The cells of each phase."""
+        return -(-self.target // 2)
+
+    @property
+    def pads(self) -> tuple[int, int]:
+        """The cells to add to the input at both ends."""
+        return -self.offsets[0], self.cells + self.offsets[-1] - self.size
+
+
+def _spread_by_phases(images: Tensor, weight: Tensor, axes: list[_Phases]) -> Tensor:
+    """Stride 2 by sub-pixel convolution (Shi et al. 2016).
+
+    All phases are one ordinary convolution with four times the channels.
+    """
+    first, second = axes
+    channels, channels2 = weight.shape[:2]
+    phases = weight.new_zeros((2, 2, channels2, channels, len(first.offsets), len(second.offsets)))
+    for row, a, k1 in first.taps:
+        for column, b, k2 in second.taps:
+            place = (a, b, ..., row - first.offsets[0], column - second.offsets[0])
+            phases[place] = weight[:, :, k1, k2].T
+    kernels = phases.flatten(0, 2).contiguous(memory_format=torch.channels_last)
+    padded = functional.pad(images, (*second.pads, *first.pads))
+    padded = padded.contiguous(memory_format=torch.channels_last)
+    together = functional.conv2d(padded, kernels).permute(0, 2, 3, 1)
+    shape = (len(images), first.cells, second.cells, 2, 2, channels2)
+    apart = together.reshape(shape).permute(0, 1, 3, 2, 4, 5)
+    result = apart.reshape(len(images), 2 * first.cells, 2 * second.cells, channels2)
+    return result[:, : first.target, : second.target].permute(0, 3, 1, 2)
