@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from absolver.analyzer.graph.graph import Graph
+from absolver.analyzer.properties.collection import collection_paused
 from absolver.analyzer.properties.errors import (
     InexactCoefficientError,
     PropertyMismatchError,
@@ -83,9 +84,10 @@ class Specification:
         output_name: Callable[[int], str] = "Y_{}".format,
     ) -> "Specification":
         """Return the specification of numbered clauses for each set of a region."""
-        constraints = [_distinct(clause for _, clause in group) for group in clauses]
-        number, member = _membership(clauses, constraints)
-        rows, bound, strict = _rows(constraints, outputs, dtype)
+        with collection_paused():
+            constraints = [_distinct(clause for _, clause in group) for group in clauses]
+            number, member = _membership(clauses, constraints)
+            rows, bound, strict = _rows(constraints, outputs, dtype)
         device = region.device
         return cls(
             region=region,
@@ -239,7 +241,7 @@ def _membership(
     number = torch.full((sets, widest), -1)
     member = torch.zeros(sets, widest, max(map(len, constraints), default=0), dtype=torch.bool)
     entries = [(p, k, i) for p, group in enumerate(clauses) for k, (i, _) in enumerate(group)]
-    of_sets, of_clauses, numbers = torch.tensor(entries).view(-1, 3).T
+    of_sets, of_clauses, numbers = torch.tensor(entries, dtype=torch.long).view(-1, 3).T
     number[of_sets, of_clauses] = numbers
     places = [
         (p, k, constraints[p][c])

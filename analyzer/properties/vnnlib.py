@@ -4,18 +4,17 @@ Nearly all of a large file are bounds, lists without inner lists like `(<= X_0 0
 tokenizer takes such a list as one token, and each distinct one is understood once.
 """
 
-import gc
 import gzip
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
 from absolver.analyzer.graph.graph import TensorSpec
 from absolver.analyzer.properties.clauses import build_clauses
+from absolver.analyzer.properties.collection import collection_paused
 from absolver.analyzer.properties.errors import (
     ContradictionError,
     PropertyError,
@@ -48,6 +47,10 @@ _RELATIONS = frozenset(("<=", "<", ">=", ">", "==", "=", "!="))
 _ARITHMETIC = frozenset("+-*/")
 # Deeper nesting is no property but a program's mistake; the limit keeps recursion safe.
 _DEPTH = 200
+_COMMANDS = frozenset(
+    ("vnnlib-version", "declare-network", "declare-input", "declare-output")
+    + ("declare-const", "declare-fun")
+)
 _UNSUPPORTED: Mapping[str, str] = {
     "declare-hidden": "hidden nodes",
     "equal-to": "several networks",
@@ -75,7 +78,7 @@ def parse_vnnlib(
 ) -> Property:
     """Read a VNN-LIB text; `source` names it in errors."""
     variables = Variables(inputs, outputs)
-    with _collection_paused():
+    with collection_paused():
         formula = _Reader(text, source, variables).read()
         try:
             boxes, clauses, emptiness = build_clauses(formula, variables.inputs)
@@ -96,18 +99,6 @@ def parse_vnnlib(
         what = emptiness.describe(prop.input_name(emptiness.index))
         raise EmptyBoxError(f"{source}: {what}. No input is described; correct the bounds.")
     return prop
-
-
-@contextmanager
-def _collection_paused() -> Iterator[None]:
-    """Keep the cyclic collector from walking millions of live objects again and again."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _read_text(path: Path) -> str:
@@ -225,6 +216,8 @@ class _Reader:
     def _command(self, head: str, rest: Sequence[Item]) -> None:
         """Obey a declaration."""
         words = [item for item in rest if isinstance(item, str)]
+        if head not in _COMMANDS and head not in _UNSUPPORTED:
+            raise PropertySyntaxError(f"({head} …) is not part of VNN-LIB")
         if len(words) != len(rest):
             raise PropertySyntaxError(f"{head} takes no formula")
         if head in _UNSUPPORTED or "initialized" in words:
@@ -254,9 +247,9 @@ class _Reader:
 
     def _compare(self, relation: str, rest: Sequence[Item]) -> Formula:
         match rest:
-            case [str() as left, str() as right]:
-                found = self._bound(relation, left, right)
-                found = found or self._bound(mirrored(relation), right, left)
+            case [str() as first, str() as second]:
+                found = self._bound(relation, first, second)
+                found = found or self._bound(mirrored(relation), second, first)
                 if found is not None:
                     return found
         operands = self._operands(rest, relation)

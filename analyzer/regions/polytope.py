@@ -16,7 +16,8 @@ from absolver.analyzer.regions.rounding import next_above, next_below, round_up
 SWEEPS = 3
 # Rows of the identity that `bounding_box` holds at once: 256 x 3072 float32 are 3 MB.
 _ROWS = 256
-_PROJECTIONS = 100
+_PROJECTIONS = 20
+_BISECTIONS = 60
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +70,10 @@ class Polytope(Region):
         return next_below(value - terms * torch.finfo(self.dtype).eps * magnitude)
 
     def minimum(self, rows: Float[Tensor, "batch rows *shape"]) -> Float[Tensor, "batch rows"]:
-        """Bound each linear form from below; exact up to rounding if there is one constraint."""
+        """Bound each linear form from below; exact up to rounding if there is one constraint.
+
+        A gradient takes the multipliers as constants.
+        """
         return self.minimum_with(rows, self.multipliers(rows))
 
     def minimum_with(
@@ -129,21 +133,35 @@ class Polytope(Region):
 
     @torch.no_grad()
     def project(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
-        """Move points into the box and, by alternating projections, towards the half-spaces.
+        """Move points to near ones: the nearest, up to bisection, if there is one constraint.
 
-        The last step is into the box; a half-space may be missed by what the iteration leaves.
+        With several constraints the projections alternate, and the last ones may leave a rest.
         """
-        matrix, point = self.matrix.flatten(2), x.flatten(1)
-        lower, upper = self.box.lower.flatten(1), self.box.upper.flatten(1)
-        norms = matrix.square().sum(2)
-        norms = torch.where(norms > 0, norms, 1)
-        for _ in range(_PROJECTIONS):
+        matrix, point = self.matrix.flatten(2), self.box.project(x).flatten(1)
+        for _ in range(_PROJECTIONS if matrix.shape[1] > 1 else 1):
             for j in range(matrix.shape[1]):
-                excess = (matrix[:, j] * point).sum(1) - self.bound[:, j]
-                step = (excess / norms[:, j]).clamp(min=0)
-                point = point - step.unsqueeze(1) * matrix[:, j]
-            point = torch.clamp(point, lower, upper)
+                point = self._project_one(point, matrix[:, j], self.bound[:, j : j + 1])
         return point.view(-1, *self.shape)
+
+    def _project_one(self, point: Tensor, direction: Tensor, bound: Tensor) -> Tensor:
+        """Project onto the box and one half-space: `clip(point - t * direction)`, t >= 0 least."""
+        lower, upper = self.box.lower.flatten(1), self.box.upper.flatten(1)
+
+        def moved(step: Tensor) -> Tensor:
+            return torch.clamp(point - step * direction, lower, upper)
+
+        def fits(step: Tensor) -> Tensor:
+            return (direction * moved(step)).sum(1, keepdim=True) <= bound
+
+        corner = torch.where(direction > 0, lower, upper)
+        reach = (point - corner) / torch.where(direction == 0, torch.inf, direction)
+        low = torch.zeros_like(bound)
+        high = reach.amax(1, keepdim=True)
+        for _ in range(_BISECTIONS):
+            middle = (low + high) / 2
+            good = fits(middle)
+            low, high = torch.where(good, low, middle), torch.where(good, middle, high)
+        return torch.where(fits(torch.zeros_like(bound)), point, moved(high))
 
     def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "batch count *shape"]:
         """Draw points of the box, corners among them, and project them."""
