@@ -10,11 +10,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from absolver.analyzer.deadline import Deadline
-from absolver.analyzer.graph.graph import Graph
+from absolver.analyzer.graph.graph import Graph, Nonlinear, evaluate
 from absolver.analyzer.properties.specification import Specification
 from absolver.analyzer.regions.region import Region
+from absolver.dsl.operators.record import Operator
 
 NEAR = 1e-4  # relative to the row's norm: ten times what float32 runtimes differ by
+HUGE = 1e30  # in place of an infinite value: many of them still have a sum
 COPIES = 256  # at most so many starts of one clause at once
 REPLAYS = 4  # at most so many points a step go to the runtime, which takes them one by one
 
@@ -158,7 +160,7 @@ def descend(
         last = step == steps
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            excess = goals.excess(graph(x).reshape(len(x), -1))
+            excess = goals.excess(_evaluate(graph, x).reshape(len(x), -1))
             total = excess.clamp(min=0).sum()
             gradient = x if last else torch.autograd.grad(total, x)[0]
         x = x.detach()
@@ -170,6 +172,37 @@ def descend(
         hit |= near
         length = first * 50.0 ** (-step / max(steps - 1, 1))
         x = sets.project(x - length * half * torch.nan_to_num(gradient).sign())
+
+
+def _evaluate(graph: Graph, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *outputs"]:
+    """Evaluate the network, with gradients that lead somewhere.
+
+    A derivative that vanishes or overflows, as those of a saturated softmax do, is held at a size.
+    That of a step, which is zero, is replaced by its operand's where that is not far from the
+    steps (the straight-through estimator of Bengio, Leonard and Courville, 2013).
+    """
+    values: dict[str, Tensor] = {graph.input.name: x}
+    for node in graph.nodes[1:]:
+        value = evaluate(node, values)
+        if isinstance(node, Nonlinear) and len(node.inputs) == 1:
+            operand = values[node.inputs[0]]
+            slope = _usable_slope(node.operator, operand.detach())
+            if slope is not None:
+                finite = torch.nan_to_num(value.detach(), posinf=HUGE, neginf=-HUGE)
+                value = finite + slope * (operand - operand.detach())
+        values[node.name] = value
+    return values[graph.output.name]
+
+
+def _usable_slope(operator: Operator, point: Tensor) -> Tensor | None:
+    """Return what to use in place of a derivative, or None where it may stay as it is."""
+    if operator.piecewise_linear:
+        return None
+    (slope,) = operator.gradient([point])
+    if operator.smooth:
+        return torch.copysign(torch.nan_to_num(slope).abs().clamp(1e-4, 1e4), slope)
+    size = point.abs()
+    return torch.where(size <= 2 * size.mean(), 1.0, slope) if bool((slope == 0).all()) else None
 
 
 def _confirm(goals: Goals, step: Step, replay: Replay[Found]) -> Found | None:

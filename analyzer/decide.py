@@ -162,15 +162,16 @@ def iterate(
 
 
 def certainly_meets(
-    graph: Graph, domain: Domain, specification: Specification, clause: int, point: Region
+    graph: Graph, domain: Domain, specification: Specification, point: Region
 ) -> bool:
     """Say whether bounds show that every input of a small region meets a clause's outputs.
+
+    The specification is that of this one clause.
 
     Guarantee: True only if every constraint's largest value over the region is at most its bound,
     by more than rounding may have taken.
     """
-    goals = Goals.of(specification, specification.clause == clause)
-    rows, bounds = goals.rows[:1], goals.bounds[:1]
+    rows, bounds = specification.rows, specification.bound
     found = propagate(graph, domain, point, -rows)
     largest = rounding_allowance(graph, point, found.hidden, -rows) - found.rows
     return bool((largest < bounds).all())

@@ -1,7 +1,7 @@
 """A network and a query, read and fitted to each other."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from math import prod
@@ -98,8 +98,7 @@ class Safety:
 
     def check(self, execution: Execution) -> None:
         """Raise unless the graph computes what the runtime does, on points of the property."""
-        first = self.specify(torch.float32).region.select(torch.zeros(1, dtype=torch.int64))
-        _check(self.network, first, execution)
+        _check(self.network, self._specify_only(0, torch.float32).region, execution)
 
     def graph(self, execution: Execution, dtype: torch.dtype) -> Graph:
         """Return the network on the device."""
@@ -112,7 +111,13 @@ class Safety:
         shape = (1, *self.network.graph.input.shape)
         region = Box(lower.view(shape), upper.view(shape)).to(self.device, dtype)
         graph = self.network.graph.to(self.device, dtype)
-        return certainly_meets(graph, load(DEFAULT_DOMAIN), self.specify(dtype), clause, region)
+        only = self._specify_only(clause, dtype)
+        return certainly_meets(graph, load(DEFAULT_DOMAIN), only, region)
+
+    def _specify_only(self, clause: int, dtype: torch.dtype) -> Specification:
+        """Return one clause alone, over its box."""
+        only = replace(self.around, clauses=self.around.clauses[clause : clause + 1])
+        return Specification.from_property(only, self.network.graph, self.device, dtype)
 
 
 def pose(network: Path, query: Query | None, execution: Execution) -> Bounding | Safety:
