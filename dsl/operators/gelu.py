@@ -24,6 +24,11 @@ class Gelu(Unary):
     monotone = False
     piecewise_linear = False
 
+    @property
+    def valley(self) -> float:
+        """The root of the derivative."""
+        return -0.7524614220710163 if self.approximate == "tanh" else -0.7517915246935645
+
     @cached_property
     def pieces(self) -> tuple[Piece, ...]:
         """Convex around 0, concave outside."""

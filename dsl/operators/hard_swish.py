@@ -19,6 +19,7 @@ class HardSwish(Unary):
     smooth = False
     monotone = False
     piecewise_linear = False
+    valley = -1.5
     pieces = (
         affine_piece(Line(-inf, -3, 0, 0)),
         *curve(

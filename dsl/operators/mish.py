@@ -24,6 +24,7 @@ class Mish(Unary):
     smooth = True
     monotone = False
     piecewise_linear = False
+    valley = -1.1924312145154952
     pieces = curve(
         lambda x, m: x * m.tanh(m.softplus(x)),
         lambda x, m: (

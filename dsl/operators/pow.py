@@ -33,6 +33,11 @@ class Pow(Unary):
         """Raise to the power."""
         return operands[0].pow(self.exponent)
 
+    @property
+    def valley(self) -> float | None:
+        """The origin, for positive even exponents."""
+        return 0.0 if self.exponent > 0 and self.exponent % 2 == 0 else None
+
     @cached_property
     def pieces(self) -> tuple[Piece, ...]:
         """One formula, which bends by the parity and the sign of the exponent."""

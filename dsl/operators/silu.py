@@ -22,6 +22,7 @@ class Silu(Unary):
     smooth = True
     monotone = False
     piecewise_linear = False
+    valley = -1.2784645427610738
     # f'' has the sign of 2 - x tanh(x / 2), which vanishes at +-2.39935728.
     pieces = curve(
         lambda x, m: x * m.sigmoid(x),

@@ -18,6 +18,7 @@ class Square(Unary):
     smooth = True
     monotone = False
     piecewise_linear = False
+    valley = 0.0
     pieces = curve(
         lambda x, m: x * x,
         lambda x, m: 2 * x,

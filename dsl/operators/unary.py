@@ -41,6 +41,14 @@ class Unary(Operator):
                 value = torch.where(x >= piece.start, piece.value_at(x), value)
         return value
 
+    @property
+    def valley(self) -> float | None:
+        """The float nearest to the one place before which the operator falls, then rises.
+
+        None if it has no such place. The value there is off by a square of the rounding error.
+        """
+        return None
+
     def defined_on(self, lower: Tensor, upper: Tensor) -> Tensor | None:
         """Say where the operator is defined on the whole interval; None if it always is."""
         return None
@@ -120,14 +128,18 @@ class Unary(Operator):
         return (shave(self, output, box[0]),)
 
     def range(self, box: Sequence[Interval]) -> Interval:
-        """Bound the values over the box: those of its ends where the operator is monotone."""
-        if not self.monotone:
+        """Bound the values over the box: those of its ends, and of a valley between them."""
+        if not self.monotone and self.valley is None:
             return super().range(box)
         ((lower, upper),) = box
+        low, high = self(lower), self(upper)
+        if self.valley is not None:
+            bottom = self(clamp_into(self.valley, lower, upper))
+            low, high = torch.minimum(torch.minimum(low, high), bottom), torch.maximum(low, high)
         most = torch.finfo(lower.dtype).max
         # A value that overflowed is at least the largest float, and no more is known of it.
-        low = torch.nan_to_num(self(lower), nan=-inf, posinf=most, neginf=-inf)
-        high = torch.nan_to_num(self(upper), nan=inf, posinf=inf, neginf=-most)
+        low = torch.nan_to_num(low, nan=-inf, posinf=most, neginf=-inf)
+        high = torch.nan_to_num(high, nan=inf, posinf=inf, neginf=-most)
         defined = self.defined_on(lower, upper)
         if defined is None:
             return Interval(low, high)
