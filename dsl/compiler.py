@@ -18,7 +18,6 @@ from absolver.dsl.writer import write_rule
 DEFAULT = "default"
 """The name of the function for operators that the domain has no rule for."""
 
-
 _ONE_OPERAND = ("if len(box) > 1:", "    return stable_or(f, box, (0,) * len(box))")
 
 

@@ -9,8 +9,11 @@ from torch import Tensor
 from absolver.dsl.operators.record import Interval, Operator
 from absolver.dsl.relaxation import Slopes
 
+Value = Tensor | float | int
+"""What an expression of the language becomes: a number for each neuron, or one for all."""
 
-def divide(dividend: Tensor | float, divisor: Tensor) -> Tensor:
+
+def divide(dividend: Value, divisor: Tensor) -> Tensor:
     """The quotient; NaN where the divisor is 0, without a NaN in the gradients."""
     if not isinstance(dividend, Tensor):  # torch would multiply by a rounded reciprocal
         dividend = torch.full_like(divisor, dividend)
@@ -37,8 +40,8 @@ def unstacked(slope: Tensor, box: Sequence[Interval]) -> tuple[Tensor, ...]:
 def stable_or(
     f: Operator,
     box: Sequence[Interval],
-    lower: Sequence[Tensor | float],
-    upper: Sequence[Tensor | float] | None = None,
+    lower: Sequence[Value],
+    upper: Sequence[Value] | None = None,
 ) -> Slopes:
     """The exact slopes where `f` is affine on the box, a rule's slopes elsewhere.
 
@@ -47,7 +50,7 @@ def stable_or(
     """
     affine, exact = f.affine_on(box)
 
-    def total(slopes: Sequence[Tensor | float]) -> tuple[Tensor, ...]:
+    def total(slopes: Sequence[Value]) -> tuple[Tensor, ...]:
         chosen = (torch.where(affine, e, s) for e, s in zip(exact, slopes, strict=True))
         return tuple(torch.nan_to_num(s, nan=0.0, posinf=0.0, neginf=0.0) for s in chosen)
 

@@ -11,7 +11,10 @@ from absolver.dsl.operators.record import Interval, Operator
 
 @dataclass(frozen=True)
 class Slopes:
-    """One slope for each operand on each side; any finite number is sound."""
+    """One slope for each operand on each side; any finite number is sound.
+
+    `lower is upper` where a rule gives both sides the same slopes.
+    """
 
     lower: tuple[Tensor, ...]
     upper: tuple[Tensor, ...]
