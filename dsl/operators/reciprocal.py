@@ -1,12 +1,14 @@
 """The reciprocal."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
+import torch
 from torch import Tensor
 
 from absolver.dsl.operators.piece import concave, convex, curve
-from absolver.dsl.operators.record import Shape
+from absolver.dsl.operators.record import Interval, Shape
 from absolver.dsl.operators.unary import Unary
 
 
@@ -30,6 +32,15 @@ class Reciprocal(Unary):
     def defined_on(self, lower: Tensor, upper: Tensor) -> Tensor:
         """Say where the box is on one side of the pole."""
         return (lower > 0) | (upper < 0)
+
+    def range(self, box: Sequence[Interval]) -> Interval:
+        """Take the reciprocals of both ends: exact, it falls on either side of the pole."""
+        ((lower, upper),) = box
+        defined = self.defined_on(lower, upper)
+        most = torch.finfo(lower.dtype).max
+        # An overflow says only that the value is beyond the largest float.
+        low = torch.where(defined, self(upper).clamp(max=most), -inf)
+        return Interval(low, torch.where(defined, self(lower).clamp(min=-most), inf))
 
 
 def _root(q: Tensor) -> Tensor:

@@ -128,7 +128,7 @@ def test_range_encloses_the_values(operator: Operator, data: st.DataObject) -> N
 
 @pytest.mark.soundness
 @every
-@few
+@settings(max_examples=2, deadline=None)
 @given(data=st.data())
 def test_inverse_keeps_every_point_with_a_value_in_the_output(
     operator: Operator, data: st.DataObject

@@ -126,3 +126,16 @@ def test_an_overflow_is_not_taken_for_a_large_bound() -> None:
     huge = torch.tensor([1e30])
     for name in ("relu", "sigmoid", "abs", "exp"):
         assert OPERATORS[name]().support([huge], torch.ones(1), box).item() == -inf
+
+
+def test_leaky_relu_with_a_slope_for_each_neuron_is_that_of_each() -> None:
+    alpha = torch.tensor([0.0, 0.25, 1.0, -2.0])
+    each = OPERATORS["leaky_relu"](alpha=alpha).to("cpu", torch.float64)
+    low, high = torch.full((2, 4), -1.5, dtype=torch.float64), torch.ones(2, 4).double()
+    a, b = torch.full_like(low, 0.3), torch.tensor([[1.0], [-1.0]]).double().expand(2, 4)
+    together = each.support([a], b, [Interval(low, high)])
+    for i, slope in enumerate(alpha.tolist()):
+        alone = OPERATORS["leaky_relu"](alpha=slope)
+        box = [Interval(low[:, i], high[:, i])]
+        assert torch.equal(together[:, i], alone.support([a[:, i]], b[:, i], box))
+    assert each.curvature([Interval(low, high)])[0].tolist() == [1, 1, 1, 1]
