@@ -7,6 +7,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from absolver.analyzer.properties.property import Declaration
+
 
 class Verdict(StrEnum):
     """The answer; its value is the first line that `analyze` prints."""
@@ -112,6 +114,8 @@ class Report:
     stages: tuple[Stage, ...] = ()
     notes: tuple[str, ...] = ()
     counterexample: Counterexample | None = None
+    declared: tuple[Declaration, ...] = ()
+    """The tensors that a VNN-LIB 2 query declares, inputs before outputs."""
     settings: dict[str, str | int | float | None] = field(default_factory=dict)
 
     @property

@@ -96,6 +96,8 @@ class _Run:
             problem.check(self.execution)
         if isinstance(problem, Bounding):
             return self._bound(problem, domain)
+        declared = problem.around.declared_inputs + problem.around.declared_outputs
+        self._found = replace(self._found, declared=declared)
         return self._decide(problem, domain, strategy=domain_text is None)
 
     def report(self, verdict: Verdict, *, reason: str = "") -> Report:

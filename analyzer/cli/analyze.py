@@ -77,21 +77,15 @@ def _run(arguments: argparse.Namespace) -> int:
     shared.check_ball_arguments(arguments)
     deadline = Deadline.after(arguments.timeout)
     from absolver.analyzer.cli.progress import progress
-    from absolver.analyzer.verify import Execution, Interrupted, verify
+    from absolver.analyzer.verify import Interrupted, verify
 
-    execution = Execution(
-        device=arguments.device,
-        dtype=arguments.dtype,
-        seed=arguments.seed,
-        memory_bytes=int(arguments.memory * 1e9),
-    )
     with progress(quiet=arguments.quiet) as watch:
         try:
             report = verify(
                 arguments.network,
                 _query(arguments),
                 domain=arguments.domain,
-                execution=execution,
+                execution=shared.execution(arguments),
                 deadline=deadline,
                 watch=watch,
             )

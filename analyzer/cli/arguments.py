@@ -3,8 +3,12 @@
 import argparse
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absolver.analyzer.cli.shell import UsageError
+
+if TYPE_CHECKING:
+    from absolver.analyzer.decide import Execution
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +35,18 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         default=2.0,
         metavar="GB",
         help="memory that propagation may use for coefficients (default: 2)",
+    )
+
+
+def execution(arguments: argparse.Namespace) -> "Execution":
+    """Return what `add_run_arguments` has read."""
+    from absolver.analyzer.decide import Execution
+
+    return Execution(
+        device=arguments.device,
+        dtype=arguments.dtype,
+        seed=arguments.seed,
+        memory_bytes=int(arguments.memory * 1e9),
     )
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,16 @@ from absolver.analyzer.cli.shell import UsageError, complain
 from absolver.analyzer.deadline import Deadline
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from absolver.analyzer.report import Report
+
+    Assignment = dict[str, NDArray[np.generic]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that the standard names, and `--domain`."""
+    """Add the arguments that the standard names, and those of `analyze` that say how."""
     parser.add_argument("query", type=Path, help="a VNN-LIB file")
     parser.add_argument(
         "--network",
@@ -22,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_assignment,
         metavar="NAME=FILE",
-        help="the ONNX file of a network that the query declares; may be given several times",
+        help="the ONNX file of the network that the query declares",
     )
     parser.add_argument(
         "--serialise-assignments",
@@ -36,29 +42,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print `sat`, `unsat`, `unknown` or `timed-out` and, for `sat`, the assignment."""
-    if not arguments.network:
-        raise UsageError("the query's network is missing: add --network NAME=FILE")
-    if len(arguments.network) > 1:
-        raise UsageError(
-            f"{len(arguments.network)} networks were given; one query is answered about one "
-            "network (`absolver supports --multiple-network-theories` says SNET)"
-        )
+    network = _only_network(arguments.network)
     deadline = Deadline.after(arguments.timeout)
-    from absolver.analyzer.verify import Execution, verify
+    from absolver.analyzer.properties.errors import ContradictionError
+    from absolver.analyzer.regions.errors import EmptyBoxError
+    from absolver.analyzer.verify import verify
 
-    _, network = arguments.network[0]
-    execution = Execution(
-        device=arguments.device,
-        dtype=arguments.dtype,
-        seed=arguments.seed,
-        memory_bytes=int(arguments.memory * 1e9),
-    )
-    report = verify(
-        network, arguments.query, domain=arguments.domain, execution=execution, deadline=deadline
-    )
-    _explain_on_stderr(report)
+    try:
+        report = verify(
+            network,
+            arguments.query,
+            domain=arguments.domain,
+            execution=shared.execution(arguments),
+            deadline=deadline,
+        )
+    except (ContradictionError, EmptyBoxError) as error:
+        # For `analyze` a mistake; a query whose assertions exclude each other is unsatisfiable.
+        complain("absolver", str(error))
+        print("unsat")
+        return 0
+    complain("absolver", "; ".join(_remarks(report)))
     _publish(report, arguments.serialise_assignments)
     return 0
+
+
+def _only_network(given: list[tuple[str, Path]]) -> Path:
+    if not given:
+        raise UsageError("the query's network is missing: add --network NAME=FILE")
+    if len(given) > 1:
+        raise UsageError(
+            f"{len(given)} networks were given; a query is answered about one network only "
+            "(`absolver supports --multiple-network-theories` says SNET)"
+        )
+    return given[0][1]
 
 
 def _assignment(text: str) -> tuple[str, Path]:
@@ -68,41 +84,51 @@ def _assignment(text: str) -> tuple[str, Path]:
     return name, Path(file)
 
 
-def _explain_on_stderr(report: "Report") -> None:
-    complain(
-        "absolver",
-        "; ".join(
-            text
-            for text in (
-                f"{report.verdict.value} over the reals; no claim about float execution"
-                if report.counterexample is None
-                else "the assignment is reproduced by onnxruntime in float32",
-                report.reason,
-                *report.notes,
-            )
-            if text
-        ),
-    )
+def _remarks(report: "Report") -> Iterator[str]:
+    """Say what an answer rests on, as the query may have asked for something else."""
+    if report.counterexample is not None:
+        yield "the assignment is an execution of onnxruntime"
+    else:
+        yield f"{report.verdict.value} over the reals; no claim is made about float execution"
+    if report.reason:
+        yield report.reason
+    yield from report.notes
 
 
 def _publish(report: "Report", folder: Path | None) -> None:
     from absolver.analyzer.report import Verdict
+    from absolver.analyzer.results import write_tensors
 
-    words = {
-        Verdict.VERIFIED: "unsat",
-        Verdict.FALSIFIED: "sat",
-        Verdict.TIMEOUT: "timed-out",
-    }
-    witness = report.counterexample
-    lines = [words.get(report.verdict, "unknown")]
-    if witness is not None and folder is None:
-        for name, array in (witness.inputs | witness.outputs).items():
-            shape = ",".join(str(axis) for axis in array.shape)
+    match report.verdict:
+        case Verdict.VERIFIED:
+            lines = ["unsat"]
+        case Verdict.FALSIFIED:
+            lines = ["sat"]
+        case Verdict.TIMEOUT:
+            lines = ["timed-out"]
+        case _:
+            lines = ["unknown"]
+    assignment = _in_the_querys_words(report)
+    if folder is not None:
+        write_tensors(folder, assignment)
+    else:
+        for name, array in assignment.items():
+            shape = ",".join(str(length) for length in array.shape)
             lines.append(f"{name} {array.dtype.name} [{shape}]")
             lines.extend(str(value) for value in array.reshape(-1))
-    if witness is not None and folder is not None:
-        from absolver.analyzer.results import write_tensors
-
-        write_tensors(folder, witness.inputs | witness.outputs)
     print("\n".join(lines))
     sys.stdout.flush()
+
+
+def _in_the_querys_words(report: "Report") -> "Assignment":
+    """Name and shape the tensors of a counterexample as the query declares them."""
+    witness = report.counterexample
+    if witness is None:
+        return {}
+    arrays = [*witness.inputs.values(), *witness.outputs.values()]
+    if not report.declared:  # VNN-LIB 1.0 knows one flat input and one flat output
+        return {"X": witness.flat_inputs, "Y": witness.flat_outputs}
+    return {
+        declaration.name: array.reshape(declaration.shape)
+        for declaration, array in zip(report.declared, arrays, strict=True)
+    }
