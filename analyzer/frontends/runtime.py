@@ -1,6 +1,6 @@
 """The original network in onnxruntime: what the analysis is about, and what replays a witness."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from absolver.analyzer.frontends.errors import UnreadableNetworkError
 
-_ELEMENTS = {
+_ELEMENTS: Mapping[str, type[np.generic]] = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
     "tensor(int64)": np.int64,

@@ -2,7 +2,7 @@
 
 import operator
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from absolver.analyzer.frontends.errors import (
     UnsupportedFormError,
 )
 from absolver.analyzer.frontends.torch_operators import HANDLERS
+from absolver.analyzer.frontends.torch_operators.arguments import Argument
 from absolver.analyzer.graph.graph import Graph, TensorSpec
 from absolver.analyzer.graph.linear.map import Shape
 
@@ -126,7 +127,7 @@ class _Reader:
             self._values[given.name] = symbol
         return inputs
 
-    def _call(self, node: fx.Node) -> Any:  # noqa: ANN401 - a tensor, or several
+    def _call(self, node: fx.Node) -> Argument:
         arguments: Any = fx.node.map_arg(
             (node.args, node.kwargs), lambda operand: self._values[operand.name]
         )
@@ -163,18 +164,23 @@ def _has_symbol(arguments: object) -> bool:
     return isinstance(arguments, Symbol)
 
 
-def _evaluate(target: Any, positional: tuple[Any, ...], named: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a tensor, or several
+def _evaluate(
+    target: Callable[..., Any], positional: tuple[Any, ...], named: Mapping[str, Any]
+) -> Argument:
     """Let torch compute what does not depend on the input."""
-
-    def thaw(value: Any) -> Any:  # noqa: ANN401
-        return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
-
-    positional, named = torch.utils._pytree.tree_map(thaw, (positional, named))
+    positional, named = _converted((positional, named), np.ndarray, torch.from_numpy)
     with torch.no_grad():
-        result = target(*positional, **named)
-    return torch.utils._pytree.tree_map(
-        lambda value: _as_array(value) if isinstance(value, Tensor) else value, result
-    )
+        return _converted(target(*positional, **named), Tensor, _as_array)
+
+
+def _converted(value: Argument, kind: type, convert: Callable[..., Argument]) -> Argument:
+    """Apply `convert` to everything of one kind within nested arguments."""
+    match value:
+        case tuple() | list():
+            return type(value)(_converted(part, kind, convert) for part in value)
+        case dict():
+            return {key: _converted(part, kind, convert) for key, part in value.items()}
+    return convert(value) if isinstance(value, kind) else value
 
 
 def _as_array(tensor: Tensor) -> Value:

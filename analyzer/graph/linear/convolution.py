@@ -1,5 +1,6 @@
 """Convolutions and transposed convolutions over one, two or three spatial axes."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -235,8 +236,12 @@ def _pad(x: Tensor, padding: Padding) -> Tensor:
     return x
 
 
-_CONVOLVE = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
-_TRANSPOSE = {
+_CONVOLVE: Mapping[int, Callable[..., Tensor]] = {
+    1: functional.conv1d,
+    2: functional.conv2d,
+    3: functional.conv3d,
+}
+_TRANSPOSE: Mapping[int, Callable[..., Tensor]] = {
     1: functional.conv_transpose1d,
     2: functional.conv_transpose2d,
     3: functional.conv_transpose3d,

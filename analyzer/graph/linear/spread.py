@@ -82,10 +82,14 @@ def _spread_cells(
 ) -> Tensor:
     """A kernel of one cell: a matrix product at every cell, and zeros between the cells."""
     values = images.permute(0, 2, 3, 1) @ weight
-    if tuple(target) == tuple(images.shape[2:]):
+    # Cells beyond the target are those over padding at the end.
+    kept = [-(-size // step) for size, step in zip(target, stride, strict=True)]
+    values = values[:, : kept[0], : kept[1]]
+    height, width = values.shape[1:3]
+    if (height, width) == tuple(target):
         return values.permute(0, 3, 1, 2)
     result = values.new_zeros((len(images), *target, weight.shape[1]))
-    result[:, :: stride[0], :: stride[1]] = values
+    result[:, :: stride[0], :: stride[1]][:, :height, :width] = values
     return result.permute(0, 3, 1, 2)
 
 

@@ -199,9 +199,22 @@ NARROW = Convolution(
 )
 
 
+# Once cells over padding at the end did not fit into the result.
+CUT_AT_THE_END = TransposedConvolution(
+    weight=torch.ones(1, 1, 1, 1, dtype=torch.float64),
+    stride=(1, 1),
+    padding=((0, 0), (0, 1)),
+    dilation=(1, 1),
+    groups=1,
+    output_padding=(0, 0),
+    input_shape=(1, 1, 2, 2),
+)
+
+
 @settings(max_examples=400, deadline=None)
 @given(linear_maps)
 @example(NARROW)
+@example(CUT_AT_THE_END)
 def test_adjoint_is_the_transposed_matrix(linear: LinearMap) -> None:
     matrix = _matrix(linear)
     units = torch.eye(len(matrix), dtype=torch.float64).view(len(matrix), *linear.output_shape)
