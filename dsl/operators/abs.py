@@ -6,7 +6,8 @@ from math import inf
 from torch import Tensor
 
 from absolver.dsl.operators.piecewise_linear import Line, PiecewiseLinear, affine_piece
-from absolver.dsl.operators.record import Shape
+from absolver.dsl.operators.quadratic import Quadratic, of_abs
+from absolver.dsl.operators.record import Interval, Shape
 
 
 @dataclass(frozen=True)
@@ -22,3 +23,7 @@ class Abs(PiecewiseLinear):
     def __call__(self, *operands: Tensor) -> Tensor:
         """Drop the sign."""
         return operands[0].abs()
+
+    def quadratics(self, box: Interval) -> tuple[Quadratic, ...]:
+        """Give the quadratic constraints on (x, f(x)) over a box."""
+        return of_abs(box)

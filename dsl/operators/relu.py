@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from absolver.dsl.operators.piecewise_linear import Line, PiecewiseLinear, affine_piece
+from absolver.dsl.operators.quadratic import Quadratic, of_relu
 from absolver.dsl.operators.record import Interval, Shape, trusted
 
 
@@ -49,3 +50,7 @@ class Relu(PiecewiseLinear):
         ((lower, upper),) = box
         active = lower >= 0
         return active | (upper <= 0), (active.to(lower.dtype),)
+
+    def quadratics(self, box: Interval) -> tuple[Quadratic, ...]:
+        """Give the quadratic constraints on (x, f(x)) over a box."""
+        return of_relu(box)

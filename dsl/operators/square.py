@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from math import inf
 
 from absolver.dsl.operators.piece import convex, curve
-from absolver.dsl.operators.record import Shape
+from absolver.dsl.operators.quadratic import Quadratic, of_square
+from absolver.dsl.operators.record import Interval, Shape
 from absolver.dsl.operators.unary import Unary
 
 
@@ -24,3 +25,7 @@ class Square(Unary):
         lambda x, m: 2 * x,
         convex(-inf, inf, lambda q: q / 2),
     )
+
+    def quadratics(self, box: Interval) -> tuple[Quadratic, ...]:
+        """Give the quadratic constraints on (x, f(x)) over a box."""
+        return of_square(box)
