@@ -6,7 +6,7 @@ from math import inf
 from torch import Tensor
 
 from absolver.dsl.operators.piecewise_linear import Line, PiecewiseLinear, affine_piece
-from absolver.dsl.operators.quadratic import Quadratic, of_abs
+from absolver.dsl.operators.quadratic import Quadratic, x_within
 from absolver.dsl.operators.record import Interval, Shape
 
 
@@ -25,5 +25,10 @@ class Abs(PiecewiseLinear):
         return operands[0].abs()
 
     def quadratics(self, box: Interval) -> tuple[Quadratic, ...]:
-        """Give the quadratic constraints on (x, f(x)) over a box."""
-        return of_abs(box)
+        """State `y >= x`, `y >= -x`, `y y = x x` and the box."""
+        return (
+            Quadratic(0, 0, 0, -1, 1, 0),
+            Quadratic(0, 0, 0, 1, 1, 0),
+            Quadratic(-1, 0, 1, 0, 0, 0, equality=True),
+            x_within(box),
+        )

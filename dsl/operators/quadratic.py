@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from absolver.dsl.operators.record import Interval
@@ -29,34 +28,13 @@ class Quadratic(NamedTuple):
         return quadratic + self.x * x + self.y * y + self.constant
 
 
-def within(interval: Interval) -> Quadratic:
+def x_within(interval: Interval) -> Quadratic:
     """State that x is in an interval, `(x - l) (u - x) >= 0`."""
     lower, upper = interval
     return Quadratic(-1, 0, 0, lower + upper, 0, -lower * upper)
 
 
-def of_relu(box: Interval) -> tuple[Quadratic, ...]:
-    """State relu (Raghunathan, Steinhardt, Liang 2018): `y >= 0`, `y >= x`, `y (y - x) = 0`."""
-    low, high = torch.relu(box.lower), torch.relu(box.upper)
-    return (
-        Quadratic(0, 0, 0, 0, 1, 0),
-        Quadratic(0, 0, 0, -1, 1, 0),
-        Quadratic(0, -1, 1, 0, 0, 0, equality=True),
-        within(box),
-        Quadratic(0, 0, -1, 0, low + high, -low * high),
-    )
-
-
-def of_abs(box: Interval) -> tuple[Quadratic, ...]:
-    """State the absolute value: `y >= x`, `y >= -x`, `y y = x x`."""
-    return (
-        Quadratic(0, 0, 0, -1, 1, 0),
-        Quadratic(0, 0, 0, 1, 1, 0),
-        Quadratic(-1, 0, 1, 0, 0, 0, equality=True),
-        within(box),
-    )
-
-
-def of_square(box: Interval) -> tuple[Quadratic, ...]:
-    """State the square itself, `y = x x`, and the box."""
-    return (Quadratic(-1, 0, 0, 0, 1, 0, equality=True), within(box))
+def y_within(interval: Interval) -> Quadratic:
+    """State that y is in an interval, `(y - l) (u - y) >= 0`."""
+    lower, upper = interval
+    return Quadratic(0, 0, -1, 0, lower + upper, -lower * upper)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from absolver.dsl.operators.piecewise_linear import Line, PiecewiseLinear, affine_piece
-from absolver.dsl.operators.quadratic import Quadratic, of_relu
+from absolver.dsl.operators.quadratic import Quadratic, x_within, y_within
 from absolver.dsl.operators.record import Interval, Shape, trusted
 
 
@@ -52,5 +52,11 @@ class Relu(PiecewiseLinear):
         return active | (upper <= 0), (active.to(lower.dtype),)
 
     def quadratics(self, box: Interval) -> tuple[Quadratic, ...]:
-        """Give the quadratic constraints on (x, f(x)) over a box."""
-        return of_relu(box)
+        """State `y >= 0`, `y >= x`, `y (y - x) = 0` and both boxes (Raghunathan et al. 2018)."""
+        return (
+            Quadratic(0, 0, 0, 0, 1, 0),
+            Quadratic(0, 0, 0, -1, 1, 0),
+            Quadratic(0, -1, 1, 0, 0, 0, equality=True),
+            x_within(box),
+            y_within(self.range([box])),
+        )

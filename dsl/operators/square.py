@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import inf
 
 from absolver.dsl.operators.piece import convex, curve
-from absolver.dsl.operators.quadratic import Quadratic, of_square
+from absolver.dsl.operators.quadratic import Quadratic, x_within
 from absolver.dsl.operators.record import Interval, Shape
 from absolver.dsl.operators.unary import Unary
 
@@ -27,5 +27,5 @@ class Square(Unary):
     )
 
     def quadratics(self, box: Interval) -> tuple[Quadratic, ...]:
-        """Give the quadratic constraints on (x, f(x)) over a box."""
-        return of_square(box)
+        """State the square itself, `y = x x`, and the box."""
+        return (Quadratic(-1, 0, 0, 0, 1, 0, equality=True), x_within(box))
