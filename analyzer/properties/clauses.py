@@ -137,18 +137,12 @@ def _sorted(
     atoms: Iterable[Atom],
 ) -> tuple[list[InputBound], list[LinearConstraint], list[LinearConstraint]]:
     """Sort atoms by their kind: bounds, constraints on inputs, constraints on outputs."""
-    bounds: list[InputBound] = []
-    on_inputs: list[LinearConstraint] = []
-    on_outputs: list[LinearConstraint] = []
-    for atom in atoms:
-        match atom:
-            case InputBound():
-                bounds.append(atom)
-            case OnInputs(constraint):
-                on_inputs.append(constraint)
-            case OnOutputs(constraint):
-                on_outputs.append(constraint)
-    return bounds, on_inputs, on_outputs
+    atoms = tuple(atoms)
+    return (
+        [atom for atom in atoms if isinstance(atom, InputBound)],
+        [atom.constraint for atom in atoms if isinstance(atom, OnInputs)],
+        [atom.constraint for atom in atoms if isinstance(atom, OnOutputs)],
+    )
 
 
 def _intersect(

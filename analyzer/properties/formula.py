@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import chain, product
 from math import prod
+from typing import cast
 
 from absolver.analyzer.properties.errors import UnsupportedPropertyError
 from absolver.analyzer.properties.property import LinearConstraint
@@ -83,6 +84,7 @@ class Or:
 
 Atom = InputBound | OnInputs | OnOutputs
 Formula = Atom | And | Or
+_COMPOUND = frozenset((And, Or))
 Intern = Callable[[Fraction], Fraction]
 
 
@@ -151,7 +153,7 @@ def count_disjuncts(formula: Formula) -> int:
     """Count the conjunctions of the disjunctive normal form, without building it."""
     match formula:
         case And(parts):
-            return prod(map(count_disjuncts, parts))
+            return prod(count_disjuncts(part) for part in parts if type(part) in _COMPOUND)
         case Or(parts):
             return sum(map(count_disjuncts, parts))
     return 1
@@ -185,8 +187,12 @@ def choices(parts: Iterable[And | Or]) -> Iterator[tuple[Atom, ...]]:
 
 def split_conjunction(parts: Iterable[Formula]) -> tuple[tuple[Atom, ...], tuple[And | Or, ...]]:
     """Split the parts of a conjunction, nested ones included, into atoms and disjunctions."""
+    parts = tuple(parts)
     atoms: list[Atom] = []
     rest: list[And | Or] = []
+    if _COMPOUND.isdisjoint(map(type, parts)):
+        # Nearly all conjunctions of a large file: as they are, without a look at each part.
+        return cast(tuple[Atom, ...], parts), ()
     for part in parts:
         match part:
             case And(inner):

@@ -54,6 +54,7 @@ class Specification:
     """Names a flat output for people."""
 
     @classmethod
+    @collection_paused()
     def from_property(
         cls, prop: Property, graph: Graph, device: torch.device | str, dtype: torch.dtype
     ) -> "Specification":
@@ -84,10 +85,9 @@ class Specification:
         output_name: Callable[[int], str] = "Y_{}".format,
     ) -> "Specification":
         """Return the specification of numbered clauses for each set of a region."""
-        with collection_paused():
-            constraints = [_distinct(clause for _, clause in group) for group in clauses]
-            number, member = _membership(clauses, constraints)
-            rows, bound, strict = _rows(constraints, outputs, dtype)
+        constraints = [_distinct(clause for _, clause in group) for group in clauses]
+        number, member = _membership(clauses, constraints)
+        rows, bound, strict = _rows(constraints, outputs, dtype)
         device = region.device
         return cls(
             region=region,
@@ -275,7 +275,7 @@ def _rows(
             places.append((p, i))
             bounds.append(float_above(exact))
             # Below a bound that was rounded up, `<=` the exact one implies `<` the rounded one.
-            strict.append(constraint.strict or bounds[-1] != exact)
+            strict.append(constraint.strict or float_below(exact) != bounds[-1])
     rows = torch.zeros(*size, outputs, dtype=dtype)
     where = tuple(torch.tensor(entries, dtype=torch.long).view(-1, 3).T)
     rows[where] = torch.tensor(coefficients, dtype=dtype)

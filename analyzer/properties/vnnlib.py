@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from typing import cast
 
 from absolver.analyzer.graph.graph import TensorSpec
 from absolver.analyzer.properties.clauses import build_clauses
@@ -57,6 +58,8 @@ _UNSUPPORTED: Mapping[str, str] = {
     "isomorphic-to": "several networks",
 }
 _GZIP_MAGIC = b"\x1f\x8b"
+
+_FORMULAS = frozenset((InputBound, OnInputs, OnOutputs, And, Or))
 
 Node = Formula | Linear
 Item = Node | str
@@ -203,12 +206,12 @@ class _Reader:
         if head in _ARITHMETIC:
             return (self._arithmetic(head, rest),)
         if head in ("and", "or"):
-            parts = tuple(self._formula(item, head) for item in rest)
+            parts = self._formulas(rest, head)
             return (And(parts) if head == "and" else Or(parts),)
         if head == "assert":
             if len(rest) != 1:
                 raise PropertySyntaxError(f"assert takes one formula, here are {len(rest)}")
-            self._asserted.append(self._formula(rest[0], head))
+            self._asserted += self._formulas(rest, head)
             return ()
         self._command(head, rest)
         return ()
@@ -240,10 +243,12 @@ class _Reader:
             case _:
                 raise PropertySyntaxError(f"({head} …) is not part of VNN-LIB")
 
-    def _formula(self, item: Item, head: str) -> Formula:
-        if isinstance(item, InputBound | OnInputs | OnOutputs | And | Or):
-            return item
-        raise PropertySyntaxError(f"{head} takes formulas, not {_show(item)}")
+    @staticmethod
+    def _formulas(items: Sequence[Item], head: str) -> tuple[Formula, ...]:
+        if not _FORMULAS.issuperset(map(type, items)):
+            wrong = next(item for item in items if type(item) not in _FORMULAS)
+            raise PropertySyntaxError(f"{head} takes formulas, not {_show(wrong)}")
+        return cast(tuple[Formula, ...], tuple(items))
 
     def _compare(self, relation: str, rest: Sequence[Item]) -> Formula:
         match rest:

@@ -76,9 +76,11 @@ class BallInBox(Region):
 
     def _room(self) -> tuple[Tensor, Tensor]:
         """Return how far each coordinate may go down and up in the box, rounded up."""
-        center = self.ball.center
-        down, up = (center - self.box.lower).flatten(1), (self.box.upper - center).flatten(1)
-        return tuple(torch.where(room > 0, next_above(room), 0) for room in (down, up))  # type: ignore[return-value]
+        center, zero = self.ball.center, torch.zeros_like(self.ball.center)
+        down, up = center - self.box.lower, self.box.upper - center
+        down = torch.where(down > 0, next_above(down), zero)
+        up = torch.where(up > 0, next_above(up), zero)
+        return down.flatten(1), up.flatten(1)
 
     @torch.no_grad()
     def project(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:

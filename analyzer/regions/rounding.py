@@ -1,7 +1,7 @@
 """Directed rounding without a rounding mode: from rationals to float64, from dtype to dtype."""
 
 from fractions import Fraction
-from math import inf, nextafter
+from math import inf, isinf, nextafter
 
 import torch
 from torch import Tensor
@@ -10,13 +10,13 @@ from torch import Tensor
 def float_below(value: Fraction) -> float:
     """Return the greatest float64 that is at most `value`."""
     nearest = _nearest(value)
-    return nextafter(nearest, -inf) if nearest > value else nearest
+    return nextafter(nearest, -inf) if _difference(nearest, value) > 0 else nearest
 
 
 def float_above(value: Fraction) -> float:
     """Return the least float64 that is at least `value`."""
     nearest = _nearest(value)
-    return nextafter(nearest, inf) if nearest < value else nearest
+    return nextafter(nearest, inf) if _difference(nearest, value) < 0 else nearest
 
 
 def _nearest(value: Fraction) -> float:
@@ -25,6 +25,15 @@ def _nearest(value: Fraction) -> float:
         return value.numerator / value.denominator
     except OverflowError:
         return inf if value > 0 else -inf
+
+
+def _difference(x: float, value: Fraction) -> float:
+    """Return a number of the sign of `x - value`."""
+    if isinf(x):
+        return x
+    numerator, denominator = x.as_integer_ratio()
+    left, right = numerator * value.denominator, value.numerator * denominator
+    return (left > right) - (left < right)
 
 
 def round_down(x: Tensor, dtype: torch.dtype) -> Tensor:
