@@ -194,8 +194,11 @@ class _Reader:
 def _plain(operation: Operation) -> Symbol:
     """Apply the operator of the language that ONNX's operator loads as directly."""
     build = by_onnx[operation.operator]
-    known: set[str] = {f.name for f in fields(build)} if is_dataclass(build) else set()
-    chosen = {name: operation.attribute(name) for name in known & set(operation.attributes)}
+    chosen = {}
+    for field in fields(build) if is_dataclass(build) else ():
+        value = operation.attribute(field.name, field.default)
+        # Attributes are float32, and so are ONNX's defaults for them: 0.01 is 0.00999999978.
+        chosen[field.name] = float(np.float32(value)) if isinstance(value, float) else value
     return operation.builder.apply(build.name, operation.symbol(), **chosen)
 
 

@@ -71,8 +71,8 @@ def transpose(operation: Operation) -> Lowered:
 @handles("Slice")
 def take(operation: Operation) -> Lowered:
     """Slice, from attributes (before opset 10) or operands."""
-    x = operation.symbol()
     starts, stops = operation.integers("starts", 1), operation.integers("ends", 2)
+    x = operation.symbol()
     if starts is None or stops is None:
         raise LoweringError("its starts or ends are missing")
     axes = operation.integers("axes", 3)
@@ -111,9 +111,9 @@ def concatenate(operation: Operation) -> Lowered:
 @handles("Gather")
 def gather(operation: Operation) -> Lowered:
     """Pick entries along an axis by constant indices."""
+    indices = operation.constant(1).astype(np.int64)
     x = operation.symbol()
     axis = operation.attribute("axis", 0) % len(x.shape)
-    indices = operation.constant(1).astype(np.int64)
     return movement.gather(operation.builder, x, axis, indices)
 
 
