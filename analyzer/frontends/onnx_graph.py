@@ -194,8 +194,9 @@ class _Reader:
 def _plain(operation: Operation) -> Symbol:
     """Apply the operator of the language that ONNX's operator loads as directly."""
     build = by_onnx[operation.operator]
-    chosen = {}
-    for field in fields(build) if is_dataclass(build) else ():
+    assert is_dataclass(build), "operators are dataclasses whose fields are ONNX's attributes"
+    chosen: dict[str, Any] = {}
+    for field in fields(build):
         value = operation.attribute(field.name, field.default)
         # Attributes are float32, and so are ONNX's defaults for them: 0.01 is 0.00999999978.
         chosen[field.name] = float(np.float32(value)) if isinstance(value, float) else value
