@@ -113,7 +113,7 @@ def worst_margins(graph: Graph, domain: Domain, region: Box, labels: Tensor) -> 
     outputs = prod(graph.output.shape)
     unit = torch.eye(outputs, device=labels.device, dtype=region.lower.dtype)
     worst = []
-    for group in torch.arange(len(labels), device=labels.device).split(GROUP):
+    for group in torch.split(torch.arange(len(labels), device=labels.device), GROUP):
         rows = unit[labels[group]][:, None] - unit
         found = propagate(graph, domain, region.select(group), rows).rows
         # The row of the label itself is 0 - 0: it must not decide.

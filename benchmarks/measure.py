@@ -1,15 +1,17 @@
-"""CPU seconds, device seconds and peak memory of two computations, fairly taken."""
+"""CPU seconds, device seconds and peak memory of computations, fairly taken."""
 
 import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from statistics import median
 from typing import Generic, TypeVar
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 Result = TypeVar("Result")
 
@@ -46,28 +48,37 @@ def interleaved(
     }
 
 
-def peak_added_bytes(call: Callable[[], object], device: str) -> int:
-    """Return by how much memory grows at most during one call.
+def resident_peak_bytes(call: Callable[[], object]) -> int:
+    """Return by how much the process's resident memory grows at most during one call.
 
-    On a CPU this is resident memory of the process, so run nothing else in it; code that is loaded
-    on first use is part of it, which makes figures of few megabytes mean little. On a GPU it
-    is what torch allocated.
+    Run nothing else in the process. Code that is loaded on first use counts, oneDNN's and MKL's
+    generated kernels above all: tens of megabytes for a convolution of a new shape.
     """
+    if not STATUS.exists():
+        before = _peak_of_process()
+        call()
+        return _peak_of_process() - before
+    before = _status_bytes("VmRSS")
+    # "5" resets the peak of resident memory (proc_pid_clear_refs(5)).
+    CLEAR_PEAK.write_text("5")
+    call()
+    return _status_bytes("VmHWM") - before
+
+
+def tensor_peak_bytes(call: Callable[[], object], device: str) -> int:
+    """Return by how much torch's allocations grow at most during one call."""
     if device != "cpu":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         call()
         _synchronise(device)
         return torch.cuda.max_memory_allocated() - before
-    if STATUS.exists():
-        before = _status_bytes("VmRSS")
-        # "5" resets the peak of resident memory (proc_pid_clear_refs(5)).
-        CLEAR_PEAK.write_text("5")
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         call()
-        return _status_bytes("VmHWM") - before
-    before = _peak_of_process()
-    call()
-    return _peak_of_process() - before
+    assert record.profiler is not None, "the profiler has run"
+    events = [e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"]
+    events.sort(key=lambda event: event.start_ns())
+    return max(accumulate(event.nbytes() for event in events), default=0)
 
 
 def _timed(call: Callable[[], Result], device: str) -> Timed[Result]:

@@ -1,5 +1,6 @@
 """auto_LiRPA's side of the comparison: its networks as torch modules, and its bounds."""
 
+import importlib
 import itertools
 import sys
 import warnings
@@ -26,8 +27,7 @@ def load_auto_lirpa(folder: Path) -> ModuleType | None:
     with warnings.catch_warnings():
         # It decorates functions with the deprecated torch.jit.script.
         warnings.simplefilter("ignore", DeprecationWarning)
-        import auto_LiRPA
-    return auto_LiRPA
+        return importlib.import_module("auto_LiRPA")
 
 
 def rival_bounds(
@@ -107,6 +107,9 @@ class LayerNetwork(nn.Module):
 class VisionTransformer(nn.Module):
     """The `vit` family: patches, a class token, attention blocks with batch norm, a mean."""
 
+    token: Tensor
+    positions: Tensor
+
     def __init__(self, graph: onnx.GraphProto, weights: dict[str, Tensor]) -> None:
         """Build the blocks of a graph from its weights."""
         super().__init__()
@@ -131,7 +134,8 @@ class VisionTransformer(nn.Module):
         x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], dim=1) + self.positions
         for block in self.blocks:
             x = block(x)
-        return self.head(self.norm(x.mean(1)))
+        output: Tensor = self.head(self.norm(x.mean(1)))
+        return output
 
 
 class Block(nn.Module):
@@ -154,7 +158,8 @@ class Block(nn.Module):
         """Evaluate the block."""
         x = x + self.attention(self.norm_attention(x.transpose(1, 2)).transpose(1, 2))
         y = self.norm_perceptron(x.transpose(1, 2)).transpose(1, 2)
-        return x + self.narrow(torch.relu(self.widen(y)))
+        result: Tensor = x + self.narrow(torch.relu(self.widen(y)))
+        return result
 
     def attention(self, x: Tensor) -> Tensor:
         """Evaluate softmax(q kᵀ / √16) v for each of three heads of 16 features."""
@@ -164,11 +169,14 @@ class Block(nn.Module):
         )
         scores = torch.softmax(torch.matmul(query, key.transpose(2, 3)) * 0.25, dim=3)
         mixed = torch.matmul(scores, value).transpose(1, 2)
-        return self.out(mixed.reshape(-1, x.shape[1], 48))
+        result: Tensor = self.out(mixed.reshape(-1, x.shape[1], 48))
+        return result
 
 
 class Constant(nn.Module):
     """Subtract, or divide by, a constant: the normalisation inside some of the networks."""
+
+    value: Tensor
 
     def __init__(self, operation: Callable[[Tensor, Tensor], Tensor], value: Tensor) -> None:
         """Keep the operation and its constant."""
@@ -197,7 +205,7 @@ def _layer(node: onnx.NodeProto, weights: dict[str, Tensor]) -> nn.Module:
             return _dense(*constants)
         case "Conv":
             (stride, _), padding = attributes["strides"], attributes["pads"][0]
-            return _convolution(*constants, stride, padding)
+            return _convolution(constants[0], constants[1], stride, padding)
         case "Relu":
             return nn.ReLU()
         case "Flatten" | "Reshape":

@@ -86,11 +86,22 @@ def read_instances(bench: Path) -> list[Instance]:
 
 
 def read_outcomes(path: Path | None) -> list[Outcome]:
-    """Read what an earlier, perhaps interrupted, sweep wrote."""
+    """Read what an earlier, perhaps interrupted, sweep wrote; its errors are tried again."""
     if path is None or not path.exists():
         return []
     with path.open(newline="") as file:
-        return [_outcome(row) for row in csv.DictReader(file)]
+        outcomes = [_outcome(row) for row in csv.DictReader(file)]
+    kept = [outcome for outcome in outcomes if outcome.kind != "error"]
+    # Through a second file: an interruption must not lose what hours have found.
+    renewed = path.with_name(f"{path.name}.new")
+    renewed.unlink(missing_ok=True)
+    for outcome in kept:
+        append_outcome(renewed, outcome)
+    if kept:
+        renewed.replace(path)
+    else:
+        path.unlink()
+    return kept
 
 
 def append_outcome(path: Path | None, outcome: Outcome) -> None:
@@ -181,7 +192,7 @@ def _print_summary(outcomes: Sequence[Outcome]) -> None:
     for kind in ("wrong", "error"):
         for outcome in outcomes:
             if outcome.kind == kind:
-                print(f"{kind}: {_line(outcome)}")
+                print(_line(outcome))
     count = Counter(outcome.kind for outcome in outcomes)
     decided = count["right"] + count["wrong"] + count["unlabelled"]
     tracebacks = sum("Traceback" in outcome.message for outcome in outcomes)
