@@ -116,7 +116,8 @@ def attack(
         for chunk in _chunks(graph, goals):
             part = goals.select(chunk)
             sets = region.select(part.box)
-            x = sets.sample(1, generator)[:, 0]
+            # Samples are inner points and extreme ones in turn.
+            x = sets.sample(2, generator)[:, round_number % 2]
             if round_number == 0:
                 x[: len(goals)] = _center(sets)[: len(goals)]
             # A whole half-width reaches the corners at once; a half of it serves inner minima.

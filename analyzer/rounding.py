@@ -1,7 +1,8 @@
 """How much of a margin rounding may have eaten: an estimate that decides what we dare to claim."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -32,80 +33,101 @@ def rounding_allowance(
     gives the node, times a safety factor. It is no proof: a certificate is one. It is infinite
     where magnitudes are.
     """
-    boxes = _boxes(graph, region, hidden)
+    evaluated = _evaluated(graph, region, hidden)
     floats = rows.shape[0] * max(prod(node.shape) for node in graph.nodes)
     parts = torch.split(rows, max(1, FLOATS_AT_ONCE // floats), dim=1)
-    return torch.cat([_allowance(graph, boxes, part) for part in parts], dim=1)
+    return torch.cat([_allowance(graph, evaluated, part) for part in parts], dim=1)
+
+
+class _Evaluated(NamedTuple):
+    """A node's bounds, the error of evaluating it once, and the steepest slope in each operand."""
+
+    box: Interval
+    error: Tensor
+    slopes: tuple[Tensor, ...]
+
+
+def _evaluated(
+    graph: Graph, region: Region, hidden: Mapping[str, Interval]
+) -> dict[str, _Evaluated]:
+    """Evaluate every node by interval steps from the bounds that are known.
+
+    Each box is widened by its error, as rounding may make a neuron look stable.
+    """
+    unit = torch.finfo(region.bounding_box()[0].dtype).eps / 2
+    done: dict[str, _Evaluated] = {}
+    for node in graph.nodes:
+        slopes: tuple[Tensor, ...] = ()
+        match node:
+            case Affine():
+                operands = [done[name].box for name in node.inputs]
+                box = without_nan(affine_range(node, operands))
+                error = unit * _absolute_terms(node, operands)
+            case Nonlinear(inputs=inputs, operator=operator):
+                operands = [done[name].box for name in inputs]
+                box = without_nan(operator.range(operands))
+                slopes = tuple(
+                    _steepest(derivative, box, operand)
+                    for derivative, operand in zip(
+                        operator.derivative(operands), operands, strict=True
+                    )
+                )
+                size = _magnitude(box)
+                for slope, operand in zip(slopes, operands, strict=True):
+                    size = size + slope.abs() * _magnitude(operand)
+                error = unit * OPERATOR_ROUNDINGS * size
+            case _:
+                box = Interval(*region.bounding_box())
+                error = unit * _magnitude(box)
+        box = meet(box, hidden[node.name]) if node.name in hidden else box
+        wide = without_nan(Interval(box.lower - SAFETY * error, box.upper + SAFETY * error))
+        done[node.name] = _Evaluated(wide, error, slopes)
+    return done
 
 
 def _allowance(
-    graph: Graph, boxes: Mapping[str, Interval], rows: Float[Tensor, "batch rows outputs"]
+    graph: Graph, evaluated: Mapping[str, _Evaluated], rows: Float[Tensor, "batch rows outputs"]
 ) -> Float[Tensor, "batch rows"]:
+    """Substitute rows back with the steepest slopes, and add up what each node contributes."""
     coefficients = {graph.output.name: rows.reshape(*rows.shape[:2], *graph.output.shape)}
     total = rows.new_zeros(rows.shape[:2])
     for node in reversed(graph.nodes):
         own = coefficients.pop(node.name, None)
         if own is None:
             continue
-        error, parts = _backward(node, own, boxes)
-        total = total + (own.abs() * error.unsqueeze(1)).flatten(2).sum(2)
-        for name, part in parts:
+        total = total + (own.abs() * evaluated[node.name].error.unsqueeze(1)).flatten(2).sum(2)
+        for name, part in _backward(node, own, evaluated[node.name].slopes):
             coefficients[name] = coefficients[name] + part if name in coefficients else part
     return torch.nan_to_num(SAFETY * total, nan=torch.inf, posinf=torch.inf)
 
 
-def _boxes(graph: Graph, region: Region, hidden: Mapping[str, Interval]) -> dict[str, Interval]:
-    """Bound every node, by interval steps from the bounds that are known."""
-    boxes: dict[str, Interval] = {}
-    for node in graph.nodes:
-        match node:
-            case Affine(inputs=inputs):
-                box = without_nan(affine_range(node, [boxes[name] for name in inputs]))
-            case Nonlinear(inputs=inputs, operator=operator):
-                box = without_nan(operator.range([boxes[name] for name in inputs]))
-            case _:
-                box = Interval(*region.bounding_box())
-        boxes[node.name] = meet(box, hidden[node.name]) if node.name in hidden else box
-    return boxes
-
-
-def _backward(
-    node: Node, own: Tensor, boxes: Mapping[str, Interval]
-) -> tuple[Tensor, list[tuple[str, Tensor]]]:
-    """Give the error of evaluating a node once, and the coefficients it passes to its operands."""
-    unit = torch.finfo(own.dtype).eps / 2
-    result = _magnitude(boxes[node.name])
+def _backward(node: Node, own: Tensor, slopes: tuple[Tensor, ...]) -> Iterator[tuple[str, Tensor]]:
     match node:
-        case Affine(inputs=inputs, maps=maps, bias=bias):
-            operands = [_magnitude(boxes[name]) for name in inputs]
-            size = torch.zeros_like(result) if bias is None else bias.abs()
-            for linear, magnitude in zip(maps, operands, strict=True):
-                size = size + linear.apply_abs(magnitude)
-            terms = 2.0 + sum(1.0 if m.diagonal else prod(m.input_shape) for m in maps)
-            flat = own.flatten(0, 1)
-            back = [m.adjoint(flat).view(*own.shape[:2], *m.input_shape) for m in maps]
-            parts = list(zip(inputs, back, strict=True))
-            return unit * terms * size, parts
-        case Nonlinear(inputs=inputs, operator=operator):
-            box = [boxes[name] for name in inputs]
-            slopes = [
-                _steepest(d, result, x) for d, x in zip(operator.derivative(box), box, strict=True)
-            ]
-            size = result
-            for slope, operand in zip(slopes, box, strict=True):
-                size = size + slope.abs() * _magnitude(operand)
-            back = [own * slope.unsqueeze(1) for slope in slopes]
-            parts = list(zip(inputs, back, strict=True))
-            return unit * OPERATOR_ROUNDINGS * size, parts
-    return unit * result, []
+        case Affine(inputs=inputs, maps=maps):
+            for name, linear in zip(inputs, maps, strict=True):
+                back = linear.adjoint(own.flatten(0, 1))
+                yield name, back.view(*own.shape[:2], *linear.input_shape)
+        case Nonlinear(inputs=inputs):
+            for name, slope in zip(inputs, slopes, strict=True):
+                yield name, own * slope.unsqueeze(1)
 
 
-def _steepest(derivative: Interval, result: Tensor, operand: Interval) -> Tensor:
+def _absolute_terms(node: Affine, operands: Sequence[Interval]) -> Tensor:
+    """Return the number of terms of a sum times the sum of their sizes."""
+    size = operands[0].lower.new_zeros(()) if node.bias is None else node.bias.abs()
+    terms = 2.0
+    for linear, operand in zip(node.maps, operands, strict=True):
+        size = size + linear.apply_abs(_magnitude(operand))
+        terms += 1.0 if linear.diagonal else prod(linear.input_shape)
+    return terms * size
+
+
+def _steepest(derivative: Interval, result: Interval, operand: Interval) -> Tensor:
     """Choose the derivative of the largest size; the chord's at most where it is infinite."""
     lower, upper = derivative
     steepest = torch.where(upper.abs() >= lower.abs(), upper, lower)
     width = operand.upper - operand.lower
-    chord = 2 * result / torch.where(width > 0, width, 1.0)
+    chord = 2 * _magnitude(result) / torch.where(width > 0, width, 1.0)
     return torch.where(torch.isfinite(steepest), steepest, chord)
 
 

@@ -31,12 +31,18 @@ def write_network(tmp_path: Path) -> Callable[..., Path]:
     """A function that writes a small network of dense layers and ReLU as an ONNX file."""
 
     def write(*layers: tuple[object, object], name: str = "network.onnx") -> Path:
-        return write_dense(tmp_path / name, *layers)
+        return _write_dense(tmp_path / name, *layers)
 
     return write
 
 
-def write_dense(path: Path, *layers: tuple[object, object]) -> Path:
+@pytest.fixture(scope="session")
+def write_dense() -> Callable[..., Path]:
+    """As `write_network`, for a given path; for tests that run many times."""
+    return _write_dense
+
+
+def _write_dense(path: Path, *layers: tuple[object, object]) -> Path:
     """Write `x -> W x + b`, ReLU between the layers; each layer is a pair (W, b)."""
     nodes, weights, tensor = [], [], "x"
     for index, (weight, bias) in enumerate(layers):

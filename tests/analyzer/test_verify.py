@@ -1,0 +1,220 @@
+"""Verdicts: never wrong, never late, and nothing found is lost."""
+
+import threading
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from absolver.analyzer import verify as verification
+from absolver.analyzer.deadline import Deadline, DeadlineExpired
+from absolver.analyzer.decide import Execution
+from absolver.analyzer.frontends.onnx import load_onnx
+from absolver.analyzer.propagate.engine import propagate
+from absolver.analyzer.regions.box import Box
+from absolver.analyzer.report import Verdict
+from absolver.analyzer.rounding import rounding_allowance
+from absolver.analyzer.verify import verify
+from absolver.domains import load
+
+Write = Callable[..., Path]
+DOMAINS = ("interval", "zonotope", "crown", "fast_lin", "symbolic_interval", None)
+ABSOLUTE = (([[1.0], [-1.0]], [0.0, 0.0]), ([[1.0, 1.0]], [0.0]))
+
+
+@pytest.mark.soundness
+@pytest.mark.parametrize("domain", DOMAINS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["absorb", "hidden"])
+def test_networks_that_fool_float_verifiers_are_never_verified(
+    name: str, dtype: str, domain: str | None, bench_folder: Path
+) -> None:
+    folder = bench_folder / "violations"
+    execution = Execution(dtype=dtype)
+    files = (folder / f"{name}.onnx", folder / f"{name}.vnnlib")
+    report = verify(*files, domain=domain, execution=execution)
+    assert report.verdict in (Verdict.FALSIFIED, Verdict.UNKNOWN)
+
+
+@pytest.mark.soundness
+@pytest.mark.parametrize("domain", DOMAINS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("exponent", [24, 25, 40, 53, 54, 80])
+def test_a_sum_that_absorbs_its_terms_is_never_verified_away(
+    exponent: int, dtype: str, domain: str | None, write_network: Write, write_property: Write
+) -> None:
+    # 2^e x + x - 2^e x is x over the reals, and 0 in arithmetic that is too short.
+    large = 2.0**exponent
+    network = write_network(([[1.0]] * 3, [0.0] * 3), ([[large, 1.0, -large]], [0.0]))
+    query = write_property([("1", "2")], "(>= Y_0 0.5)")
+    report = verify(network, query, domain=domain, execution=Execution(dtype=dtype))
+    assert report.verdict is not Verdict.VERIFIED
+
+
+@pytest.mark.soundness
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    weight=st.integers(1, 99),
+    bias=st.integers(2, 20),
+    low=st.integers(1, 9),
+    wide=st.integers(1, 9),
+)
+def test_a_value_that_is_reached_is_never_excluded(
+    weight: int,
+    bias: int,
+    low: int,
+    wide: int,
+    write_dense: Write,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    # w relu(b - x) on [l, l + wide] reaches w max(b - l, 0), at x = l (the README of violations).
+    folder = tmp_path_factory.mktemp("corner")
+    layers = (([[-1.0]], [bias]), ([[weight]], [0.0]))
+    network = write_dense(folder / "corner.onnx", *layers)
+    top = weight * max(bias - low, 0)
+    query = folder / "p.vnnlib"
+    query.write_text(
+        "(declare-const X_0 Real)(declare-const Y_0 Real)"
+        f"(assert (>= X_0 {low}))(assert (<= X_0 {low + wide}))(assert (>= Y_0 {top}))"
+    )
+    for domain in ("interval", "zonotope", "crown"):
+        assert verify(network, query, domain=domain).verdict is not Verdict.VERIFIED
+
+
+@pytest.mark.soundness
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    widths=st.lists(st.integers(1, 40), min_size=1, max_size=4),
+    exponent=st.integers(-14, 14),
+)
+def test_a_float32_bound_less_its_allowance_is_below_what_is_reached(
+    seed: int, widths: list[int], exponent: int, write_dense: Write, tmp_path_factory: object
+) -> None:
+    assert isinstance(tmp_path_factory, pytest.TempPathFactory)
+    rng = np.random.default_rng(seed)
+    sizes = [3, *widths, 2]
+    scale = 2.0**exponent
+    layers = [
+        (rng.normal(size=(b, a)) * scale, rng.normal(size=b) * scale)
+        for a, b in zip(sizes, sizes[1:], strict=False)
+    ]
+    path = write_dense(tmp_path_factory.mktemp("random") / "n.onnx", *layers)
+    graph = load_onnx(path).graph
+    rows = torch.tensor([[[1.0, -1.0], [0.0, 1.0]]])
+    corners = torch.cartesian_prod(*[torch.tensor([-0.5, 0.75])] * 3)
+    points = torch.cat([corners, torch.rand(200, 3) * 1.25 - 0.5]).unsqueeze(1).double()
+    reached = (graph.to("cpu", torch.float64)(points).flatten(1) @ rows[0].double().T).amin(0)
+    region = Box(torch.full((1, 1, 3), -0.5), torch.full((1, 1, 3), 0.75))
+    for name in ("interval", "crown", "zonotope"):
+        found = propagate(graph, load(name), region, rows)
+        allowance = rounding_allowance(graph, region, found.hidden, rows)
+        assert (found.rows[0].double() - allowance[0].double() <= reached).all()
+
+
+def test_a_decimal_that_is_no_float_does_not_hide_a_violation(
+    write_network: Write, write_property: Write
+) -> None:
+    network = write_network(([[1.0]], [0.0]))
+    report = verify(network, write_property([("0.1", "0.1")], "(>= Y_0 0.05)"))
+    assert report.verdict is Verdict.FALSIFIED
+    assert report.counterexample is not None
+    assert 0 < report.counterexample.beside < 1e-8
+
+
+@pytest.mark.soundness
+def test_a_violation_only_beside_the_set_is_none(
+    write_network: Write, write_property: Write
+) -> None:
+    # The float32 next to 0.1 is above it; at 0.1 itself the output is below the bound.
+    network = write_network(([[1.0]], [0.0]))
+    report = verify(network, write_property([("0.1", "0.1")], "(>= Y_0 0.1000000005)"))
+    assert report.verdict is not Verdict.FALSIFIED
+
+
+@pytest.mark.soundness
+@settings(max_examples=25, deadline=None)
+@given(low=st.fractions(-3, 3), width=st.fractions(0, 2), bound=st.fractions(-1, 3))
+def test_a_counterexample_lies_exactly_in_the_box_and_violates(
+    low: Fraction,
+    width: Fraction,
+    bound: Fraction,
+    write_dense: Write,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("exact")
+    network = write_dense(folder / "n.onnx", *ABSOLUTE)
+    decimals = [f"{float(x):.7f}" for x in (low, low + width, bound)]
+    query = folder / "p.vnnlib"
+    query.write_text(
+        "(declare-const X_0 Real)(declare-const Y_0 Real)"
+        f"(assert (>= X_0 {decimals[0]}))(assert (<= X_0 {decimals[1]}))"
+        f"(assert (>= Y_0 {decimals[2]}))"
+    )
+    report = verify(network, query)
+    a, b, c = map(Fraction, decimals)
+    truth = max(abs(a), abs(b)) >= c
+    assert report.verdict is not (Verdict.VERIFIED if truth else Verdict.FALSIFIED)
+    if report.counterexample is not None and report.counterexample.beside == 0:
+        x = Fraction(float(report.counterexample.flat_inputs[0]))
+        y = Fraction(float(report.counterexample.flat_outputs[0]))
+        assert a <= x <= b and y >= c
+
+
+def test_passes_back_and_forth_are_the_strategys_and_not_a_named_domains(
+    write_network: Write, write_property: Write
+) -> None:
+    query = write_property([("-1", "1")], "(>= Y_0 1.5)")
+    named = verify(write_network(*ABSOLUTE), query, domain="interval")
+    assert "iterate" not in [stage.name for stage in named.stages]
+    assert named.verdict is Verdict.UNKNOWN
+
+
+def test_a_deadline_ends_a_pass_that_checks_nothing(
+    write_network: Write, write_property: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def endless(*_: object, **__: object) -> None:
+        while True:
+            time.sleep(0.01)
+
+    monkeypatch.setattr(verification, "refute", endless)
+    query = write_property([("-1", "1")], "(>= Y_0 2.5)")
+    start = time.monotonic()
+    report = verify(write_network(*ABSOLUTE), query, deadline=Deadline.after(2.0))
+    assert report.verdict is Verdict.TIMEOUT and "propagate" in report.reason
+    assert time.monotonic() - start < 3.0
+
+
+def test_a_deadline_is_checked_where_no_signal_can_be_had() -> None:
+    ended: list[str] = []
+
+    def work() -> None:
+        try:
+            with Deadline.after(0.05).enforced():
+                time.sleep(0.1)
+                Deadline.after(0.0).check()
+        except DeadlineExpired:
+            ended.append("expired")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert ended == ["expired"]
+
+
+def test_a_deadline_leaves_no_timer_behind() -> None:
+    with Deadline.after(0.2).enforced():
+        pass
+    time.sleep(0.3)  # an alarm now would end the test
+
+
+def test_an_expected_sat_and_unsat_of_the_benchmark_set(bench_folder: Path) -> None:
+    network = bench_folder / "test" / "onnx" / "test_sat.onnx"
+    report = verify(network, bench_folder / "test" / "vnnlib" / "test_prop.vnnlib")
+    assert report.verdict is Verdict.FALSIFIED
