@@ -17,6 +17,7 @@ from absolver.analyzer.regions.box import Box
 from absolver.analyzer.regions.region import Region
 from absolver.dsl.domain import Carrier, Domain
 from absolver.dsl.operators.record import Interval
+from absolver.dsl.operators.unary import Unary
 
 DEFAULT_MEMORY_BYTES = 2 << 30
 
@@ -51,7 +52,8 @@ def propagate(
     `rows` holds linear forms of the flat output, the same for all elements where its batch is 1.
     `known` are facts that hold for the region, by node name; they are met with what is found.
     Nothing else is met in: the bounds are the domain's own, except that a cheap interval step
-    decides which neurons are stable, and those keep the interval's bounds.
+    decides which neurons are stable, and those keep the interval's bounds; so do neurons whose
+    own bounds would carry an operator across a pole that the interval's avoid.
     """
     walk = _Walk(graph, domain, region, memory_bytes, known or {})
     return walk.run(rows)
@@ -133,7 +135,7 @@ class _Walk:
                 torch.where(wanted, facts.lower, cheap.lower),
                 torch.where(wanted, facts.upper, cheap.upper),
             )
-        return self._met_with_known(node, facts)
+        return self._met_with_known(node, _within_definition(facts, cheap, operators))
 
     def _met_with_known(self, node: Node, facts: Interval) -> Interval:
         known = self._known.get(node.name)
@@ -174,6 +176,25 @@ def _undecided(
         affine, _ = node.operator.affine_on([cheap])
         undecided |= ~affine
     return undecided
+
+
+def _within_definition(
+    facts: Interval, cheap: Interval, operators: tuple[Nonlinear, ...]
+) -> Interval:
+    """Use the cheap bounds where the domain's own would carry an operator across a pole.
+
+    Back-substitution alone does not see that a sum of exponentials is positive.
+    """
+    for node in operators:
+        if isinstance(node.operator, Unary):
+            defined = node.operator.defined_on(facts.lower, facts.upper)
+            if defined is not None and not bool(defined.all()):
+                met = meet(facts, cheap)
+                facts = Interval(
+                    torch.where(defined, facts.lower, met.lower),
+                    torch.where(defined, facts.upper, met.upper),
+                )
+    return facts
 
 
 def _exact_on_boxes(graph: Graph) -> frozenset[str]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from absolver.analyzer.errors import AbsolverError
 from absolver.analyzer.graph.graph import Affine, Graph, Input, Node, Nonlinear
 from absolver.analyzer.graph.linear.map import LinearMap
-from absolver.analyzer.propagate.lines import finite_relaxation
+from absolver.analyzer.propagate.lines import finite_lines
 from absolver.analyzer.propagate.propagator import (
     Propagator,
     lower_without_nan,
@@ -19,7 +19,6 @@ from absolver.analyzer.propagate.propagator import (
 from absolver.analyzer.regions.region import Region
 from absolver.dsl.domain import Domain
 from absolver.dsl.operators.record import Interval
-from absolver.dsl.relaxation import relax
 
 
 class MemoryBudgetError(AbsolverError):
@@ -118,9 +117,7 @@ class InputsPropagator(Propagator):
 
     def _nonlinear(self, node: Nonlinear, box: Sequence[Interval]) -> _Form:
         """Compose the operator's lines with the operands' bounds, by the sign of each slope."""
-        relaxation, unbounded = finite_relaxation(
-            relax(node.operator, self._domain.slopes(node.operator, box), box)
-        )
+        relaxation, unbounded = finite_lines(self._domain, node.operator, box)
         zero = torch.zeros((), dtype=self._center.dtype, device=self._center.device)
         low, up = zero, zero
         for name, s_low, s_up in zip(node.inputs, relaxation.lower, relaxation.upper, strict=True):

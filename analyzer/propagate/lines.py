@@ -68,8 +68,7 @@ def lines_around(
 
     Returns the lines and the trace's values on the operator's result.
     """
-    relaxation = relax(operator, domain.slopes(operator, box), box)
-    relaxation, unbounded = finite_relaxation(relaxation)
+    relaxation, unbounded = finite_lines(domain, operator, box)
     reference = relaxation.upper_offset
     gap = relaxation.lower_offset
     for z, lower, upper in zip(trace, relaxation.lower, relaxation.upper, strict=True):
@@ -79,22 +78,31 @@ def lines_around(
     return Lines(relaxation.upper, excess, gap - reference, unbounded), reference
 
 
-def finite_relaxation(relaxation: Relaxation) -> tuple[Relaxation, Tensor | None]:
-    """Take lines that are not finite out of a relaxation, and say where they were."""
+def finite_lines(
+    domain: Domain, operator: Operator, box: Sequence[Interval]
+) -> tuple[Relaxation, Bool[Tensor, "batch *shape"] | None]:
+    """Relax an operator over a box, and say where it has no finite line on some side.
+
+    Where the domain's slopes lead to no finite intercept (the box is unbounded), horizontal lines
+    at the ends of the operator's range take their place; where that is unbounded too, the lines
+    are 0 and must not be used.
+    """
+    relaxation = relax(operator, domain.slopes(operator, box), box)
     finite = torch.isfinite(relaxation.lower_offset) & torch.isfinite(relaxation.upper_offset)
     if bool(finite.all()):
         return relaxation, None
-    zero = torch.zeros_like(relaxation.lower_offset)
+    reach = operator.range(box)
+    bounded = torch.isfinite(reach.lower) & torch.isfinite(reach.upper)
+    zero = torch.zeros_like(reach.lower)
 
-    def kept(line: Tensor) -> Tensor:
-        return torch.where(finite, line, zero)
+    def kept(line: Tensor, otherwise: Tensor) -> Tensor:
+        return torch.where(finite, line, torch.where(bounded, otherwise, zero))
 
-    return (
-        Relaxation(
-            tuple(kept(s) for s in relaxation.lower),
-            kept(relaxation.lower_offset),
-            tuple(kept(s) for s in relaxation.upper),
-            kept(relaxation.upper_offset),
-        ),
-        ~finite,
+    horizontal = Relaxation(
+        tuple(kept(slope, zero) for slope in relaxation.lower),
+        kept(relaxation.lower_offset, reach.lower),
+        tuple(kept(slope, zero) for slope in relaxation.upper),
+        kept(relaxation.upper_offset, reach.upper),
     )
+    unbounded = ~(finite | bounded)
+    return horizontal, unbounded if bool(unbounded.any()) else None

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from absolver.analyzer.graph.graph import Affine, Graph, Input, Node, Nonlinear
-from absolver.analyzer.propagate.lines import finite_relaxation
+from absolver.analyzer.propagate.lines import finite_lines
 from absolver.analyzer.propagate.propagator import (
     Propagator,
     lower_without_nan,
@@ -18,7 +18,6 @@ from absolver.analyzer.regions.region import Region
 from absolver.dsl.domain import Domain
 from absolver.dsl.operators.mul import Mul
 from absolver.dsl.operators.record import Interval
-from absolver.dsl.relaxation import relax
 
 
 @dataclass(frozen=True)
@@ -103,9 +102,7 @@ class SymbolsPropagator(Propagator):
         forms = [self._forms[name] for name in node.inputs]
         if isinstance(node.operator, Mul) and all(form.radius is None for form in forms):
             return self._product(node.operator, forms)
-        relaxation, unbounded = finite_relaxation(
-            relax(node.operator, self._domain.slopes(node.operator, box), box)
-        )
+        relaxation, unbounded = finite_lines(self._domain, node.operator, box)
         center = (relaxation.lower_offset + relaxation.upper_offset) / 2
         error = (relaxation.upper_offset - relaxation.lower_offset) / 2
         if unbounded is not None:

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from absolver.analyzer.graph.graph import Affine, Graph, Input, Node, Nonlinear
+from absolver.analyzer.graph.linear.scaling import Negation
 from absolver.analyzer.propagate.propagator import Propagator, lower_without_nan, without_nan
 from absolver.analyzer.regions.region import Region
 from absolver.dsl.operators.record import Interval
@@ -56,12 +57,21 @@ class ValuesPropagator(Propagator):
 
 
 def affine_range(node: Affine, boxes: Sequence[Interval]) -> Interval:
-    """Bound an affine node over the boxes of its operands."""
-    center = torch.zeros((), device=boxes[0].lower.device, dtype=boxes[0].lower.dtype)
-    radius = center
+    """Bound an affine node over the boxes of its operands.
+
+    Monotone maps take each side by itself, so that one infinite side leaves the other finite.
+    """
+    lower = torch.zeros((), device=boxes[0].lower.device, dtype=boxes[0].lower.dtype)
+    upper = lower
     for linear, box in zip(node.maps, boxes, strict=True):
-        center = center + linear.apply((box.upper + box.lower) / 2)
-        radius = radius + linear.apply_abs((box.upper - box.lower) / 2)
+        if linear.monotone:
+            lower, upper = lower + linear.apply(box.lower), upper + linear.apply(box.upper)
+        elif isinstance(linear, Negation):
+            lower, upper = lower - box.upper, upper - box.lower
+        else:
+            center = linear.apply((box.upper + box.lower) / 2)
+            radius = linear.apply_abs((box.upper - box.lower) / 2)
+            lower, upper = lower + (center - radius), upper + (center + radius)
     if node.bias is not None:
-        center = center + node.bias
-    return Interval(center - radius, center + radius)
+        lower, upper = lower + node.bias, upper + node.bias
+    return Interval(lower, upper)

@@ -44,6 +44,11 @@ class LinearMap(ABC):
         """
         return False
 
+    @property
+    def monotone(self) -> bool:
+        """Whether no coefficient is negative, so that bounds go through the map side by side."""
+        return False
+
     def rows(self, indices: Tensor) -> Tensor:
         """Return the rows `[len(indices), *input_shape]` that flat output indices name."""
         weight = next(iter(self.coefficients()), None)

@@ -18,6 +18,11 @@ MISSING = -1
 class _Movement(LinearMap):
     """A map whose coefficients are 0 and 1."""
 
+    @property
+    def monotone(self) -> bool:
+        """Return True: what only moves or adds up has no negative coefficient."""
+        return True
+
     def apply_abs(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *result"]:
         """Return what `apply` returns: no coefficient is negative."""
         return self.apply(x)

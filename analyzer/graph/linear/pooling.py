@@ -28,6 +28,11 @@ class AveragePool(LinearMap):
     input_shape: Shape
 
     @property
+    def monotone(self) -> bool:
+        """Return True: what only moves or adds up has no negative coefficient."""
+        return True
+
+    @property
     def output_shape(self) -> Shape:  # type: ignore[override]
         """Return the operand's images and channels, and the windows along each axis."""
         return (*self.input_shape[:2], *self.counts.shape)

@@ -18,6 +18,11 @@ class Broadcast(LinearMap):
     input_shape: Shape
     output_shape: Shape
 
+    @property
+    def monotone(self) -> bool:
+        """Return True: what only moves or adds up has no negative coefficient."""
+        return True
+
     def apply(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *result"]:
         """Return an expanded view."""
         return x.reshape(len(x), *self._aligned).expand(-1, *self.output_shape)
@@ -60,6 +65,11 @@ class AxisSum(LinearMap):
     keep_axes: bool
     divisor: int
     input_shape: Shape
+
+    @property
+    def monotone(self) -> bool:
+        """Return True: what only moves or adds up has no negative coefficient."""
+        return True
 
     @property
     def output_shape(self) -> Shape:  # type: ignore[override]

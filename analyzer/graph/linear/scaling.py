@@ -41,6 +41,11 @@ class Identity(_Elementwise):
 
     shape: Shape
 
+    @property
+    def monotone(self) -> bool:
+        """Return True: what only moves or adds up has no negative coefficient."""
+        return True
+
     def apply(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
         """Return `x` itself."""
         return x

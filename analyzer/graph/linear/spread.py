@@ -30,6 +30,8 @@ def spread(
     """Transposed convolution whose result is cut to `target`, `before` cells dropped in front."""
     kernel = (weight.shape[2], weight.shape[3])
     if images.device.type == "cpu" and not weight.requires_grad:
+        if kernel == tuple(stride) and not any(before):
+            return _spread_blocks(images, weight, target)
         if kernel == (1, 1) and not any(before):
             return _spread_cells(images, weight[:, :, 0, 0], stride, target)
         if tuple(stride) == (2, 2) and weight.shape[1] <= _MOST_CHANNELS_BY_PHASES:
@@ -75,6 +77,21 @@ def spread_windows(
         eye.view(cells, channels, height, width), weight, None, stride
     )
     return (windows.flatten(1) @ unrolled.flatten(1)).view(rows, *unrolled.shape[1:])
+
+
+def _spread_blocks(images: Tensor, weight: Tensor, target: Sequence[int]) -> Tensor:
+    """A kernel as large as its stride: every cell becomes a block of its own, by one product."""
+    count, channels, height, width = images.shape
+    _, channels2, first, second = weight.shape
+    blocks = images.permute(0, 2, 3, 1).reshape(-1, channels) @ weight.flatten(1)
+    blocks = blocks.view(count, height, width, channels2, first, second)
+    # Rows of blocks, rows in a block, columns of blocks, columns in a block, channels last.
+    result = blocks.permute(0, 1, 4, 2, 5, 3).reshape(
+        count, height * first, width * second, channels2
+    )
+    short = (target[0] - result.shape[1], target[1] - result.shape[2])
+    result = functional.pad(result, (0, 0, 0, max(0, short[1]), 0, max(0, short[0])))
+    return result[:, : target[0], : target[1]].permute(0, 3, 1, 2)
 
 
 def _spread_cells(
