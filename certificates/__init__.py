@@ -1,1 +1,1 @@
-"""The trusted part: the certificate format and its checker live here, and import nothing of ours."""
+"""The trusted part: the certificate format and its checker, which import nothing of ours."""
