@@ -44,7 +44,15 @@ class Ball:
     clip: tuple[Fraction, Fraction] | None = None
 
 
-Query = Path | Ball
+@dataclass(frozen=True)
+class NamedQuery:
+    """A VNN-LIB file, and the name under which it has to declare the network."""
+
+    path: Path
+    network: str
+
+
+Query = Path | NamedQuery | Ball
 """A VNN-LIB file, or a neighbourhood of a point."""
 
 
@@ -130,7 +138,13 @@ def pose(network: Path, query: Query | None, execution: Execution) -> Bounding |
         return Bounding(loaded, region, "over the unit box [0, 1], as no property was given")
     if isinstance(query, Ball):
         return _pose_ball(loaded, query, execution)
-    prop = read_vnnlib(query, loaded.graph.inputs, loaded.graph.outputs)
+    path = query.path if isinstance(query, NamedQuery) else query
+    prop = read_vnnlib(path, loaded.graph.inputs, loaded.graph.outputs)
+    if isinstance(query, NamedQuery) and prop.network not in (None, query.network):
+        raise PropertyMismatchError(
+            f"{path} declares the network {prop.network}, but a file was given for "
+            f"{query.network}; name it {prop.network}"
+        )
     return Safety(loaded, prop, prop, execution.device)
 
 

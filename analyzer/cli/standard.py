@@ -42,8 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print `sat`, `unsat`, `unknown` or `timed-out` and, for `sat`, the assignment."""
-    network = _only_network(arguments.network)
+    name, network = _only_network(arguments.network)
     deadline = Deadline.after(arguments.timeout)
+    from absolver.analyzer.problem import NamedQuery
     from absolver.analyzer.properties.errors import ContradictionError
     from absolver.analyzer.regions.errors import EmptyBoxError
     from absolver.analyzer.verify import verify
@@ -51,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         report = verify(
             network,
-            arguments.query,
+            NamedQuery(arguments.query, name),
             domain=arguments.domain,
             execution=shared.execution(arguments),
             deadline=deadline,
@@ -66,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _only_network(given: list[tuple[str, Path]]) -> Path:
+def _only_network(given: list[tuple[str, Path]]) -> tuple[str, Path]:
     if not given:
         raise UsageError("the query's network is missing: add --network NAME=FILE")
     if len(given) > 1:
@@ -74,7 +75,7 @@ def _only_network(given: list[tuple[str, Path]]) -> Path:
             f"{len(given)} networks were given; a query is answered about one network only "
             "(`absolver supports --multiple-network-theories` says SNET)"
         )
-    return given[0][1]
+    return given[0]
 
 
 def _assignment(text: str) -> tuple[str, Path]:

@@ -94,8 +94,8 @@ class Property:
 
     `inputs` and `outputs` count the flat variables. `semantics` is what the query's declared
     types ask for: "real", "float32", or None where the query does not say (VNN-LIB 1.0).
-    The tensors that a VNN-LIB 2 query declares are in `declared_inputs` and `declared_outputs`,
-    which are empty for VNN-LIB 1.0. Every clause has a non-empty box.
+    The network and the tensors that a VNN-LIB 2 query declares are in `network`, `declared_inputs`
+    and `declared_outputs`, which are empty for VNN-LIB 1.0. Every clause has a non-empty box.
     """
 
     inputs: int
@@ -105,6 +105,7 @@ class Property:
     semantics: str | None = None
     declared_inputs: tuple[Declaration, ...] = ()
     declared_outputs: tuple[Declaration, ...] = ()
+    network: str | None = None
 
     def violated_by(
         self, inputs: Sequence[float | Fraction], outputs: Sequence[float | Fraction]

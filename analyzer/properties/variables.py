@@ -30,7 +30,7 @@ class Variables:
         self._flat: dict[str, int] = {}
         self._tensors: dict[str, tuple[Declaration, int]] = {}
         self._elements: dict[str, int] = {}
-        self._network: str | None = None
+        self.network: str | None = None
 
     def declare_flat(self, name: str) -> None:
         """Declare `X_i` or `Y_j` of VNN-LIB 1.0."""
@@ -53,11 +53,11 @@ class Variables:
 
     def open_network(self, name: str) -> None:
         """Begin `declare-network` of VNN-LIB 2; a second one is refused."""
-        if self._network is not None:
+        if self.network is not None:
             raise UnsupportedPropertyError(
-                f"several networks ({self._network}, {name}) are not supported in this version"
+                f"several networks ({self.network}, {name}) are not supported in this version"
             )
-        self._network = name
+        self.network = name
 
     def declare_tensor(self, kind: str, items: Sequence[str]) -> None:
         """Declare an input or output tensor of VNN-LIB 2: name, type, shape, ONNX name if any."""

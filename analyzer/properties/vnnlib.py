@@ -97,6 +97,7 @@ def parse_vnnlib(
         semantics=variables.semantics,
         declared_inputs=tuple(variables.declared["input"]),
         declared_outputs=tuple(variables.declared["output"]),
+        network=variables.network,
     )
     if not clauses and emptiness is not None:
         what = emptiness.describe(prop.input_name(emptiness.index))

@@ -115,6 +115,13 @@ def test_too_few_or_too_many_networks_are_errors(
     assert code == 64 and out == [] and word in err
 
 
+def test_a_network_of_another_name_is_an_error(
+    network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(capsys, "verify", query(tmp_path, "1"), "--network", f"g={network}")
+    assert code == 65 and out == [] and "network f" in err
+
+
 def test_element_types_that_differ_from_the_models_are_an_error(
     network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
