@@ -8,6 +8,7 @@ from torch import Tensor
 from absolver.analyzer.graph.graph import Affine
 from absolver.analyzer.graph.linear.map import LinearMap
 from absolver.analyzer.propagate.propagator import meet, without_nan
+from absolver.analyzer.propagate.values import map_range
 from absolver.dsl.operators.record import Interval
 
 # Above this many coefficients a map's matrix is not written out: the operand keeps its bounds.
@@ -20,7 +21,7 @@ def affine_inverse(node: Affine, result: Interval, operands: Sequence[Interval])
     Guarantee: every choice of operand values in `operands` whose sum lies in `result` lies in
     the returned intervals, up to the outward margin that covers this evaluation's rounding.
     """
-    ranges = [_range(m, box) for m, box in zip(node.maps, operands, strict=True)]
+    ranges = [without_nan(map_range(m, box)) for m, box in zip(node.maps, operands, strict=True)]
     bias = 0 if node.bias is None else node.bias
     tightened = []
     for k, (linear, box) in enumerate(zip(node.maps, operands, strict=True)):
@@ -30,12 +31,6 @@ def affine_inverse(node: Affine, result: Interval, operands: Sequence[Interval])
         inner = _preimage(linear, target, ranges[k], box)
         tightened.append(meet(box, inner) if inner is not None else box)
     return tightened
-
-
-def _range(linear: LinearMap, box: Interval) -> Interval:
-    center = linear.apply((box.lower + box.upper) / 2)
-    radius = linear.apply_abs((box.upper - box.lower) / 2)
-    return without_nan(Interval(center - radius, center + radius))
 
 
 def _preimage(

@@ -1,5 +1,6 @@
 """The one representation of a network: affine maps and operators in topological order."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from absolver.analyzer.graph.linear.map import LinearMap, Shape
+from absolver.analyzer.graph.linear.scaling import Identity
 from absolver.dsl.operators.record import Operator
 
 
@@ -82,6 +84,29 @@ class Graph:
         """Nodes by name."""
         return {node.name: node for node in self.nodes}
 
+    @cached_property
+    def joined(self) -> "Graph":
+        """The same function with every separate bias joined to the affine node before it.
+
+        A MatMul and the Add after it become one node, under the Add's name, if nothing else uses
+        the MatMul's result. Over the reals nothing changes; no coefficient is computed anew.
+        """
+        uses = Counter(name for node in self.nodes for name in operands(node))
+        nodes: dict[str, Node] = {}
+        for node in self.nodes:
+            if isinstance(node, Affine) and len(node.inputs) == 1:
+                before = nodes.get(node.inputs[0])
+                if (
+                    isinstance(node.maps[0], Identity)
+                    and isinstance(before, Affine)
+                    and before.bias is None
+                    and uses[before.name] == 1
+                ):
+                    del nodes[before.name]
+                    node = replace(node, inputs=before.inputs, maps=before.maps)
+            nodes[node.name] = node
+        return replace(self, nodes=tuple(nodes.values()))
+
     def trace(self, x: Tensor) -> dict[str, Tensor]:
         """Evaluate every node on concrete inputs `[batch, *input shape]`, as torch rounds."""
         values = {self.input.name: x}
@@ -96,6 +121,11 @@ class Graph:
     def to(self, device: torch.device | str, dtype: torch.dtype) -> "Graph":
         """Return this network with all coefficients on a device and in a dtype."""
         return replace(self, nodes=tuple(_move(node, device, dtype) for node in self.nodes))
+
+
+def operands(node: Node) -> tuple[str, ...]:
+    """Return the names of a node's operands."""
+    return node.inputs if isinstance(node, Affine | Nonlinear) else ()
 
 
 def evaluate(node: Node, values: Mapping[str, Tensor]) -> Tensor:

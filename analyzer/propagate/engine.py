@@ -55,7 +55,7 @@ def propagate(
     decides which neurons are stable, and those keep the interval's bounds; so do neurons whose
     own bounds would carry an operator across a pole that the interval's avoid.
     """
-    walk = _Walk(graph, domain, region, memory_bytes, known or {})
+    walk = _Walk(graph.joined, domain, region, memory_bytes, known or {})
     return walk.run(rows)
 
 

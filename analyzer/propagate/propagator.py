@@ -40,15 +40,17 @@ class Propagator(ABC):
 
 
 def without_nan(bounds: Interval) -> Interval:
-    """Replace NaN, which infinities can produce, by the trivial bound."""
-    lower = torch.nan_to_num(bounds.lower, nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
-    upper = torch.nan_to_num(bounds.upper, nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
-    return Interval(lower, upper)
+    """Replace what overflow produces by the trivial bound: NaN, and infinities that claim much.
+
+    A lower bound of `inf` stands for a number that this dtype cannot hold.
+    """
+    return Interval(lower_without_nan(bounds.lower), -lower_without_nan(-bounds.upper))
 
 
 def lower_without_nan(lower: Tensor) -> Tensor:
-    """Replace a NaN lower bound by `-inf`."""
-    return torch.nan_to_num(lower, nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    """Replace a lower bound that is NaN or `inf` by `-inf`."""
+    trivial = -torch.inf
+    return torch.nan_to_num(lower, nan=trivial, posinf=trivial, neginf=trivial)
 
 
 def meet(first: Interval, second: Interval) -> Interval:

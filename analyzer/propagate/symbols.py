@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from absolver.analyzer.graph.graph import Affine, Graph, Input, Node, Nonlinear
+from absolver.analyzer.graph.graph import Affine, Graph, Input, Node, Nonlinear, operands
 from absolver.analyzer.propagate.lines import finite_lines
 from absolver.analyzer.propagate.propagator import (
     Propagator,
@@ -68,7 +68,7 @@ class SymbolsPropagator(Propagator):
             case _:
                 raise AssertionError(f"unknown kind of node: {node}")
         self._forms[node.name] = self._reduced(form)
-        for name in getattr(node, "inputs", ()):
+        for name in operands(node):
             self._uses[name] -= 1
             if self._uses[name] == 0:
                 del self._forms[name]
@@ -202,7 +202,7 @@ def _count_uses(graph: Graph) -> dict[str, int]:
     """Count how often each node is an operand; the output is used once more, at the end."""
     uses = {node.name: 0 for node in graph.nodes}
     for node in graph.nodes:
-        for name in getattr(node, "inputs", ()):
+        for name in operands(node):
             uses[name] += 1
     uses[graph.output.name] += 1
     return uses

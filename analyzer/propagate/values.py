@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from absolver.analyzer.graph.graph import Affine, Graph, Input, Node, Nonlinear
+from absolver.analyzer.graph.linear.map import LinearMap
 from absolver.analyzer.graph.linear.scaling import Negation
 from absolver.analyzer.propagate.propagator import Propagator, lower_without_nan, without_nan
 from absolver.analyzer.regions.region import Region
@@ -32,7 +32,9 @@ class ValuesPropagator(Propagator):
             case Input():
                 bounds = Interval(*self._region.bounding_box())
             case Affine():
-                bounds = without_nan(affine_range(node, [self._boxes[i] for i in node.inputs]))
+                bounds = affine_range(node, [self._boxes[i] for i in node.inputs])
+                if not _only_moves(node):
+                    bounds = without_nan(bounds)
             case Nonlinear():
                 bounds = without_nan(node.operator.range(box))
             case _:
@@ -56,22 +58,32 @@ class ValuesPropagator(Propagator):
         return lower_without_nan(minimum.squeeze(2))
 
 
-def affine_range(node: Affine, boxes: Sequence[Interval]) -> Interval:
-    """Bound an affine node over the boxes of its operands.
+def _only_moves(node: Affine) -> bool:
+    """Whether a node computes nothing, so that nothing can overflow."""
+    (first, *rest) = node.maps
+    return not rest and node.bias is None and first.diagonal and not first.coefficients()
 
-    Monotone maps take each side by itself, so that one infinite side leaves the other finite.
-    """
-    lower = torch.zeros((), device=boxes[0].lower.device, dtype=boxes[0].lower.dtype)
-    upper = lower
-    for linear, box in zip(node.maps, boxes, strict=True):
-        if linear.monotone:
-            lower, upper = lower + linear.apply(box.lower), upper + linear.apply(box.upper)
-        elif isinstance(linear, Negation):
-            lower, upper = lower - box.upper, upper - box.lower
-        else:
-            center = linear.apply((box.upper + box.lower) / 2)
-            radius = linear.apply_abs((box.upper - box.lower) / 2)
-            lower, upper = lower + (center - radius), upper + (center + radius)
+
+def affine_range(node: Affine, boxes: Sequence[Interval]) -> Interval:
+    """Bound an affine node over the boxes of its operands."""
+    ranges = [map_range(m, box) for m, box in zip(node.maps, boxes, strict=True)]
+    lower, upper = ranges[0]
+    for other in ranges[1:]:
+        lower, upper = lower + other.lower, upper + other.upper
     if node.bias is not None:
         lower, upper = lower + node.bias, upper + node.bias
     return Interval(lower, upper)
+
+
+def map_range(linear: LinearMap, box: Interval) -> Interval:
+    """Bound a linear map over a box.
+
+    A monotone map takes each side by itself, so that one infinite side leaves the other finite.
+    """
+    if linear.monotone:
+        return Interval(linear.apply(box.lower), linear.apply(box.upper))
+    if isinstance(linear, Negation):
+        return Interval(-box.upper, -box.lower)
+    center = linear.apply((box.upper + box.lower) / 2)
+    radius = linear.apply_abs((box.upper - box.lower) / 2)
+    return Interval(center - radius, center + radius)

@@ -1,6 +1,7 @@
 """Elementwise linear maps: identity, negation, multiplication and division by constants."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Self
 
 import torch
@@ -85,6 +86,11 @@ class Scaling(_Elementwise):
     factor: Tensor
     shape: Shape
 
+    @cached_property
+    def monotone(self) -> bool:
+        """Whether no factor is negative."""
+        return bool((self.factor >= 0).all())
+
     def apply(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
         """Return `factor * x`."""
         return x * self.factor
@@ -112,6 +118,11 @@ class Division(_Elementwise):
 
     divisor: Tensor
     shape: Shape
+
+    @cached_property
+    def monotone(self) -> bool:
+        """Whether no divisor is negative."""
+        return bool((self.divisor >= 0).all())
 
     def apply(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
         """Return `x / divisor`."""

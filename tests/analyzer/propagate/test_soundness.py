@@ -8,11 +8,12 @@ from torch import Tensor
 
 from absolver import domains
 from absolver.analyzer.graph.graph import Graph
+from absolver.analyzer.graph.linear.dense import Dense
 from absolver.analyzer.propagate.engine import Propagation, propagate
 from absolver.analyzer.regions.box import Box
 from absolver.dsl.domain import Domain
 from absolver.dsl.operators import OPERATORS
-from tests.networks import DTYPE, instance, operator_network, residual_network
+from tests.networks import DTYPE, NetworkBuilder, instance, operator_network, residual_network
 
 DOMAINS = {name: domains.load(name) for name in (*domains.names(), "crown & interval & zonotope")}
 
@@ -102,6 +103,19 @@ def test_zonotopes_that_run_out_of_memory_stay_sound(memory_bytes: int) -> None:
     assert escapes(graph, box, rows, found, 3) <= 1e-9
     full = propagate(graph, DOMAINS["zonotope"], box, rows)
     assert (found.rows < full.rows).any(), "the budget was never reached: a vacuous test"
+
+
+@pytest.mark.regression
+@pytest.mark.parametrize("name", sorted(DOMAINS))
+def test_overflow_of_the_dtype_is_no_lower_bound(name: str) -> None:
+    """1e30 * (1e30 * x) is 1e60 over the reals; float32 says inf, which would prove anything."""
+    builder = NetworkBuilder((1, 1), torch.Generator())
+    huge = Dense(torch.tensor([[1e30]]), (1, 1))
+    inner = builder.operator(instance("relu"), builder.affine({"x": huge}, None))
+    builder.affine({inner: huge}, None)
+    box = Box(torch.ones(1, 1, 1), torch.full((1, 1, 1), 2.0))
+    found = propagate(builder.graph(), DOMAINS[name], box, torch.ones(1, 1, 1))
+    assert found.rows.item() == -torch.inf
 
 
 @pytest.mark.soundness
