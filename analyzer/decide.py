@@ -14,7 +14,7 @@ from absolver.analyzer.fixpoint.iteration import reduce_to_fixpoint
 from absolver.analyzer.fixpoint.reducers import DomainReducer, InverseReducer, Problem
 from absolver.analyzer.fixpoint.store import Assumptions, FactStore, HalfSpaces, InputSet
 from absolver.analyzer.graph.graph import Graph
-from absolver.analyzer.propagate.engine import propagate
+from absolver.analyzer.propagate.engine import Given, propagate
 from absolver.analyzer.properties.specification import Specification
 from absolver.analyzer.regions.region import Region
 from absolver.analyzer.replay import Replay
@@ -200,7 +200,7 @@ def bound_outputs(
         rows[0, place, part] = 1
         rows[0, len(part) + place, part] = -1
         found = propagate(
-            graph, domain, region, rows, memory_bytes=execution.memory_bytes, known=known
+            graph, domain, region, rows, memory_bytes=execution.memory_bytes, given=Given(known)
         )
         allowance = rounding_allowance(graph, region, found.hidden, rows)
         minimum = (found.rows - allowance)[0]

@@ -10,7 +10,7 @@ from torch import Tensor
 from absolver.analyzer.fixpoint.preimage import affine_inverse
 from absolver.analyzer.fixpoint.store import Assumptions, FactStore, HalfSpaces, crossed
 from absolver.analyzer.graph.graph import Affine, Graph, Input, Nonlinear
-from absolver.analyzer.propagate.engine import DEFAULT_MEMORY_BYTES, propagate
+from absolver.analyzer.propagate.engine import DEFAULT_MEMORY_BYTES, Given, propagate
 from absolver.analyzer.propagate.propagator import meet, without_nan
 from absolver.analyzer.propagate.values import affine_range
 from absolver.analyzer.regions.box import Box
@@ -75,7 +75,7 @@ class DomainReducer(Reducer):
             region,
             problem.unsafe.rows,
             memory_bytes=self.memory_bytes,
-            known=known,
+            given=Given(known),
         )
         gain = 0.0
         for name, bounds in found.hidden.items():

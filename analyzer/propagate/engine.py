@@ -1,7 +1,7 @@
 """One pass of a domain through a graph: from a region to bounds of linear forms of the output."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float
@@ -10,7 +10,7 @@ from torch import Tensor
 from absolver.analyzer.graph.graph import Affine, Graph, Input, Node, Nonlinear
 from absolver.analyzer.propagate.inputs import InputsPropagator
 from absolver.analyzer.propagate.neurons import NeuronsPropagator
-from absolver.analyzer.propagate.propagator import Propagator, meet
+from absolver.analyzer.propagate.propagator import Multiple, Propagator, meet
 from absolver.analyzer.propagate.symbols import SymbolsPropagator
 from absolver.analyzer.propagate.values import ValuesPropagator
 from absolver.analyzer.regions.box import Box
@@ -20,6 +20,15 @@ from absolver.dsl.operators.record import Interval
 from absolver.dsl.operators.unary import Unary
 
 DEFAULT_MEMORY_BYTES = 2 << 30
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the caller knows of a region, or assumes: both hold for every run that counts."""
+
+    bounds: Mapping[str, Interval] = field(default_factory=dict)
+    """Bounds of nodes, by name; each `[batch, *shape]`."""
+    multiples: Sequence[Multiple] = ()
 
 
 @dataclass(frozen=True)
@@ -45,17 +54,18 @@ def propagate(
     rows: Float[Tensor, "batch rows outputs"],
     *,
     memory_bytes: int = DEFAULT_MEMORY_BYTES,
-    known: Mapping[str, Interval] | None = None,
+    given: Given | None = None,
 ) -> Propagation:
     """Run a domain, exactly as declared, through a graph.
 
     `rows` holds linear forms of the flat output, the same for all elements where its batch is 1.
-    `known` are facts that hold for the region, by node name; they are met with what is found.
-    Nothing else is met in: the bounds are the domain's own, except that a cheap interval step
-    decides which neurons are stable, and those keep the interval's bounds; so do neurons whose
-    own bounds would carry an operator across a pole that the interval's avoid.
+    What is `given` holds for the region by the caller's word: bounds are met with what is found,
+    multiples of inequalities are added to the rows. Nothing else is met in: the bounds are the
+    domain's own, except that a cheap interval step decides which neurons are stable, and those
+    keep the interval's bounds; so do neurons whose own bounds would carry an operator across a
+    pole that the interval's avoid.
     """
-    walk = _Walk(graph.joined, domain, region, memory_bytes, known or {})
+    walk = _Walk(graph.joined, domain, region, memory_bytes, given or Given())
     return walk.run(rows)
 
 
@@ -68,11 +78,11 @@ class _Walk:
         domain: Domain,
         region: Region,
         memory_bytes: int,
-        known: Mapping[str, Interval],
+        given: Given,
     ) -> None:
         self._graph = graph
         self._region = region
-        self._known = known
+        self._given = given
         self._facts: dict[str, Interval] = {}
         self._notes: list[str] = []
         self._needed = _operands_of_operators(graph)
@@ -113,7 +123,7 @@ class _Walk:
                 for walker in walkers:
                     walker.learn(node, facts)
                 self._note_unbounded(node, facts)
-        minima = [final.minimum(rows) for final in self._finals]
+        minima = [final.minimum(rows, self._given.multiples) for final in self._finals]
         best = torch.stack(minima).amax(0) if len(minima) > 1 else minima[0]
         return Propagation(best, self._facts, tuple(self._notes))
 
@@ -138,7 +148,7 @@ class _Walk:
         return self._met_with_known(node, _within_definition(facts, cheap, operators))
 
     def _met_with_known(self, node: Node, facts: Interval) -> Interval:
-        known = self._known.get(node.name)
+        known = self._given.bounds.get(node.name)
         return facts if known is None else meet(facts, known)
 
     def _note_unbounded(self, node: Node, facts: Interval) -> None:

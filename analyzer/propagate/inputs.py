@@ -12,6 +12,7 @@ from absolver.analyzer.graph.graph import Affine, Graph, Input, Node, Nonlinear
 from absolver.analyzer.graph.linear.map import LinearMap
 from absolver.analyzer.propagate.lines import finite_lines
 from absolver.analyzer.propagate.propagator import (
+    Multiple,
     Propagator,
     lower_without_nan,
     without_nan,
@@ -90,8 +91,11 @@ class InputsPropagator(Propagator):
         shape = (low.shape[0], *node.shape)
         return without_nan(Interval(low.view(shape), up.view(shape)))
 
-    def minimum(self, rows: Float[Tensor, "batch rows outputs"]) -> Float[Tensor, "batch rows"]:
+    def minimum(
+        self, rows: Float[Tensor, "batch rows outputs"], multiples: Sequence[Multiple] = ()
+    ) -> Float[Tensor, "batch rows"]:
         """Compose each row with the output's bounds, by the sign of its coefficients."""
+        del multiples
         lower, upper = self._forms[self._graph.output.name].sides()
         composed = lower.flatten(2) @ rows.clamp(min=0).transpose(1, 2)
         composed = composed + upper.flatten(2) @ rows.clamp(max=0).transpose(1, 2)

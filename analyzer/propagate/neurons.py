@@ -12,7 +12,7 @@ from absolver.analyzer.graph.linear.convolution import Convolution
 from absolver.analyzer.graph.linear.movement import Reshape
 from absolver.analyzer.graph.linear.scaling import Identity
 from absolver.analyzer.propagate.lines import Lines, lines_around
-from absolver.analyzer.propagate.propagator import Propagator, lower_without_nan
+from absolver.analyzer.propagate.propagator import Multiple, Propagator, lower_without_nan
 from absolver.analyzer.propagate.rows import (
     Rows,
     add,
@@ -99,23 +99,37 @@ class NeuronsPropagator(Propagator):
             upper[group, neurons[real]] = -up[real]
         return Interval(lower.view_as(trace), upper.view_as(trace))
 
-    def minimum(self, rows: Float[Tensor, "batch rows outputs"]) -> Float[Tensor, "batch rows"]:
-        """Substitute the rows back from the output."""
+    def minimum(
+        self, rows: Float[Tensor, "batch rows outputs"], multiples: Sequence[Multiple] = ()
+    ) -> Float[Tensor, "batch rows"]:
+        """Substitute the rows back from the output, with multiples of inequalities added."""
         output = self._graph.output
         trace = self._trace[output.name]
-        batch = trace.shape[0]
+        own = rows.expand(len(trace), -1, -1)
+        terms = [
+            Multiple(output.name, own.reshape(*own.shape[:2], *output.shape), own.new_zeros(()))
+        ]
+        terms += multiples
         row_bytes = self._widest * trace.element_size()
         group = max(1, self._chunk_bytes_on(trace.device) // max(1, row_bytes * rows.shape[1]))
         parts = []
-        for start in range(0, batch, group):
-            elements = slice(start, min(start + group, batch))
-            own = rows.expand(batch, -1, -1)[elements]
-            constant = (own @ trace[elements].flatten(1).unsqueeze(2)).squeeze(2)
-            coefficients: dict[str, Rows] = {
-                output.name: own.reshape(*own.shape[:2], *output.shape)
-            }
-            parts.append(self._substitute(_Start(elements, coefficients, constant)))
+        for start in range(0, len(trace), group):
+            elements = slice(start, min(start + group, len(trace)))
+            parts.append(self._substitute(self._start_with(terms, elements)))
         return torch.cat(parts)
+
+    def _start_with(self, terms: Sequence[Multiple], elements: slice) -> _Start:
+        """Gather the coefficients of rows that multiply several nodes at once."""
+        coefficients: dict[str, Rows] = {}
+        constant: Tensor | None = None
+        for term in terms:
+            a = term.coefficients[elements]
+            add(coefficients, term.node, a)
+            value = contract(a, self._trace[term.node][elements])
+            value = value + (term.constant[elements] if term.constant.dim() else term.constant)
+            constant = value if constant is None else constant + value
+        assert constant is not None, "there is at least the output's term"
+        return _Start(elements, coefficients, constant)
 
     def _chunk_bytes_on(self, device: torch.device) -> int:
         return (

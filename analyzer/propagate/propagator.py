@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
@@ -9,6 +10,21 @@ from torch import Tensor
 
 from absolver.analyzer.graph.graph import Node
 from absolver.dsl.operators.record import Interval
+
+
+@dataclass(frozen=True)
+class Multiple:
+    """A non-negative multiple of a valid inequality, to be added to the rows to be bounded.
+
+    The caller answers for its soundness: `coefficients · x + constant <= 0` for the values x of
+    the node in every concrete run that the bound is to hold for. Then adding it to a row can only
+    lower the row's minimum (weak duality). Split constraints, cuts and assumed output constraints
+    come in this way.
+    """
+
+    node: str
+    coefficients: Float[Tensor, "batch rows *shape"]
+    constant: Float[Tensor, "batch rows"]
 
 
 class Propagator(ABC):
@@ -31,8 +47,13 @@ class Propagator(ABC):
         """
 
     @abstractmethod
-    def minimum(self, rows: Float[Tensor, "batch rows outputs"]) -> Float[Tensor, "batch rows"]:
-        """Bound `rows · output` from below, once every node has been visited."""
+    def minimum(
+        self, rows: Float[Tensor, "batch rows outputs"], multiples: Sequence[Multiple] = ()
+    ) -> Float[Tensor, "batch rows"]:
+        """Bound `rows · output` from below, once every node has been visited.
+
+        Carriers that cannot use multiples of inequalities leave them out, which is sound.
+        """
 
     def learn(self, node: Node, facts: Interval) -> None:
         """Take note of sound bounds of a visited node, at least as tight as this domain's own."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from absolver.analyzer.graph.graph import Affine, Graph, Input, Node, Nonlinear, operands
 from absolver.analyzer.propagate.lines import finite_lines
 from absolver.analyzer.propagate.propagator import (
+    Multiple,
     Propagator,
     lower_without_nan,
     without_nan,
@@ -80,8 +81,11 @@ class SymbolsPropagator(Propagator):
         deviation = form.deviation()
         return without_nan(Interval(form.center - deviation, form.center + deviation))
 
-    def minimum(self, rows: Float[Tensor, "batch rows outputs"]) -> Float[Tensor, "batch rows"]:
+    def minimum(
+        self, rows: Float[Tensor, "batch rows outputs"], multiples: Sequence[Multiple] = ()
+    ) -> Float[Tensor, "batch rows"]:
         """Bound each row over the output's form."""
+        del multiples
         form = self._forms[self._graph.output.name]
         bound = (rows @ form.center.flatten(1).unsqueeze(2)).squeeze(2)
         bound = bound - (rows @ form.generators.flatten(2).transpose(1, 2)).abs().sum(2)

@@ -8,7 +8,12 @@ from torch import Tensor
 from absolver.analyzer.graph.graph import Affine, Graph, Input, Node, Nonlinear
 from absolver.analyzer.graph.linear.map import LinearMap
 from absolver.analyzer.graph.linear.scaling import Negation
-from absolver.analyzer.propagate.propagator import Propagator, lower_without_nan, without_nan
+from absolver.analyzer.propagate.propagator import (
+    Multiple,
+    Propagator,
+    lower_without_nan,
+    without_nan,
+)
 from absolver.analyzer.regions.region import Region
 from absolver.dsl.operators.record import Interval
 
@@ -50,8 +55,11 @@ class ValuesPropagator(Propagator):
         """Continue from the tighter box."""
         self._boxes[node.name] = facts
 
-    def minimum(self, rows: Float[Tensor, "batch rows outputs"]) -> Float[Tensor, "batch rows"]:
+    def minimum(
+        self, rows: Float[Tensor, "batch rows outputs"], multiples: Sequence[Multiple] = ()
+    ) -> Float[Tensor, "batch rows"]:
         """Bound each row by the corner of the output's box that minimises it."""
+        del multiples
         box = self._boxes[self._graph.output.name]
         lower, upper = box.lower.flatten(1).unsqueeze(2), box.upper.flatten(1).unsqueeze(2)
         minimum = rows.clamp(min=0) @ lower + rows.clamp(max=0) @ upper

@@ -11,7 +11,7 @@ from torch import Tensor
 from absolver import domains
 from absolver.analyzer.graph.graph import Affine, Graph, Nonlinear
 from absolver.analyzer.graph.linear.scaling import Scaling
-from absolver.analyzer.propagate.engine import Propagation, propagate
+from absolver.analyzer.propagate.engine import Given, Propagation, propagate
 from absolver.analyzer.regions.box import Box
 from tests.analyzer.propagate.test_soundness import DOMAINS, boxes
 from tests.networks import DTYPE, relu_network, residual_network
@@ -56,7 +56,9 @@ def test_deepz_is_as_tight_as_fast_lin_over_the_same_hidden_bounds(seed: int) ->
     graph = relu_network((4, 8, 8, 3), seed)
     box = boxes(2, 0.3, seed, graph.input.shape)
     hidden = run(graph, "fast_lin", box).hidden
-    assert close(run(graph, "zonotope", box, known=hidden).rows, run(graph, "fast_lin", box).rows)
+    assert close(
+        run(graph, "zonotope", box, given=Given(hidden)).rows, run(graph, "fast_lin", box).rows
+    )
 
 
 @pytest.mark.precision
@@ -101,7 +103,7 @@ def test_a_product_is_at_least_as_tight_as_each_factor_over_its_hidden_bounds(
     product = domains.load(f"{first} & interval")
     both = propagate(graph, product, box, BOTH_SIDES)
     assert (both.rows >= run(graph, "interval", box).rows - 1e-9).all()
-    again = run(graph, first, box, known=both.hidden)
+    again = run(graph, first, box, given=Given(both.hidden))
     assert (both.rows >= again.rows - 1e-9).all()
 
 

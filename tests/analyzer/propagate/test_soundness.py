@@ -9,7 +9,8 @@ from torch import Tensor
 from absolver import domains
 from absolver.analyzer.graph.graph import Graph
 from absolver.analyzer.graph.linear.dense import Dense
-from absolver.analyzer.propagate.engine import Propagation, propagate
+from absolver.analyzer.propagate.engine import Given, Propagation, propagate
+from absolver.analyzer.propagate.propagator import Multiple
 from absolver.analyzer.regions.box import Box
 from absolver.dsl.domain import Domain
 from absolver.dsl.operators import OPERATORS
@@ -103,6 +104,44 @@ def test_zonotopes_that_run_out_of_memory_stay_sound(memory_bytes: int) -> None:
     assert escapes(graph, box, rows, found, 3) <= 1e-9
     full = propagate(graph, DOMAINS["zonotope"], box, rows)
     assert (found.rows < full.rows).any(), "the budget was never reached: a vacuous test"
+
+
+@pytest.mark.soundness
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000), weight=st.sampled_from([0.0, 0.1, 1.0, 10.0]))
+def test_multiples_of_a_split_bound_the_runs_on_its_side(seed: int, weight: float) -> None:
+    """weight * neuron <= 0 is added to each row; runs where the neuron is positive do not count."""
+    graph = residual_network(seed)
+    box = boxes(2, 0.3, seed, graph.input.shape)
+    rows = torch.eye(3, dtype=DTYPE).unsqueeze(0)
+    node = graph.by_name[graph.nodes[2].inputs[0]]
+    coefficients = torch.zeros(2, 3, *node.shape, dtype=DTYPE)
+    coefficients[..., 1, 3, 3] = weight
+    split = Multiple(node.name, coefficients, torch.zeros(2, 3, dtype=DTYPE))
+    found = propagate(graph, DOMAINS["crown"], box, rows, given=Given(multiples=[split]))
+    for element, points in enumerate(points_of(graph, box, rows, seed)):
+        trace = graph.trace(points)
+        allowed = trace[node.name][:, 0, 1, 3, 3] <= 0
+        outputs = trace[graph.output.name].flatten(1)[allowed]
+        assert (outputs >= found.rows[element] - 1e-9).all()
+
+
+def test_multiples_of_a_split_tighten_bounds() -> None:
+    """-y = x - relu(x) over [-1, 1] is 0 where x >= 0; lines alone allow -1."""
+    builder = NetworkBuilder((1, 1), torch.Generator())
+    one = Dense(torch.ones(1, 1, dtype=DTYPE), (1, 1))
+    z = builder.affine({"x": one}, None)
+    builder.affine(
+        {builder.operator(instance("relu"), z): one, "x": Dense(-one.weight, (1, 1))}, None
+    )
+    box = Box(torch.full((1, 1, 1), -1.0, dtype=DTYPE), torch.ones(1, 1, 1, dtype=DTYPE))
+    rows = -torch.ones(1, 1, 1, dtype=DTYPE)
+    plain = propagate(builder.graph(), DOMAINS["crown"], box, rows).rows
+    above = Multiple(z, torch.full((1, 1, 1, 1), -0.5, dtype=DTYPE), torch.zeros(1, 1, dtype=DTYPE))
+    split = propagate(
+        builder.graph(), DOMAINS["crown"], box, rows, given=Given(multiples=[above])
+    ).rows
+    assert plain.item() == pytest.approx(-1.0) and split.item() == pytest.approx(-0.5)
 
 
 @pytest.mark.regression
