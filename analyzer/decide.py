@@ -190,7 +190,7 @@ def bound_outputs(
     box, _ = region.bounding_box()
     count = prod(graph.output.shape)
     lower, upper = box.new_empty(count), box.new_empty(count)
-    known = None
+    given: Given | None = None
     # Rows and their negations, so many at a time that they fit into memory.
     size = max(1, execution.memory_bytes // (8 * COPIES * count * box.element_size()))
     for part in torch.split(torch.arange(count, device=box.device), size):
@@ -200,14 +200,14 @@ def bound_outputs(
         rows[0, place, part] = 1
         rows[0, len(part) + place, part] = -1
         found = propagate(
-            graph, domain, region, rows, memory_bytes=execution.memory_bytes, given=Given(known)
+            graph, domain, region, rows, memory_bytes=execution.memory_bytes, given=given
         )
         allowance = rounding_allowance(graph, region, found.hidden, rows)
         minimum = (found.rows - allowance)[0]
         lower[part], upper[part] = minimum[: len(part)], -minimum[len(part) :]
-        if known is None:
+        if given is None:
             tally.add_layers(graph, found)
-        known = found.hidden
+        given = Given(found.hidden)
     return lower, upper
 
 
