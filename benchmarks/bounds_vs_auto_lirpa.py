@@ -112,6 +112,10 @@ def _measure(options: argparse.Namespace, name: str, batch: int, method: str) ->
     except UnsupportedError as unsupported:
         return Cell(name, batch, method, empty, empty, empty, empty, None, str(unsupported))
     bounds = {side: timed[side].result for side in SIDES}
+    for side in SIDES:
+        if not all(bool(bound.isfinite().all()) for bound in bounds[side]):
+            reason = f"{side}: not all bounds are finite"
+            return Cell(name, batch, method, empty, empty, empty, empty, None, reason)
     seconds = {side: timed[side].seconds for side in SIDES}
     resident: dict[str, float] = {}
     tensors: dict[str, float] = {}

@@ -51,8 +51,8 @@ def interleaved(
 def resident_peak_bytes(call: Callable[[], object]) -> int:
     """Return by how much the process's resident memory grows at most during one call.
 
-    Run nothing else in the process. Code that is loaded on first use counts, oneDNN's and MKL's
-    generated kernels above all: tens of megabytes for a convolution of a new shape.
+    Run nothing else in the process. What is loaded or kept on first use counts too: tens of
+    megabytes for the first back-substitution through convolutions.
     """
     if not STATUS.exists():
         before = _peak_of_process()

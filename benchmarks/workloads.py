@@ -92,7 +92,8 @@ def _of_properties(pattern: str) -> Callable[[Path, int], tuple[Array, Array]]:
             for side in map(np.stack, zip(*pairs, strict=True))
         )
         # Half the box's own width moves the centres enough to change which neurons are stable.
-        shift = np.random.default_rng(0).uniform(-0.5, 0.5, lower.shape).astype(np.float32)
+        generator = np.random.default_rng(0)
+        shift: Array = generator.random((batch, lower.shape[1]), np.float32) - np.float32(0.5)
         shift[: len(paths)] = 0
         shift *= upper - lower
         return lower + shift, upper + shift
