@@ -133,7 +133,7 @@ def test_easy_sat_answers_of_the_benchmark_set_are_found(bench_folder: Path) -> 
 
     for network, query in (
         ("acasxu/onnx/ACASXU_run2a_2_4_batch_2000.onnx", "acasxu/vnnlib/prop_2.vnnlib"),
-        ("reach_prob_density/onnx/robot.onnx", "reach_prob_density/vnnlib/robot_4.vnnlib"),
+        ("cora/onnx/mnist-trades.onnx", "cora/vnnlib/mnist-img11.vnnlib"),
         ("rl_benchmarks/onnx/cartpole.onnx", "rl_benchmarks/vnnlib/cartpole_case_safe_99.vnnlib"),
     ):
         report = verify(bench_folder / network, bench_folder / query)
