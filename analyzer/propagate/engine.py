@@ -1,16 +1,17 @@
 """One pass of a domain through a graph: from a region to bounds of linear forms of the output."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from absolver.analyzer.graph.graph import Affine, Graph, Input, Node, Nonlinear
+from absolver.analyzer.graph.graph import Graph, Node, Nonlinear
 from absolver.analyzer.propagate.inputs import InputsPropagator
 from absolver.analyzer.propagate.neurons import NeuronsPropagator
 from absolver.analyzer.propagate.propagator import Multiple, Propagator, meet
+from absolver.analyzer.propagate.structure import exact_on_boxes, operands_of_operators
 from absolver.analyzer.propagate.symbols import SymbolsPropagator
 from absolver.analyzer.propagate.values import ValuesPropagator
 from absolver.analyzer.regions.box import Box
@@ -30,6 +31,13 @@ class Given:
     """Bounds of nodes, by name; each `[batch, *shape]`."""
     multiples: Sequence[Multiple] = ()
 
+    def of(self, index: Int[Tensor, " elements"]) -> "Given":
+        """What is given for some batch elements."""
+        return Given(
+            {n: Interval(b.lower[index], b.upper[index]) for n, b in self.bounds.items()},
+            [Multiple(m.node, m.coefficients[index], m.constant[index]) for m in self.multiples],
+        )
+
 
 @dataclass(frozen=True)
 class Propagation:
@@ -44,7 +52,7 @@ class Propagation:
     hidden: Mapping[str, Interval]
     """Bounds of the operands of non-linear nodes, by name of the operand."""
     notes: tuple[str, ...]
-    """Nodes where an operator has no finite bound, for people."""
+    """Where some row has no finite bound: the nodes whose bounds are infinite, for people."""
 
 
 def propagate(
@@ -65,8 +73,51 @@ def propagate(
     keep the interval's bounds; so do neurons whose own bounds would carry an operator across a
     pole that the interval's avoid.
     """
-    walk = _Walk(graph.joined, domain, region, memory_bytes, given or Given())
-    return walk.run(rows)
+    given = given or Given()
+    size = _elements_at_once(graph, domain, region, memory_bytes)
+    if size >= region.batch:
+        return _Walk(graph.joined, domain, region, memory_bytes, given).run(rows)
+    parts = []
+    for index in torch.split(torch.arange(region.batch, device=rows.device), size):
+        own = rows if len(rows) == 1 else rows[index]
+        walk = _Walk(graph.joined, domain, region.select(index), memory_bytes, given.of(index))
+        parts.append(walk.run(own))
+    return _stacked(parts)
+
+
+def _elements_at_once(graph: Graph, domain: Domain, region: Region, memory_bytes: int) -> int:
+    """How many batch elements a forward carrier can hold, so that none depends on its mates."""
+    widest = max(torch.Size(node.shape).numel() for node in graph.nodes)
+    inputs = torch.Size(graph.input.shape).numel()
+    fresh = sum(torch.Size(n.shape).numel() for n in graph.nodes if isinstance(n, Nonlinear))
+    columns = 0
+    for factor in domain.factors or (domain,):
+        chain: Domain | None = factor
+        while chain is not None:
+            match chain.carrier:
+                case Carrier.SYMBOLS:
+                    columns = max(columns, inputs + fresh)
+                case Carrier.INPUTS:
+                    columns = max(columns, inputs + 1)
+                case _:
+                    pass
+            chain = chain.bounds_from
+    # A quarter of the memory for the forms of one node, as the carriers themselves reckon.
+    itemsize = torch.finfo(region.bounding_box()[0].dtype).bits // 8
+    return max(1, memory_bytes // 4 // max(1, columns * widest * itemsize))
+
+
+def _stacked(parts: Sequence[Propagation]) -> Propagation:
+    """Join the results of consecutive parts of a batch."""
+    hidden = {
+        name: Interval(
+            torch.cat([part.hidden[name].lower for part in parts]),
+            torch.cat([part.hidden[name].upper for part in parts]),
+        )
+        for name in parts[0].hidden
+    }
+    notes = dict.fromkeys(note for part in parts for note in part.notes)
+    return Propagation(torch.cat([part.rows for part in parts]), hidden, tuple(notes))
 
 
 class _Walk:
@@ -84,9 +135,8 @@ class _Walk:
         self._region = region
         self._given = given
         self._facts: dict[str, Interval] = {}
-        self._notes: list[str] = []
-        self._needed = _operands_of_operators(graph)
-        self._exact = _exact_on_boxes(graph) if isinstance(region, Box) else frozenset()
+        self._needed = operands_of_operators(graph)
+        self._exact = exact_on_boxes(graph) if isinstance(region, Box) else frozenset()
         finals = domain.factors or (domain,)
         self._cheap = ValuesPropagator(graph, region)
         self._finals = [self._propagator(d, memory_bytes) for d in finals]
@@ -122,10 +172,10 @@ class _Walk:
                 self._facts[node.name] = facts
                 for walker in walkers:
                     walker.learn(node, facts)
-                self._note_unbounded(node, facts)
         minima = [final.minimum(rows, self._given.multiples) for final in self._finals]
         best = torch.stack(minima).amax(0) if len(minima) > 1 else minima[0]
-        return Propagation(best, self._facts, tuple(self._notes))
+        decided = bool(torch.isfinite(best).all())
+        return Propagation(best, self._facts, () if decided else tuple(self._unbounded()))
 
     def _bound(self, node: Node, operators: tuple[Nonlinear, ...]) -> Interval:
         """Decide the bounds that the operators on a node use."""
@@ -151,24 +201,17 @@ class _Walk:
         known = self._given.bounds.get(node.name)
         return facts if known is None else meet(facts, known)
 
-    def _note_unbounded(self, node: Node, facts: Interval) -> None:
-        finite = torch.isfinite(facts.lower) & torch.isfinite(facts.upper)
-        if not bool(finite.all()):
-            count = int((~finite).flatten(1).any(0).sum())
-            self._notes.append(
-                f"{node.origin}: {count} of {finite[0].numel()} neurons of {node.name} have no "
-                "finite bound (an operator before it meets a pole or overflows)"
-            )
-
-
-def _operands_of_operators(graph: Graph) -> dict[str, tuple[Nonlinear, ...]]:
-    """Find the nodes whose bounds some operator needs, with those operators."""
-    users: dict[str, list[Nonlinear]] = {}
-    for node in graph.nodes:
-        if isinstance(node, Nonlinear):
-            for name in node.inputs:
-                users.setdefault(name, []).append(node)
-    return {name: tuple(nodes) for name, nodes in users.items()}
+    def _unbounded(self) -> Iterator[str]:
+        """Name the nodes whose bounds are infinite, for people."""
+        for name, facts in self._facts.items():
+            infinite = ~(torch.isfinite(facts.lower) & torch.isfinite(facts.upper))
+            if bool(infinite.any()):
+                count = int(infinite.flatten(1).any(0).sum())
+                yield (
+                    f"{self._graph.by_name[name].origin}: {count} of {infinite[0].numel()} neurons "
+                    f"of {name} have no finite bound (an operator before it meets a pole or "
+                    "overflows)"
+                )
 
 
 def _undecided(
@@ -205,23 +248,3 @@ def _within_definition(
                     torch.where(defined, facts.upper, met.upper),
                 )
     return facts
-
-
-def _exact_on_boxes(graph: Graph) -> frozenset[str]:
-    """Find the nodes whose exact bounds over a box of inputs one interval step gives.
-
-    These are the affine nodes with one operand whose neurons vary independently, which is what
-    maps with at most one coefficient in a row and a column preserve.
-    """
-    independent: set[str] = set()
-    exact: set[str] = set()
-    for node in graph.nodes:
-        match node:
-            case Input():
-                independent.add(node.name)
-                exact.add(node.name)
-            case Affine(inputs=(operand,), maps=(linear,)) if operand in independent:
-                exact.add(node.name)
-                if linear.diagonal:
-                    independent.add(node.name)
-    return frozenset(exact)

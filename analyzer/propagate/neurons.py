@@ -9,10 +9,16 @@ from torch import Tensor
 
 from absolver.analyzer.graph.graph import Affine, Graph, Input, Node, Nonlinear
 from absolver.analyzer.graph.linear.convolution import Convolution
+from absolver.analyzer.graph.linear.map import LinearMap
 from absolver.analyzer.graph.linear.movement import Reshape
 from absolver.analyzer.graph.linear.scaling import Identity
 from absolver.analyzer.propagate.lines import Lines, lines_around
-from absolver.analyzer.propagate.propagator import Multiple, Propagator, lower_without_nan
+from absolver.analyzer.propagate.propagator import (
+    Multiple,
+    Propagator,
+    lower_without_nan,
+    without_nan,
+)
 from absolver.analyzer.propagate.rows import (
     Rows,
     add,
@@ -22,6 +28,8 @@ from absolver.analyzer.propagate.rows import (
     through_lines,
     written_out,
 )
+from absolver.analyzer.propagate.structure import leading_moves
+from absolver.analyzer.propagate.values import affine_range
 from absolver.analyzer.propagate.windows import Windows, one_cell_windows
 from absolver.analyzer.regions.box import Box
 from absolver.analyzer.regions.region import Region
@@ -63,19 +71,31 @@ class NeuronsPropagator(Propagator):
         self._widest = max(_size(node) for node in graph.nodes)
         self._chunk_bytes = memory_bytes // 8
         self._live_neurons: dict[tuple[str, int, int], Tensor | None] = {}
+        # Bounds that were computed for some neurons of a node, and for which.
+        self._found: dict[str, tuple[Tensor, Interval]] = {}
+        # Over boxes, rows end at the last node that is still a box of independent neurons.
+        moves = leading_moves(graph) if isinstance(region, Box) else ()
+        self._end = moves[-1].name if moves else graph.input.name
+        self._moves = {node.name for node in moves}
+        self._radius: dict[str, Tensor] = {}
 
     def visit(self, node: Node, box: Sequence[Interval]) -> None:
         """Extend the reference trace, and relax the node if it is non-linear."""
         match node:
             case Input():
                 lower, upper = self._region.bounding_box()
-                self._trace[node.name] = (lower + upper) / 2
+                center = (lower + upper) / 2
+                self._trace[node.name] = center
+                self._radius[node.name] = torch.maximum(upper - center, center - lower)
             case Affine():
                 values = [
                     m.apply(self._trace[i]) for m, i in zip(node.maps, node.inputs, strict=True)
                 ]
                 total = sum(values[1:], start=values[0])
                 self._trace[node.name] = total if node.bias is None else total + node.bias
+                if node.name in self._moves:
+                    radius = self._radius[node.inputs[0]]
+                    self._radius[node.name] = node.maps[0].apply_abs(radius)
             case Nonlinear():
                 trace = [self._trace[i] for i in node.inputs]
                 lines, reference = lines_around(self._domain, node.operator, box, trace)
@@ -87,6 +107,31 @@ class NeuronsPropagator(Propagator):
         trace = self._trace[node.name]
         if wanted is None:
             wanted = torch.ones_like(trace, dtype=torch.bool)
+        if isinstance(node, Affine) and len(node.maps) == 1 and node.maps[0].copies:
+            return self._bounds_of_copy(node, node.maps[0], wanted)
+        missing = wanted
+        if (found := self._found.get(node.name)) is not None:
+            missing = wanted & ~found[0]
+            wanted = wanted | found[0]
+        bounds = self._bounds_of(node, missing)
+        if found is not None:
+            bounds = Interval(
+                torch.where(found[0], found[1].lower, bounds.lower),
+                torch.where(found[0], found[1].upper, bounds.upper),
+            )
+        self._found[node.name] = (wanted, bounds)
+        return bounds
+
+    def _bounds_of_copy(
+        self, node: Affine, linear: LinearMap, wanted: Bool[Tensor, "batch *shape"]
+    ) -> Interval:
+        """Bound a node that only copies neurons of another: each of those once."""
+        source = self._graph.by_name[node.inputs[0]]
+        used = linear.adjoint(wanted.to(self._trace[node.name].dtype)) != 0
+        return without_nan(affine_range(node, [self.bounds(source, used)]))
+
+    def _bounds_of(self, node: Node, wanted: Bool[Tensor, "batch *shape"]) -> Interval:
+        trace = self._trace[node.name]
         lower = torch.full_like(trace, -torch.inf).flatten(1)
         upper = torch.full_like(trace, torch.inf).flatten(1)
         for elements, neurons, real in self._batches_of_neurons(wanted.flatten(1)):
@@ -201,8 +246,10 @@ class NeuronsPropagator(Propagator):
         pending = dict(start.coefficients)
         bound = start.constant.clone()
         last = max((self._position[name] for name in pending), default=0)
+        # Given multiples may lie on the way from the input to where rows usually end.
+        end = self._graph.input.name if pending.keys() & self._moves - {self._end} else self._end
         for node in reversed(self._graph.nodes[1 : last + 1]):
-            if node.name not in pending:
+            if node.name not in pending or node.name == end:
                 continue
             a = pending.pop(node.name)
             match node:
@@ -213,8 +260,8 @@ class NeuronsPropagator(Propagator):
                 case Nonlinear():
                     lines = self._lines[node.name]
                     bound += through_lines(lines, start.elements, a, node.inputs, pending)
-        if (at_input := pending.get(self._graph.input.name)) is not None:
-            bound += self._concretised(start.elements, at_input)
+        if (at_end := pending.get(end)) is not None:
+            bound += self._concretised(start.elements, at_end, end)
         return lower_without_nan(bound)
 
     def _live(self, name: str, elements: slice) -> Int[Tensor, " neurons"] | None:
@@ -236,20 +283,20 @@ class NeuronsPropagator(Propagator):
             self._live_neurons[key] = found
         return self._live_neurons[key]
 
-    def _concretised(self, elements: slice, a: Rows) -> Float[Tensor, "group rows"]:
-        """Bound rows over the inputs, relative to the reference trace."""
-        center = self._trace[self._graph.input.name][elements]
-        if isinstance(a, Windows) and isinstance(self._region, Box):
-            radius = self._region.upper[elements] - center
+    def _concretised(self, elements: slice, a: Rows, end: str) -> Float[Tensor, "group rows"]:
+        """Bound rows over the box where they end, or the region, relative to the trace."""
+        if not isinstance(self._region, Box):
+            center = self._trace[end][elements]
+            index = torch.arange(elements.start, elements.stop, device=center.device)
+            return self._region.select(index).minimum_around(written_out(a), center)
+        radius = self._radius[end][elements]
+        if isinstance(a, Windows):
             weights = a.at_windows(radius.flatten(1, 2))
             return -(a.by_side().abs() * weights).flatten(3).sum(3).flatten(1)
-        if isinstance(a, Tensor) and isinstance(self._region, Box):
-            radius = self._region.upper[elements] - center
-            if channels_last(a):
-                a, radius = a.movedim(3, -1), radius.movedim(2, -1)
-            return -contract(a.abs(), radius)
-        index = torch.arange(elements.start, elements.stop, device=center.device)
-        return self._region.select(index).minimum_around(written_out(a), center)
+        rows = written_out(a)
+        if channels_last(rows):
+            rows, radius = rows.movedim(3, -1), radius.movedim(2, -1)
+        return -contract(rows.abs(), radius)
 
 
 def _size(node: Node) -> int:

@@ -42,6 +42,18 @@ class Mul(Operator):
         assert least is not None, "an interval has two ends"
         return least
 
+    def range(self, box: Sequence[Interval]) -> Interval:
+        """Return the hull of the four products of ends."""
+        x, y = box
+        products = (x.lower * y.lower, x.lower * y.upper, x.upper * y.lower, x.upper * y.upper)
+        low = torch.minimum(
+            torch.minimum(products[0], products[1]), torch.minimum(products[2], products[3])
+        )
+        high = torch.maximum(
+            torch.maximum(products[0], products[1]), torch.maximum(products[2], products[3])
+        )
+        return Interval(trusted(low), -trusted(-high))
+
     def derivative(self, box: Sequence[Interval]) -> tuple[Interval, ...]:
         """Return each operand's box as the derivative in the other."""
         x, y = box

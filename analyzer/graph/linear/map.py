@@ -45,6 +45,11 @@ class LinearMap(ABC):
         return False
 
     @property
+    def copies(self) -> bool:
+        """Whether every output depends on one input at most, so that bounds of inputs suffice."""
+        return self.diagonal
+
+    @property
     def monotone(self) -> bool:
         """Whether no coefficient is negative, so that bounds go through the map side by side."""
         return False

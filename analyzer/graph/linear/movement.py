@@ -19,6 +19,11 @@ class _Movement(LinearMap):
     """A map whose coefficients are 0 and 1."""
 
     @property
+    def copies(self) -> bool:
+        """Return True: each output is one input at most."""
+        return True
+
+    @property
     def monotone(self) -> bool:
         """Return True: what only moves or adds up has no negative coefficient."""
         return True

@@ -1,0 +1,55 @@
+"""What the shape of a graph alone says: which bounds are needed, which are exact, and where."""
+
+from absolver.analyzer.graph.graph import Affine, Graph, Input, Nonlinear, operands
+
+
+def operands_of_operators(graph: Graph) -> dict[str, tuple[Nonlinear, ...]]:
+    """Find the nodes whose bounds some operator needs, with those operators."""
+    users: dict[str, list[Nonlinear]] = {}
+    for node in graph.nodes:
+        if isinstance(node, Nonlinear):
+            for name in node.inputs:
+                users.setdefault(name, []).append(node)
+    return {name: tuple(nodes) for name, nodes in users.items()}
+
+
+def exact_on_boxes(graph: Graph) -> frozenset[str]:
+    """Find the nodes whose exact bounds over a box of inputs one interval step gives.
+
+    These are the affine nodes with one operand whose neurons vary independently, which is what
+    maps with at most one coefficient in a row and a column preserve.
+    """
+    independent: set[str] = set()
+    exact: set[str] = set()
+    for node in graph.nodes:
+        match node:
+            case Input():
+                independent.add(node.name)
+                exact.add(node.name)
+            case Affine(inputs=(operand,), maps=(linear,)) if operand in independent:
+                exact.add(node.name)
+                if linear.diagonal:
+                    independent.add(node.name)
+    return frozenset(exact)
+
+
+def leading_moves(graph: Graph) -> tuple[Affine, ...]:
+    """Find the chain of diagonal nodes that everything that depends on the input goes through.
+
+    A box of inputs is a box of independent neurons after each of them, so back-substitution may
+    end there: what normalises the input costs nothing for each row.
+    """
+    users: dict[str, list[Affine | Nonlinear]] = {}
+    for node in graph.nodes:
+        if isinstance(node, Affine | Nonlinear):
+            for name in operands(node):
+                users.setdefault(name, []).append(node)
+    chain: list[Affine] = []
+    current = graph.input.name
+    while len(users.get(current, ())) == 1:
+        (node,) = users[current]
+        if not isinstance(node, Affine) or len(node.maps) != 1 or not node.maps[0].diagonal:
+            break
+        chain.append(node)
+        current = node.name
+    return tuple(chain)
