@@ -19,7 +19,7 @@ from absolver.analyzer.properties.specification import Specification
 from absolver.analyzer.regions.region import Region
 from absolver.analyzer.replay import Replay
 from absolver.analyzer.report import Counterexample
-from absolver.analyzer.rounding import rounding_allowance
+from absolver.analyzer.rounding import bound_doubts, rounding_allowance
 from absolver.analyzer.tally import Tally
 from absolver.dsl.domain import Domain
 
@@ -149,9 +149,9 @@ def iterate(
         allowance = rounding_allowance(graph, region, first.hidden, part.rows)
         unsafe = HalfSpaces(part.rows, part.bounds + allowance)
         inputs = InputSet("the sets of the property")
-        problem = Problem(
-            graph, region, unsafe, Assumptions(graph, "real", inputs, outputs=frozenset({unsafe}))
-        )
+        assumptions = Assumptions(graph, "real", inputs, outputs=frozenset({unsafe}))
+        doubts = bound_doubts(graph, region, first.hidden)
+        problem = Problem(graph, region, unsafe, assumptions, doubts)
         reducers = (DomainReducer(domain, execution.memory_bytes), InverseReducer())
         end = reduce_to_fixpoint(problem, reducers, FactStore(), out_of_time=out_of_time)
         refuted[index] = end.refuted

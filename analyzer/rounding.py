@@ -12,11 +12,20 @@ from absolver.analyzer.graph.graph import Affine, Graph, Node, Nonlinear
 from absolver.analyzer.propagate.propagator import meet, without_nan
 from absolver.analyzer.propagate.values import affine_range
 from absolver.analyzer.regions.region import Region
+from absolver.dsl.operators.abs import Abs
+from absolver.dsl.operators.clip import Clip
+from absolver.dsl.operators.max import Max
+from absolver.dsl.operators.min import Min
 from absolver.dsl.operators.record import Interval
+from absolver.dsl.operators.relu import Relu
+from absolver.dsl.operators.sign import Sign
+from absolver.dsl.operators.staircase import Staircase
 
 SAFETY = 8.0  # for slopes of a relaxation that add up where the steepest derivatives cancel
 OPERATOR_ROUNDINGS = 16.0  # of an operator's `support`: some products, a sum, a function's ulps
 FLOATS_AT_ONCE = 2**25  # coefficients of one node held at a time
+# Their values are operands, constants or whole numbers, which are not rounded.
+_EXACT = (Abs, Clip, Max, Min, Relu, Sign, Staircase)
 
 
 def rounding_allowance(
@@ -40,11 +49,22 @@ def rounding_allowance(
 
 
 class _Evaluated(NamedTuple):
-    """A node's bounds, the error of evaluating it once, and the steepest slope in each operand."""
+    """A node's bounds, the error of evaluating it once, and the steepest slope in each operand.
+
+    `doubt` is how far the errors of this and all earlier nodes may have moved a computed bound.
+    """
 
     box: Interval
     error: Tensor
     slopes: tuple[Tensor, ...]
+    doubt: Tensor
+
+
+def bound_doubts(
+    graph: Graph, region: Region, hidden: Mapping[str, Interval]
+) -> Mapping[str, Float[Tensor, "batch *shape"]]:
+    """Estimate, for every node, how far rounding may have moved a computed bound of it."""
+    return {name: found.doubt for name, found in _evaluated(graph, region, hidden).items()}
 
 
 def _evaluated(
@@ -52,7 +72,8 @@ def _evaluated(
 ) -> dict[str, _Evaluated]:
     """Evaluate every node by interval steps from the bounds that are known.
 
-    Each box is widened by its error, as rounding may make a neuron look stable.
+    Known bounds are widened by the errors of all nodes before them, which their computation has
+    met: rounding may have made a neuron look stable, or put it on one side of a jump.
     """
     unit = torch.finfo(region.bounding_box()[0].dtype).eps / 2
     done: dict[str, _Evaluated] = {}
@@ -60,29 +81,68 @@ def _evaluated(
         slopes: tuple[Tensor, ...] = ()
         match node:
             case Affine():
-                operands = [done[name].box for name in node.inputs]
-                box = without_nan(affine_range(node, operands))
-                error = unit * _absolute_terms(node, operands)
-            case Nonlinear(inputs=inputs, operator=operator):
-                operands = [done[name].box for name in inputs]
-                box = without_nan(operator.range(operands))
-                slopes = tuple(
-                    _steepest(derivative, box, operand)
-                    for derivative, operand in zip(
-                        operator.derivative(operands), operands, strict=True
-                    )
-                )
-                size = _magnitude(box)
-                for slope, operand in zip(slopes, operands, strict=True):
-                    size = size + slope.abs() * _magnitude(operand)
-                error = unit * OPERATOR_ROUNDINGS * size
+                box, error, inherited = _evaluated_affine(node, done, unit)
+                own = torch.zeros_like(error) if _only_moves(node) else SAFETY * error
+            case Nonlinear():
+                box, error, slopes = _evaluated_operator(node, done, hidden, unit)
+                inherited = torch.zeros_like(error)
+                for name, slope in zip(node.inputs, slopes, strict=True):
+                    inherited = inherited + slope.abs() * done[name].doubt
+                own = SAFETY * error
             case _:
                 box = Interval(*region.bounding_box())
                 error = unit * _magnitude(box)
-        box = meet(box, hidden[node.name]) if node.name in hidden else box
-        wide = without_nan(Interval(box.lower - SAFETY * error, box.upper + SAFETY * error))
-        done[node.name] = _Evaluated(wide, error, slopes)
+                own = inherited = torch.zeros_like(error)
+        doubt = torch.nan_to_num(own + inherited, nan=torch.inf, posinf=torch.inf)
+        if not (isinstance(node, Nonlinear) and isinstance(node.operator, _EXACT)):
+            box = without_nan(Interval(box.lower - own, box.upper + own))
+        if node.name in hidden:
+            lower, upper = hidden[node.name]
+            box = meet(box, without_nan(Interval(lower - doubt, upper + doubt)))
+        done[node.name] = _Evaluated(box, error, slopes, doubt)
     return done
+
+
+def _evaluated_affine(
+    node: Affine, done: Mapping[str, _Evaluated], unit: float
+) -> tuple[Interval, Tensor, Tensor]:
+    """Return an affine node's bounds, its own error, and the doubt that its operands bring."""
+    operands = [done[name].box for name in node.inputs]
+    parts = [m.apply_abs(done[i].doubt) for m, i in zip(node.maps, node.inputs, strict=True)]
+    box = without_nan(affine_range(node, operands))
+    return box, unit * _absolute_terms(node, operands), sum(parts[1:], start=parts[0])
+
+
+def _evaluated_operator(
+    node: Nonlinear, done: Mapping[str, _Evaluated], hidden: Mapping[str, Interval], unit: float
+) -> tuple[Interval, Tensor, tuple[Tensor, ...]]:
+    """Return an operator's bounds, its own error, and its steepest slopes.
+
+    Where the derivative is not bounded (a jump, a root at 0), no slope says what an error of the
+    operands does; there the error is what it changes in the range.
+    """
+    operands = [done[name].box for name in node.inputs]
+    box = without_nan(node.operator.range(operands))
+    derivatives = node.operator.derivative(operands)
+    slopes = tuple(_steepest(d, box, o) for d, o in zip(derivatives, operands, strict=True))
+    size = _magnitude(box)
+    for slope, operand in zip(slopes, operands, strict=True):
+        size = size + slope.abs() * _magnitude(operand)
+    known = [hidden.get(name, done[name].box) for name in node.inputs]
+    narrow = without_nan(node.operator.range(known))
+    change = torch.maximum((narrow.lower - box.lower).abs(), (box.upper - narrow.upper).abs())
+    steep = torch.zeros_like(change, dtype=torch.bool)
+    for lower, upper in derivatives:
+        steep = steep | torch.isinf(lower) | torch.isinf(upper)
+    # Two equal infinities are no change.
+    jump = torch.where(steep, torch.nan_to_num(change, nan=0.0, posinf=torch.inf), 0.0)
+    return box, unit * OPERATOR_ROUNDINGS * size + jump, slopes
+
+
+def _only_moves(node: Affine) -> bool:
+    """Whether a node computes nothing, so that nothing is rounded."""
+    (first, *rest) = node.maps
+    return not rest and node.bias is None and first.diagonal and not first.coefficients()
 
 
 def _allowance(

@@ -1,6 +1,7 @@
 """Backward tightening of affine nodes: what the result's bounds say about the operands."""
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor
@@ -23,18 +24,33 @@ def affine_inverse(node: Affine, result: Interval, operands: Sequence[Interval])
     """
     ranges = [without_nan(map_range(m, box)) for m, box in zip(node.maps, operands, strict=True)]
     bias = 0 if node.bias is None else node.bias
+    rounding = _rounding(node, result, operands)
     tightened = []
     for k, (linear, box) in enumerate(zip(node.maps, operands, strict=True)):
         rest_lower = sum((r.lower for i, r in enumerate(ranges) if i != k), start=bias)
         rest_upper = sum((r.upper for i, r in enumerate(ranges) if i != k), start=bias)
-        target = without_nan(Interval(result.lower - rest_upper, result.upper - rest_lower))
-        inner = _preimage(linear, target, ranges[k], box)
+        target = without_nan(
+            Interval(result.lower - rest_upper - rounding, result.upper - rest_lower + rounding)
+        )
+        inner = _preimage(linear, target, ranges[k], box, rounding)
         tightened.append(meet(box, inner) if inner is not None else box)
     return tightened
 
 
+def _rounding(node: Affine, result: Interval, operands: Sequence[Interval]) -> Tensor:
+    """Bound the rounding error of each sum here by the sizes of all that is added and cancels."""
+    size = torch.where(result.lower.isfinite(), result.lower.abs(), 0)
+    size = size + torch.where(result.upper.isfinite(), result.upper.abs(), 0)
+    size = size if node.bias is None else size + node.bias.abs()
+    terms = 64
+    for linear, (lower, upper) in zip(node.maps, operands, strict=True):
+        size = size + linear.apply_abs(torch.maximum(lower.abs(), upper.abs()))
+        terms += 1 if linear.diagonal else prod(linear.input_shape)
+    return terms * torch.finfo(size.dtype).eps * size
+
+
 def _preimage(
-    linear: LinearMap, target: Interval, reach: Interval, box: Interval
+    linear: LinearMap, target: Interval, reach: Interval, box: Interval, rounding: Tensor
 ) -> Interval | None:
     """Bound the x of `box` with `linear(x)` in `target`; None where that is not worthwhile."""
     if linear.diagonal:
@@ -44,7 +60,7 @@ def _preimage(
         return None
     index = torch.arange(rows, device=box.lower.device)
     matrix = linear.rows(index).flatten(1)
-    return _preimage_of_matrix(matrix, target, reach, box)
+    return _preimage_of_matrix(matrix, target, reach, box, rounding)
 
 
 def _preimage_of_diagonal(linear: LinearMap, target: Interval, box: Interval) -> Interval:
@@ -64,7 +80,7 @@ def _preimage_of_diagonal(linear: LinearMap, target: Interval, box: Interval) ->
 
 
 def _preimage_of_matrix(
-    matrix: Tensor, target: Interval, reach: Interval, box: Interval
+    matrix: Tensor, target: Interval, reach: Interval, box: Interval, rounding: Tensor
 ) -> Interval:
     """Solve each row for each input, the other inputs at their extremes."""
     shape = box.lower.shape
@@ -76,9 +92,8 @@ def _preimage_of_matrix(
     rest_up = reach.upper.flatten(1).unsqueeze(2) - term_up
     first = (target.lower.flatten(1).unsqueeze(2) - rest_up) / weight
     second = (target.upper.flatten(1).unsqueeze(2) - rest_low) / weight
-    # What cancels in `rest` was as large as the reach: its rounding is divided by the weight.
-    size = torch.maximum(reach.lower.abs(), reach.upper.abs()).flatten(1).unsqueeze(2)
-    slack = 64 * torch.finfo(low.dtype).eps * size / weight.abs()
+    # The rounding of `rest` is divided by the weight.
+    slack = rounding.flatten(1).unsqueeze(2) / weight.abs()
     usable = (weight != 0) & torch.isfinite(slack)
     lower = torch.where(usable, torch.minimum(first, second) - slack, -torch.inf)
     upper = torch.where(usable, torch.maximum(first, second) + slack, torch.inf)

@@ -1,7 +1,8 @@
 """Reducers: each adds sound facts to the store; in any order, any number of times."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -32,6 +33,22 @@ class Problem:
     unsafe: HalfSpaces
     assumptions: Assumptions
     """Must include `unsafe` among the assumed output half-spaces."""
+    doubts: Mapping[str, Tensor] = field(default_factory=dict)
+    """How far rounding may have moved a bound of a node, by name; not at all where none is given.
+
+    What cancels inside a network leaves errors that its own bounds do not show.
+    """
+
+    def loosened(self, name: str, bounds: Interval) -> Interval:
+        """Widen bounds of a node by what rounding may have moved them."""
+        doubt = self.doubts.get(name)
+        if doubt is None:
+            return bounds
+        return without_nan(Interval(bounds.lower - doubt, bounds.upper + doubt))
+
+    def crossed(self, name: str, first: Interval, second: Interval) -> Bool[Tensor, " batch"]:
+        """Say for which elements two bounds of a node exclude each other, rounding aside."""
+        return crossed(first, second, self.doubts.get(name, 0.0))
 
 
 @dataclass(frozen=True)
@@ -80,7 +97,7 @@ class DomainReducer(Reducer):
         gain = 0.0
         for name, bounds in found.hidden.items():
             if name in known:
-                empty = empty | crossed(known[name], bounds)
+                empty = empty | problem.crossed(name, known[name], bounds)
             gain = max(gain, float(store.add(problem.assumptions, name, bounds)))
         return Reduction(gain, found.rows, empty)
 
@@ -108,14 +125,13 @@ class InverseReducer(Reducer):
                         node, boxes[node.name], [boxes[i] for i in node.inputs]
                     )
                 case Nonlinear():
-                    tightened = list(
-                        node.operator.inverse(boxes[node.name], [boxes[i] for i in node.inputs])
-                    )
+                    result = problem.loosened(node.name, boxes[node.name])
+                    tightened = list(node.operator.inverse(result, [boxes[i] for i in node.inputs]))
                 case _:
                     continue
             for name, bounds in zip(node.inputs, tightened, strict=True):
                 bounds = without_nan(bounds)
-                empty = empty | crossed(boxes[name], bounds)
+                empty = empty | problem.crossed(name, boxes[name], bounds)
                 boxes[name] = meet(boxes[name], bounds)
         gain = 0.0
         for name in {*known, problem.graph.input.name}:
@@ -138,9 +154,9 @@ def _forward(problem: Problem, known: dict[str, Interval]) -> tuple[dict[str, In
             case _:
                 raise AssertionError(f"unknown kind of node: {node}")
         if (fact := known.get(node.name)) is not None:
-            empty = empty | crossed(fact, box)
+            empty = empty | problem.crossed(node.name, fact, box)
             box = meet(fact, box)
-        boxes[node.name] = box
+        boxes[node.name] = problem.loosened(node.name, box)
     return boxes, empty
 
 
@@ -155,10 +171,9 @@ def _within(unsafe: HalfSpaces, output: Interval) -> tuple[Interval, Tensor]:
         total = term.sum(1, keepdim=True)
         # row_j * y_j <= bound - (the least that all other terms can be)
         limit = (bound - (total - term)) / row
-        size = torch.maximum(low.abs(), up.abs()).amax(1, keepdim=True) * row.abs().amax(
-            1, keepdim=True
-        )
-        slack = 64 * torch.finfo(low.dtype).eps * (size + bound.abs()) / row.abs()
+        size = (torch.maximum(low.abs(), up.abs()) * row.abs()).sum(1, keepdim=True)
+        roundings = (64 + row.shape[1]) * torch.finfo(low.dtype).eps
+        slack = roundings * (size + bound.abs()) / row.abs()
         usable = torch.isfinite(limit) & torch.isfinite(slack)
         new_up = torch.where(usable & (row > 0), limit + slack, torch.inf)
         new_low = torch.where(usable & (row < 0), limit - slack, -torch.inf)

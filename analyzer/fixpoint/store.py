@@ -107,17 +107,19 @@ def _tightened(old: Interval, new: Interval) -> Interval:
     return Interval(torch.where(proper, lower, old.lower), torch.where(proper, upper, old.upper))
 
 
-def crossed(first: Interval, second: Interval) -> Bool[Tensor, " batch"]:
+def crossed(
+    first: Interval, second: Interval, doubt: Tensor | float = 0.0
+) -> Bool[Tensor, " batch"]:
     """Say for which batch elements two sound bounds exclude each other: their set is empty.
 
     A gap that rounding could explain does not count: it has to exceed 2^12 unit roundoffs of the
-    magnitudes involved, the error of a sum of some thousand terms.
+    magnitudes involved, the error of a sum of some thousand terms, and the `doubt` that is known.
     """
     lower = torch.maximum(first.lower, second.lower)
     upper = torch.minimum(first.upper, second.upper)
     size = torch.stack([b.abs() for b in (*first, *second)])
     size = torch.where(torch.isfinite(size), size, 0).amax(0)
-    margin = 4096 * torch.finfo(lower.dtype).eps * (1 + size)
+    margin = 4096 * torch.finfo(lower.dtype).eps * (1 + size) + doubt
     return (lower - upper > margin).flatten(1).any(1)
 
 
