@@ -38,6 +38,8 @@ from absolver.dsl.operators.record import Interval
 
 # Coefficient tensors of a few megabytes stay in a CPU's cache; a GPU wants them large.
 _CPU_CHUNK_BYTES = 4 << 20
+# For fewer rows it does not pay to ask which neurons are switched off.
+_MANY_ROWS = 64
 # Columns are left out where at least a tenth of them is switched off.
 _WORTHWHILE_SHARE = 0.9
 
@@ -246,6 +248,7 @@ class NeuronsPropagator(Propagator):
         pending = dict(start.coefficients)
         bound = start.constant.clone()
         last = max((self._position[name] for name in pending), default=0)
+        many = bound.numel() >= _MANY_ROWS
         # Given multiples may lie on the way from the input to where rows usually end.
         end = self._graph.input.name if pending.keys() & self._moves - {self._end} else self._end
         for node in reversed(self._graph.nodes[1 : last + 1]):
@@ -255,7 +258,7 @@ class NeuronsPropagator(Propagator):
             match node:
                 case Affine():
                     for linear, name in zip(node.maps, node.inputs, strict=True):
-                        live = self._live(name, start.elements)
+                        live = self._live(name, start.elements) if many else None
                         add(pending, name, through_linear(linear, a, live))
                 case Nonlinear():
                     lines = self._lines[node.name]

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from absolver.analyzer.graph.linear.convolution import Convolution
 from absolver.analyzer.graph.linear.map import Shape
-from absolver.analyzer.graph.linear.spread import spread_windows
+from absolver.analyzer.graph.linear.spread import spread
 
 # Beyond this share of the image, windows save nothing any more.
 _LARGEST_SHARE = 0.6
@@ -106,19 +106,22 @@ class Windows:
         """Substitute a convolution back; None where windows of its input are not worthwhile."""
         if not _supported(convolution):
             return None
-        cells = 1
-        for n, stride, kernel in zip(
-            self.size, convolution.stride, convolution.kernel, strict=True
-        ):
-            cells *= (n - 1) * stride + kernel
+        size = (
+            (self.size[0] - 1) * convolution.stride[0] + convolution.kernel[0],
+            (self.size[1] - 1) * convolution.stride[1] + convolution.kernel[1],
+        )
         height, width = convolution.input_shape[2:]
-        if cells > _LARGEST_SHARE * height * width:
+        if size[0] * size[1] > _LARGEST_SHARE * height * width:
             return None
         values = self.cleaned().values
-        spread = spread_windows(values.flatten(0, 1), convolution.weight, convolution.stride)
+        rows = values.flatten(0, 1)
+        if (matrix := convolution.unrolled(self.size)) is not None:
+            result = (rows.flatten(1) @ matrix.flatten(1)).view(len(rows), -1, *size)
+        else:
+            result = spread(rows, convolution.weight, convolution.stride, (0, 0), size)
         return replace(
             self,
-            values=torch.unflatten(spread, 0, values.shape[:2]),
+            values=torch.unflatten(result, 0, values.shape[:2]),
             scale=(self.scale[0] * convolution.stride[0], self.scale[1] * convolution.stride[1]),
             offset=(
                 self.offset[0] * convolution.stride[0] - convolution.padding[0][0],

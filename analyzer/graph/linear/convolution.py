@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from absolver.analyzer.graph.linear.map import LinearMap, Shape
-from absolver.analyzer.graph.linear.spread import spread
+from absolver.analyzer.graph.linear.spread import spread, unrolled_kernel
 
 Sizes = tuple[int, ...]
 Padding = tuple[tuple[int, int], ...]
@@ -77,6 +77,18 @@ class Convolution(_AbstractConvolution):
             )
         )
         return (self.input_shape[0], self.weight.shape[0], *sizes)
+
+    def unrolled(self, window: tuple[int, int]) -> Tensor | None:
+        """Write the adjoint of small windows out as a matrix, kept unless the weight is trained."""
+        if self.weight.requires_grad:
+            return unrolled_kernel(self.weight, self.stride, window)
+        if window not in self._unrolled:
+            self._unrolled[window] = unrolled_kernel(self.weight, self.stride, window)
+        return self._unrolled[window]
+
+    @cached_property
+    def _unrolled(self) -> dict[tuple[int, int], Tensor | None]:
+        return {}
 
     def apply(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *result"]:
         """Convolve with the kernel."""

@@ -6,7 +6,6 @@ found by measurement (`benchmarks/README.md`); on a GPU the library's own choice
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -56,27 +55,26 @@ def spread(
     return full[:, :, before[0] : before[0] + target[0], before[1] : before[1] + target[1]]
 
 
-def spread_windows(
-    windows: Float[Tensor, "rows channels height width"],
+def unrolled_kernel(
     weight: Float[Tensor, "channels channels2 kernel1 kernel2"],
     stride: Sequence[int],
-) -> Float[Tensor, "rows channels2 height2 width2"]:
-    """Transposed convolution of small windows, nothing cut off."""
-    rows, channels, height, width = windows.shape
-    if height == width == 1:
-        return (windows.flatten(1) @ weight.flatten(1)).view(rows, *weight.shape[1:])
-    target = (
-        (height - 1) * stride[0] + weight.shape[2],
-        (width - 1) * stride[1] + weight.shape[3],
-    )
+    window: tuple[int, int],
+) -> Float[Tensor, "cells channels2 height2 width2"] | None:
+    """Write the transposed convolution of small windows out as a matrix, nothing cut off.
+
+    Row i is what the i-th cell of a `[channels, *window]` window spreads to. None where a
+    convolution is faster than the matrix.
+    """
+    cells = weight.shape[0] * window[0] * window[1]
+    if window == (1, 1):
+        return weight
+    target = [(n - 1) * s + k for n, s, k in zip(window, stride, weight.shape[2:], strict=True)]
     if target[0] * target[1] > _LARGEST_INFLATION * weight.shape[2] * weight.shape[3]:
-        return spread(windows, weight, stride, (0, 0), target)
-    cells = channels * height * width
-    eye = torch.eye(cells, dtype=windows.dtype, device=windows.device)
-    unrolled = functional.conv_transpose2d(
-        eye.view(cells, channels, height, width), weight, None, stride
+        return None
+    eye = torch.eye(cells, dtype=weight.dtype, device=weight.device)
+    return functional.conv_transpose2d(
+        eye.view(cells, weight.shape[0], *window), weight, None, tuple(stride)
     )
-    return (windows.flatten(1) @ unrolled.flatten(1)).view(rows, *unrolled.shape[1:])
 
 
 def _spread_blocks(images: Tensor, weight: Tensor, target: Sequence[int]) -> Tensor:
@@ -114,7 +112,7 @@ def _spread_cells(
 class _Phases:
     """One axis of a transposed convolution with stride 2, taken apart into its two phases.
 
-    The cells Y = 2 m + a of phase a take x[m + q - t] * weight[2 t + r] with 2 q + r = a + before.
+    The cell Y = 2 m + a of phase a takes x[m + o] * weight[a + before - 2 o] for every offset o.
     """
 
     kernel: int
@@ -122,20 +120,15 @@ class _Phases:
     size: int
     target: int
 
-    @cached_property
-    def taps(self) -> list[tuple[int, int, int]]:
-        """All (offset q - t of the input cell, phase a, kernel cell 2 t + r)."""
-        taps = []
-        for phase in (0, 1):
-            q, r = divmod(phase + self.before, 2)
-            taps += [(q - t, phase, 2 * t + r) for t in range((self.kernel - r + 1) // 2)]
-        return taps
-
     @property
     def offsets(self) -> range:
         """The offsets of the input cells, from the first to the last."""
-        offsets = [offset for offset, _, _ in self.taps]
-        return range(min(offsets), max(offsets) + 1)
+        return range(-((self.kernel - 1 - self.before) // 2), (1 + self.before) // 2 + 1)
+
+    def kernel_cells(self) -> list[list[int]]:
+        """Give the kernel's cell for each phase and offset, `kernel` where there is none."""
+        cells = [[phase + self.before - 2 * o for o in self.offsets] for phase in (0, 1)]
+        return [[k if 0 <= k < self.kernel else self.kernel for k in row] for row in cells]
 
     @property
     def cells(self) -> int:
@@ -154,12 +147,13 @@ def _spread_by_phases(images: Tensor, weight: Tensor, axes: list[_Phases]) -> Te
     All phases are one ordinary convolution with four times the channels.
     """
     first, second = axes
-    channels, channels2 = weight.shape[:2]
-    phases = weight.new_zeros((2, 2, channels2, channels, len(first.offsets), len(second.offsets)))
-    for row, a, k1 in first.taps:
-        for column, b, k2 in second.taps:
-            place = (a, b, ..., row - first.offsets[0], column - second.offsets[0])
-            phases[place] = weight[:, :, k1, k2].T
+    channels2 = weight.shape[1]
+    # One more row and column of zeros, for the cells that a phase does not have.
+    padded_weight = functional.pad(weight, (0, 1, 0, 1))
+    rows = torch.tensor(first.kernel_cells())[:, :, None, None]
+    columns = torch.tensor(second.kernel_cells())[None, None]
+    # [channels, channels2, phase, offset, phase, offset], the phases moved in front
+    phases = padded_weight[:, :, rows, columns].permute(2, 4, 1, 0, 3, 5)
     kernels = phases.flatten(0, 2).contiguous(memory_format=torch.channels_last)
     padded = functional.pad(images, (*second.pads, *first.pads))
     padded = padded.contiguous(memory_format=torch.channels_last)
