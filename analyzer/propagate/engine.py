@@ -10,6 +10,7 @@ from torch import Tensor
 from absolver.analyzer.graph.graph import Graph, Node, Nonlinear
 from absolver.analyzer.propagate.inputs import InputsPropagator
 from absolver.analyzer.propagate.neurons import NeuronsPropagator
+from absolver.analyzer.propagate.precision import full_float32
 from absolver.analyzer.propagate.propagator import Multiple, Propagator, meet
 from absolver.analyzer.propagate.structure import exact_on_boxes, operands_of_operators
 from absolver.analyzer.propagate.symbols import SymbolsPropagator
@@ -73,7 +74,18 @@ def propagate(
     keep the interval's bounds; so do neurons whose own bounds would carry an operator across a
     pole that the interval's avoid.
     """
-    given = given or Given()
+    with full_float32():
+        return _propagate_in_parts(graph, domain, region, rows, memory_bytes, given or Given())
+
+
+def _propagate_in_parts(
+    graph: Graph,
+    domain: Domain,
+    region: Region,
+    rows: Tensor,
+    memory_bytes: int,
+    given: Given,
+) -> Propagation:
     size = _elements_at_once(graph, domain, region, memory_bytes)
     if size >= region.batch:
         return _Walk(graph.joined, domain, region, memory_bytes, given).run(rows)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from absolver import domains
 from absolver.analyzer.graph.graph import Affine, Graph, Nonlinear
+from absolver.analyzer.graph.linear.convolution import Convolution
 from absolver.analyzer.graph.linear.scaling import Scaling
 from absolver.analyzer.propagate.engine import Given, Propagation, propagate
 from absolver.analyzer.regions.box import Box
@@ -29,7 +30,7 @@ def close(first: Tensor, second: Tensor) -> bool:
 
 
 @pytest.mark.parametrize("name", sorted(DOMAINS))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=SEEDS)
 def test_an_element_of_a_batch_gets_the_bound_that_it_gets_alone(name: str, seed: int) -> None:
     graph = residual_network(seed)
@@ -40,7 +41,7 @@ def test_an_element_of_a_batch_gets_the_bound_that_it_gets_alone(name: str, seed
 
 
 @pytest.mark.parametrize("name", sorted(DOMAINS))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=SEEDS)
 def test_the_bounds_over_a_point_are_the_value_there(name: str, seed: int) -> None:
     graph = residual_network(seed)
@@ -50,7 +51,7 @@ def test_the_bounds_over_a_point_are_the_value_there(name: str, seed: int) -> No
 
 
 @pytest.mark.precision
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=SEEDS)
 def test_deepz_is_as_tight_as_fast_lin_over_the_same_hidden_bounds(seed: int) -> None:
     graph = relu_network((4, 8, 8, 3), seed)
@@ -62,7 +63,7 @@ def test_deepz_is_as_tight_as_fast_lin_over_the_same_hidden_bounds(seed: int) ->
 
 
 @pytest.mark.precision
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=SEEDS)
 def test_deepz_is_fast_lin_where_no_neuron_is_stable_by_intervals_alone(seed: int) -> None:
     """On dense ReLU networks the two compute the same hidden bounds as well (ERAN's README)."""
@@ -75,7 +76,7 @@ def test_deepz_is_fast_lin_where_no_neuron_is_stable_by_intervals_alone(seed: in
 
 
 @pytest.mark.precision
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=SEEDS)
 def test_deeppoly_is_crown_on_relu(seed: int) -> None:
     graph = residual_network(seed)
@@ -84,7 +85,7 @@ def test_deeppoly_is_crown_on_relu(seed: int) -> None:
 
 
 @pytest.mark.precision
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=SEEDS)
 def test_forward_and_backward_agree_with_one_hidden_layer(seed: int) -> None:
     graph = relu_network((5, 9, 3), seed)
@@ -93,7 +94,7 @@ def test_forward_and_backward_agree_with_one_hidden_layer(seed: int) -> None:
 
 
 @pytest.mark.precision
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=SEEDS, first=st.sampled_from(["interval", "zonotope", "fast_lin", "crown"]))
 def test_a_product_is_at_least_as_tight_as_each_factor_over_its_hidden_bounds(
     seed: int, first: str
@@ -107,7 +108,7 @@ def test_a_product_is_at_least_as_tight_as_each_factor_over_its_hidden_bounds(
     assert (both.rows >= again.rows - 1e-9).all()
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=SEEDS)
 def test_a_single_affine_layer_is_bounded_exactly(seed: int) -> None:
     graph = relu_network((6, 3), seed)
@@ -119,7 +120,7 @@ def test_a_single_affine_layer_is_bounded_exactly(seed: int) -> None:
         assert close(run(graph, name, box).rows[:, :3], exact)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=SEEDS)
 def test_scaling_a_relu_by_a_positive_number_and_back_changes_nothing(seed: int) -> None:
     graph = relu_network((4, 6, 6, 3), seed)
@@ -148,7 +149,7 @@ def _scaled(name: str, source: str, factor: Tensor, shape: tuple[int, ...]) -> A
     return Affine(name=name, shape=shape, origin=name, inputs=(source,), maps=(scaling,), bias=None)
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(seed=SEEDS)
 def test_windows_and_written_out_rows_give_the_same_bounds(seed: int) -> None:
     """A memory budget so small that every row is a chunk of its own changes nothing either."""
@@ -183,3 +184,21 @@ def test_bounds_are_differentiable_in_the_weights() -> None:
     for name in DOMAINS:
         (slope,) = torch.autograd.grad(run(graph, name, box).rows.sum(), weight)
         assert torch.isfinite(slope).all() and (slope != 0).any()
+
+
+@pytest.mark.regression
+def test_no_bound_is_computed_in_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch allows TF32 for convolutions by default; the user's setting survives the call."""
+    seen = []
+
+    def watched(self, x: Tensor) -> Tensor:
+        seen.append(torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32)
+        return apply(self, x)
+
+    apply = Convolution.apply
+    monkeypatch.setattr(Convolution, "apply", watched)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    graph = residual_network(0)
+    run(graph, "crown", boxes(1, 0.1, 0, graph.input.shape))
+    assert seen and not any(seen)
+    assert torch.backends.cudnn.allow_tf32

@@ -67,7 +67,7 @@ def boxes(size: int, scale: float, seed: int, shape: tuple[int, ...]) -> Box:
 @pytest.mark.soundness
 @pytest.mark.parametrize("operator", sorted(OPERATORS))
 @pytest.mark.parametrize("name", sorted(DOMAINS))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     seed=st.integers(0, 10_000),
     scale=st.sampled_from([0.0, 1e-6, 0.05, 0.5, 3.0]),
@@ -84,7 +84,7 @@ def test_no_run_escapes(name: str, operator: str, seed: int, scale: float) -> No
 
 @pytest.mark.soundness
 @pytest.mark.parametrize("name", sorted(DOMAINS))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10_000), scale=st.sampled_from([0.01, 0.2]))
 def test_no_run_of_a_residual_network_escapes(name: str, seed: int, scale: float) -> None:
     graph = residual_network(seed)
@@ -107,7 +107,7 @@ def test_zonotopes_that_run_out_of_memory_stay_sound(memory_bytes: int) -> None:
 
 
 @pytest.mark.soundness
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000), weight=st.sampled_from([0.0, 0.1, 1.0, 10.0]))
 def test_multiples_of_a_split_bound_the_runs_on_its_side(seed: int, weight: float) -> None:
     """weight * neuron <= 0 is added to each row; runs where the neuron is positive do not count."""
