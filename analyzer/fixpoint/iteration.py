@@ -9,6 +9,7 @@ from torch import Tensor
 
 from absolver.analyzer.fixpoint.reducers import Problem, Reducer
 from absolver.analyzer.fixpoint.store import FactStore
+from absolver.analyzer.propagate.precision import full_float32
 
 # A round that shrinks no interval by a thousandth is not worth another one.
 _SMALLEST_GAIN = 1e-3
@@ -50,7 +51,8 @@ def reduce_to_fixpoint(
     for round_number in range(1, most_rounds + 1):
         gain = 0.0
         for reducer in reducers:
-            found = reducer.reduce(problem, store)
+            with full_float32():
+                found = reducer.reduce(problem, store)
             gain = max(gain, found.gain)
             if found.rows is not None:
                 rows = torch.maximum(rows, found.rows)
