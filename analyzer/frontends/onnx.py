@@ -37,9 +37,9 @@ class LoadedNetwork:
 def load_onnx(path: Path | str) -> LoadedNetwork:
     """Read an ONNX file, gzipped or not, into a graph.
 
-    Guarantee: on every input, the graph is the function of the file in real arithmetic, up to the
-    rounding of batch normalisation's factors (docs/lowering.md). `check_against_onnxruntime` tests
-    it by points.
+    Guarantee: on every input, the graph is the function of the file in real arithmetic, up to one
+    rounding in float64 of factors that are computed (docs/lowering.md).
+    `check_against_onnxruntime` tests it by points.
     """
     path = Path(path)
     content = _read(path)

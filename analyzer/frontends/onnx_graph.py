@@ -73,7 +73,7 @@ class _Reader:
         ]
         if not inputs:
             raise UnsupportedFormError("the network has no input that is not a weight")
-        double = any(spec.element_type == "float64" for spec in inputs)
+        double = any(spec.element_type == "float64" for spec in inputs) or self._passes_float32()
         builder = GraphBuilder(torch.float64 if double else torch.float32)
         for spec, symbol in zip(inputs, builder.inputs(inputs), strict=True):
             self._values[spec.name] = symbol
@@ -87,6 +87,25 @@ class _Reader:
             element = value.element if isinstance(value, Symbol) else value.dtype
             outputs.append((TensorSpec(item.name, value.shape, element.name), value))
         return builder.finish(inputs, outputs)
+
+    def _passes_float32(self) -> bool:
+        """Say whether coefficients are no float32 numbers: they are double, or are computed."""
+        fixed = set(self._values)
+        double = any(i.data_type == onnx.TensorProto.DOUBLE for i in self._graph.initializer)
+        for node in self._graph.node:
+            attributes = _attributes(node)
+            match node.op_type:
+                case "BatchNormalization":  # scale / sqrt(variance + epsilon)
+                    double = True
+                case "Gemm":  # beta * C
+                    double = double or attributes.get("beta", 1.0) not in (0.0, 1.0)
+                case "Pow":  # the logarithm of a constant base
+                    double = double or node.input[0] in fixed
+                case "Cast":
+                    double = double or attributes.get("to") == onnx.TensorProto.DOUBLE
+                case "Constant":
+                    fixed.update(node.output)
+        return double
 
     def _ordered(self) -> Iterator[onnx.NodeProto]:
         """Yield the nodes so that each comes after its operands, else in the file's order.

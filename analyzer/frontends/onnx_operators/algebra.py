@@ -77,7 +77,8 @@ def gemm(operation: Operation) -> Lowered:
     if c is None:
         return product
     if beta != 1:
-        c = arithmetic.multiply(builder, c, np.asarray(beta)) if isinstance(c, Symbol) else c * beta
+        factor = np.asarray(beta, np.float64)
+        c = arithmetic.multiply(builder, c, factor) if isinstance(c, Symbol) else c * factor
     return arithmetic.add(builder, product, c)
 
 

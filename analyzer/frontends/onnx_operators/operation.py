@@ -22,7 +22,8 @@ class Operation:
     outputs: int
 
     def attribute(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - ONNX's types
-        """Return an attribute; bytes become text."""
+        """Return an attribute; bytes become text. A default is float32, as attributes are."""
+        default = float(np.float32(default)) if isinstance(default, float) else default
         value = self.attributes.get(name, default)
         return value.decode() if isinstance(value, bytes) else value
 
