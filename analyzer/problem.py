@@ -19,10 +19,11 @@ from absolver.analyzer.properties.property import Property
 from absolver.analyzer.properties.query import Array, Neighbourhood, ball_property, load_array
 from absolver.analyzer.properties.specification import Specification, outward_bounds
 from absolver.analyzer.properties.vnnlib import read_vnnlib
+from absolver.analyzer.properties.whole import over_whole_numbers
 from absolver.analyzer.regions.box import Box
 from absolver.analyzer.regions.region import Region
 from absolver.analyzer.regions.rounding import float_above, float_below
-from absolver.analyzer.replay import Replay
+from absolver.analyzer.replay import Replay, cast
 from absolver.domains import load
 
 DEFAULT_DOMAIN = "crown & interval"
@@ -139,7 +140,8 @@ def pose(network: Path, query: Query | None, execution: Execution) -> Bounding |
     if isinstance(query, Ball):
         return _pose_ball(loaded, query, execution)
     path = query.path if isinstance(query, NamedQuery) else query
-    prop = read_vnnlib(path, loaded.graph.inputs, loaded.graph.outputs)
+    inputs = loaded.graph.inputs
+    prop = over_whole_numbers(read_vnnlib(path, inputs, loaded.graph.outputs), inputs)
     if isinstance(query, NamedQuery) and prop.network not in (None, query.network):
         raise PropertyMismatchError(
             f"{path} declares the network {prop.network}, but a file was given for "
@@ -198,5 +200,7 @@ def _region(query: Neighbourhood, graph: Graph, execution: Execution) -> Region:
 
 
 def _check(network: LoadedNetwork, region: Region, execution: Execution) -> None:
-    points = region.sample(CHECK_POINTS, execution.generator())[0]
-    check_against_onnxruntime(network, points.flatten(1).double().cpu().numpy())
+    points = region.sample(CHECK_POINTS, execution.generator())[0].double().cpu()
+    # The runtime takes numbers of its own types: between whole numbers it would truncate.
+    held = [cast(point, network.graph.inputs) for point in points.flatten(1).numpy()]
+    check_against_onnxruntime(network, np.stack(held))

@@ -239,7 +239,7 @@ def _membership(
     """Return the numbers of the clauses of each set, and which rows each clause has."""
     sets, widest = len(clauses), max(map(len, clauses), default=0)
     number = torch.full((sets, widest), -1)
-    member = torch.zeros(sets, widest, max(map(len, constraints), default=0), dtype=torch.bool)
+    member = torch.zeros(sets, widest, _most_rows(constraints), dtype=torch.bool)
     entries = [(p, k, i) for p, group in enumerate(clauses) for k, (i, _) in enumerate(group)]
     of_sets, of_clauses, numbers = torch.tensor(entries, dtype=torch.long).view(-1, 3).T
     number[of_sets, of_clauses] = numbers
@@ -253,6 +253,11 @@ def _membership(
     return number, member
 
 
+def _most_rows(constraints: Sequence[Mapping[LinearConstraint, int]]) -> int:
+    """Count the rows of the widest set: one of padding where no clause is about outputs."""
+    return max(1, max(map(len, constraints), default=0))
+
+
 def _rows(
     constraints: Sequence[Mapping[LinearConstraint, int]], outputs: int, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -260,7 +265,7 @@ def _rows(
 
     Guarantee: a point that meets the constraint has `row · y <= bound`, and `<` where strict.
     """
-    size = (len(constraints), max(map(len, constraints), default=0))
+    size = (len(constraints), _most_rows(constraints))
     places: list[tuple[int, int]] = []
     entries: list[tuple[int, int, int]] = []
     coefficients: list[float] = []
