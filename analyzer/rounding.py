@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from absolver.analyzer.graph.graph import Affine, Graph, Node, Nonlinear
-from absolver.analyzer.propagate.propagator import meet, without_nan
+from absolver.analyzer.propagate.propagator import without_nan
 from absolver.analyzer.propagate.values import affine_range
 from absolver.analyzer.regions.region import Region
 from absolver.dsl.operators.abs import Abs
@@ -73,7 +73,8 @@ def _evaluated(
     """Evaluate every node by interval steps from the bounds that are known.
 
     Known bounds are widened by the errors of all nodes before them, which their computation has
-    met: rounding may have made a neuron look stable, or put it on one side of a jump.
+    met: rounding may have made a neuron look stable, or put it on one side of a jump. They count
+    even where an interval step is tighter, as the lines that were rounded lie around them.
     """
     unit = torch.finfo(region.bounding_box()[0].dtype).eps / 2
     done: dict[str, _Evaluated] = {}
@@ -97,10 +98,16 @@ def _evaluated(
         if not (isinstance(node, Nonlinear) and isinstance(node.operator, _EXACT)):
             box = without_nan(Interval(box.lower - own, box.upper + own))
         if node.name in hidden:
-            lower, upper = hidden[node.name]
-            box = meet(box, without_nan(Interval(lower - doubt, upper + doubt)))
+            box = _used(box, hidden[node.name], doubt)
         done[node.name] = _Evaluated(box, error, slopes, doubt)
     return done
+
+
+def _used(stepped: Interval, known: Interval, doubt: Tensor) -> Interval:
+    """Widen known bounds; a side that has none is that of the interval step."""
+    lower = torch.where(known.lower.isfinite(), known.lower - doubt, stepped.lower)
+    upper = torch.where(known.upper.isfinite(), known.upper + doubt, stepped.upper)
+    return without_nan(Interval(torch.minimum(lower, upper), torch.maximum(lower, upper)))
 
 
 def _evaluated_affine(

@@ -78,6 +78,32 @@ def test_steps_back_through_a_large_bias_do_not_exclude_what_is_reached(
     assert verify(network, query).verdict is Verdict.UNKNOWN
 
 
+@pytest.mark.soundness
+@pytest.mark.regression
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_a_domain_with_looser_bounds_than_an_interval_step_has_larger_errors(
+    domain: str | None, tmp_path: Path
+) -> None:
+    # exp((|z| + 1/2)^-2) - 5 with z in [-3, 4] is between -4 and 50. A zonotope sees |z| >= -0.4,
+    # and so an exponential of 10^39, which absorbs the 5.
+    steps = [("Mul", 7.0), ("Sub", 3.0), ("Abs",), ("Add", 0.5), ("Pow", -2.0), ("Exp",)]
+    nodes, weights, tensor = [], [], "x"
+    for place, (operator, *operand) in enumerate([*steps, ("Sub", 5.0)]):
+        for value in operand:
+            weights.append(numpy_helper.from_array(np.array([value], np.float32), f"c{place}"))
+        names = [tensor, *(f"c{place}" for _ in operand)]
+        tensor = f"t{place}"
+        nodes.append(helper.make_node(operator, names, [tensor]))
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
+    y = helper.make_tensor_value_info(tensor, TensorProto.FLOAT, [1])
+    graph = helper.make_graph(nodes, "absorbed", [x], [y], weights)
+    opset = [helper.make_opsetid("", 17)]
+    path = tmp_path / "absorbed.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), str(path))
+    (bounds,) = verify(path, domain=domain).bounds
+    assert bounds.lower <= np.exp(4.5**-2) - 5
+
+
 @pytest.mark.precision
 def test_what_rounding_can_do_is_small_where_nothing_cancels(
     write_network: Write, write_property: Write
