@@ -65,7 +65,9 @@ def without_nan(bounds: Interval) -> Interval:
 
     A lower bound of `inf` stands for a number that this dtype cannot hold.
     """
-    return Interval(lower_without_nan(bounds.lower), -lower_without_nan(-bounds.upper))
+    most = torch.inf
+    upper = torch.nan_to_num(bounds.upper, nan=most, posinf=most, neginf=most)
+    return Interval(lower_without_nan(bounds.lower), upper)
 
 
 def lower_without_nan(lower: Tensor) -> Tensor:

@@ -38,8 +38,6 @@ class ValuesPropagator(Propagator):
                 bounds = Interval(*self._region.bounding_box())
             case Affine():
                 bounds = affine_range(node, [self._boxes[i] for i in node.inputs])
-                if not _only_moves(node):
-                    bounds = without_nan(bounds)
             case Nonlinear():
                 bounds = without_nan(node.operator.range(box))
             case _:
@@ -47,8 +45,12 @@ class ValuesPropagator(Propagator):
         self._boxes[node.name] = bounds
 
     def bounds(self, node: Node, wanted: Bool[Tensor, "batch *shape"] | None = None) -> Interval:
-        """Return the node's box."""
+        """Return the node's box.
+
+        What overflowed is only put right here: no affine node makes a finite bound out of it.
+        """
         del wanted
+        self._boxes[node.name] = without_nan(self._boxes[node.name])
         return self._boxes[node.name]
 
     def learn(self, node: Node, facts: Interval) -> None:
@@ -64,12 +66,6 @@ class ValuesPropagator(Propagator):
         lower, upper = box.lower.flatten(1).unsqueeze(2), box.upper.flatten(1).unsqueeze(2)
         minimum = rows.clamp(min=0) @ lower + rows.clamp(max=0) @ upper
         return lower_without_nan(minimum.squeeze(2))
-
-
-def _only_moves(node: Affine) -> bool:
-    """Whether a node computes nothing, so that nothing can overflow."""
-    (first, *rest) = node.maps
-    return not rest and node.bias is None and first.diagonal and not first.coefficients()
 
 
 def affine_range(node: Affine, boxes: Sequence[Interval]) -> Interval:
@@ -92,6 +88,7 @@ def map_range(linear: LinearMap, box: Interval) -> Interval:
         return Interval(linear.apply(box.lower), linear.apply(box.upper))
     if isinstance(linear, Negation):
         return Interval(-box.upper, -box.lower)
-    center = linear.apply((box.upper + box.lower) / 2)
-    radius = linear.apply_abs((box.upper - box.lower) / 2)
-    return Interval(center - radius, center + radius)
+    # Twice centre and radius: halving comes last, where there are often fewer neurons.
+    center = linear.apply(box.upper + box.lower)
+    radius = linear.apply_abs(box.upper - box.lower)
+    return Interval((center - radius) / 2, (center + radius) / 2)
