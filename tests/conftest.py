@@ -6,9 +6,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import HealthCheck, settings
 from onnx import TensorProto, helper, numpy_helper
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# Many small tensors: a second thread only waits for the first, which costs a loaded machine most.
+# Processes that tests start read the variable.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
+
+# No example may fail for being slow. In CI all runs draw the same examples, so that a change is
+# judged by itself; elsewhere they are new ones, and those that failed before are tried first.
+settings.register_profile(
+    "absolver",
+    deadline=None,
+    derandomize=bool(os.environ.get("CI")),
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("absolver")
 
 
 @pytest.fixture(scope="session")

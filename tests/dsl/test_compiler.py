@@ -139,7 +139,7 @@ def test_compiled_rules_of_any_number_of_operands_are_the_interpreted_ones(
     compare(domain, operator(name), box)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @pytest.mark.parametrize("carrier", [NEURONS, "x = affine over symbols"])
 @pytest.mark.parametrize(
     "name", [name for name, operands in OPERANDS.items() if operands == ("x",)]

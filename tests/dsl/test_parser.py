@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from absolver.dsl.errors import DomainError
@@ -194,13 +194,11 @@ def written(expression: Expression) -> str:
             return f"(if {written(condition)} then {written(then)} else {written(otherwise)})"
 
 
-@settings(deadline=None)
 @given(numbers())
 def test_what_is_written_is_what_is_read(expression: Expression) -> None:
     assert slope(written(expression)) == expression
 
 
-@settings(deadline=None)
 @given(st.text(st.sampled_from("domain xlu:<=&,(if)then else\n  \"'f+-1.#|")))
 def test_any_text_is_read_or_refused_with_its_place(text: str) -> None:
     try:

@@ -161,9 +161,10 @@ def test_both_precisions_verify(
 
 
 @pytest.mark.parametrize("argument", ["--help", "--version"])
-def test_what_computes_nothing_starts_in_a_fifth_of_a_second(argument: str) -> None:
-    command = [sys.executable, "-m", "absolver.analyzer.cli.analyze", argument]
-    assert min(_cpu_seconds(command) for _ in range(3)) < 0.2
+def test_what_computes_nothing_starts_nearly_as_fast_as_python(argument: str) -> None:
+    command = ["-m", "absolver.analyzer.cli.analyze", argument]
+    # 5 times is usual: 0.07 s against 0.013 s.
+    assert min(_cpu_seconds(command) / _cpu_seconds(["-c", ""]) for _ in range(3)) < 15
 
 
 @pytest.mark.parametrize(
@@ -182,17 +183,19 @@ def test_help_and_wrong_arguments_do_not_import_torch(arguments: list[str]) -> N
     assert result.returncode == 0, result.stderr.decode()
 
 
-def test_a_verdict_on_a_tiny_network_takes_less_than_four_seconds(
+def test_a_verdict_on_a_tiny_network_takes_little_more_than_the_imports(
     absolute: Path, write_property: Write
 ) -> None:
     query = write_property(UNIT, "(>= Y_0 2.5)")
-    command = [sys.executable, "-m", "absolver.analyzer.cli.analyze", str(absolute), str(query)]
-    assert _cpu_seconds(command) < 4
+    imports = _cpu_seconds(["-c", "import torch, onnx, onnxruntime"])
+    command = ["-m", "absolver.analyzer.cli.analyze", str(absolute), str(query)]
+    # 1.4 times is usual: 2.5 s against 1.8 s.
+    assert _cpu_seconds(command) < 4 * imports
 
 
-def _cpu_seconds(command: list[str]) -> float:
-    """The processor's time, which other work on the machine lengthens less than the clock's."""
+def _cpu_seconds(arguments: list[str]) -> float:
+    """The processor's time of a Python process; tests compare it with that of another one."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, capture_output=True)
+    subprocess.run([sys.executable, *arguments], capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

@@ -313,8 +313,11 @@ def test_a_signal_interrupts_a_real_run(write_network: Write, write_property: Wr
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
     )
-    time.sleep(1.0)  # in the middle of the imports, or of the run: either has to end cleanly
+    # In the middle of the imports, or of the run: either has to end cleanly.
+    maps = Path(f"/proc/{process.pid}/maps")
+    while maps.exists() and process.poll() is None and "torch" not in maps.read_text():
+        time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate()
     assert process.returncode in (EXIT_INTERRUPTED, EXIT_UNCHECKED, 2)
     assert "Traceback" not in error

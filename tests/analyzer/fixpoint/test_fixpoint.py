@@ -111,7 +111,7 @@ def random_problem(seed: int) -> Problem:
 
 
 @pytest.mark.soundness
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 10_000),
     order=st.sampled_from(list(itertools.permutations([FORWARD, BACKWARD, INVERSE]))),
@@ -135,7 +135,7 @@ def test_no_order_of_reducers_loses_an_unsafe_run(seed: int, order) -> None:
             assert (inside <= bounds.upper[element] + 1e-9).all()
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10_000))
 def test_bounds_only_shrink_from_round_to_round(seed: int) -> None:
     problem, store = random_problem(seed), FactStore()

@@ -211,7 +211,7 @@ CUT_AT_THE_END = TransposedConvolution(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(linear_maps)
 @example(NARROW)
 @example(CUT_AT_THE_END)
@@ -223,7 +223,7 @@ def test_adjoint_is_the_transposed_matrix(linear: LinearMap) -> None:
     torch.testing.assert_close(adjoint.reshape(matrix.shape), matrix)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(linear_maps)
 def test_apply_abs_has_the_absolute_matrix(linear: LinearMap) -> None:
     units = torch.eye(prod(linear.input_shape), dtype=torch.float64)
@@ -234,7 +234,7 @@ def test_apply_abs_has_the_absolute_matrix(linear: LinearMap) -> None:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(linear_maps, st.data())
 def test_rows_are_the_rows_of_the_matrix(linear: LinearMap, data: st.DataObject) -> None:
     matrix = _matrix(linear)
@@ -247,7 +247,7 @@ def test_rows_are_the_rows_of_the_matrix(linear: LinearMap, data: st.DataObject)
     torch.testing.assert_close(rows.reshape(len(chosen), -1).double(), matrix[chosen])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(linear_maps)
 def test_diagonal_maps_have_one_coefficient_in_each_row_and_column(linear: LinearMap) -> None:
     used = _matrix(linear) != 0
@@ -256,7 +256,7 @@ def test_diagonal_maps_have_one_coefficient_in_each_row_and_column(linear: Linea
         assert (used.sum(1) <= 1).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(linear_maps)
 def test_the_batch_axis_is_never_mixed(linear: LinearMap) -> None:
     x = torch.randn(3, *linear.input_shape, dtype=torch.float64)
@@ -266,7 +266,7 @@ def test_the_batch_axis_is_never_mixed(linear: LinearMap) -> None:
         torch.testing.assert_close(together[i : i + 1], linear.apply(x[i : i + 1]))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(linear_maps)
 def test_moving_to_float32_keeps_the_map(linear: LinearMap) -> None:
     x = torch.randn(2, *linear.input_shape, dtype=torch.float64)
@@ -290,7 +290,7 @@ def test_a_dense_layer_shares_its_weight() -> None:
     assert linear.weight.data_ptr() == weight.data_ptr()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(convolutions())
 def test_a_convolution_is_torchs_on_the_padded_input(linear: Convolution) -> None:
     x = torch.randn(1, *linear.input_shape, dtype=torch.float64)

@@ -2,7 +2,6 @@
 
 import csv
 import gzip
-import time
 from pathlib import Path
 
 import onnx
@@ -47,12 +46,9 @@ def test_every_property_is_read_for_its_network(bench_folder: Path) -> None:
             assert None not in (*box.lower, *box.upper)
 
 
-def test_boxes_inside_a_disjunction_are_read_in_seconds(bench_folder: Path) -> None:
-    start = time.process_time()
+def test_boxes_inside_a_disjunction_are_shared(bench_folder: Path) -> None:
     prop = read(bench_folder, "nn4sys/vnnlib/cardinality_0_700_128__y2022.vnnlib.gz")
     assert (len(prop.boxes), len(prop.clauses)) == (700, 1400)
-    # 6 MB: 0.6 s of an idle core.
-    assert time.process_time() - start < 6
 
 
 def test_two_boxes_times_four_outputs_are_eight_clauses(bench_folder: Path) -> None:

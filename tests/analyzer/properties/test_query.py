@@ -86,7 +86,7 @@ def test_every_norm_has_its_set(
 
 
 @pytest.mark.soundness
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32 - 1), norm=st.sampled_from(["inf", "2", "1", "0"]))
 def test_points_of_the_exact_set_lie_in_the_rounded_one(seed: int, norm: str) -> None:
     near = query(norm, "2" if norm == "0" else "0.35")

@@ -47,7 +47,7 @@ def specify(body: str, dtype: torch.dtype = torch.float32) -> Specification:
 @dtypes
 @pytest.mark.soundness
 @pytest.mark.precision
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(ends=st.lists(st.tuples(decimals, decimals), min_size=SIZE, max_size=SIZE))
 def test_boxes_are_rounded_outward_and_no_further(
     dtype: torch.dtype, ends: list[tuple[Fraction, Fraction]]
@@ -82,7 +82,7 @@ small = st.integers(-3, 3).map(lambda n: Fraction(n, 2))
 
 @dtypes
 @pytest.mark.soundness
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     constraints=st.lists(st.tuples(decimals, decimals, decimals, st.booleans()), min_size=1),
     outputs=st.tuples(small, small),
@@ -203,7 +203,7 @@ def test_a_property_of_another_network_is_an_error() -> None:
         Specification.from_property(prop, GRAPH, "cpu", torch.float32)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(point=st.tuples(*[st.integers(-1, 3)] * 4))
 def test_a_concrete_run_meets_a_clause_exactly(point: tuple[int, int, int, int]) -> None:
     text = UNIT + "(assert (or (and (< X_0 1) (<= (+ X_0 X_1) 1) (<= Y_0 Y_1)) (> Y_0 2)))"

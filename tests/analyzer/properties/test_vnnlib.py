@@ -2,6 +2,7 @@
 
 import gzip
 import operator
+import re
 import time
 from collections.abc import Sequence
 from fractions import Fraction
@@ -125,7 +126,7 @@ def member(prop: Property, point: Sequence[Fraction]) -> bool:
 
 @pytest.mark.soundness
 @pytest.mark.precision
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60)
 @given(formulas=assertions, points=st.lists(points, min_size=5, max_size=20))
 @pytest.mark.parametrize("header", [HEADER_1, HEADER_2], ids=["1.0", "2.0"])
 def test_a_point_meets_the_property_exactly_where_the_text_is_true(
@@ -176,7 +177,7 @@ def constant(node: object) -> object:
     return (kinds[type(node)], constant(node.lhs), constant(node.rhs))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(formulas=assertions, points=st.lists(points, min_size=5, max_size=20))
 def test_version_2_means_what_the_official_parser_reads(
     formulas: list[tuple], points: list[tuple[Fraction, ...]]
@@ -357,7 +358,7 @@ def test_files_are_read_gzipped_or_not_and_bad_ones_are_errors(tmp_path: Path) -
 @example("(assert (<= [\n] 1))")
 @example("(assert (<= \x1b[2J 1))")
 @example("(assert (<= \u2028 1))")
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_any_text_is_a_property_or_one_line_of_error(body: str) -> None:
     try:
         parse(body)
@@ -372,13 +373,19 @@ def test_line_breaks_of_the_text_are_escaped_in_messages() -> None:
     assert str(caught.value) == r'p.vnnlib:6: outside of every assertion there is "\n"'
 
 
-def test_a_megabyte_takes_less_than_a_second_of_cpu() -> None:
+def test_reading_takes_little_more_than_splitting_into_tokens() -> None:
     box = " ".join(f"(>= X_{i} 0.{i}) (<= X_{i} 1.{i})" for i in range(INPUTS))
     lines = [f"(and {box} (<= Y_0 0.{n}))" for n in range(10_500)]
     text = HEADER_1 + "(assert (or " + "\n".join(lines) + "))"
     assert len(text) > 1_000_000
-    start = time.process_time()
-    prop = parse_vnnlib(text, "p", *SPECS)
-    # 0.15 s of an idle core; ten times that for a busy one.
-    assert time.process_time() - start < 1.5
-    assert (len(prop.boxes), len(prop.clauses)) == (1, 10_500)
+
+    def ratio() -> float:
+        start = time.process_time()
+        assert len(re.findall(r"[()]|[^\s()]+", text)) > 300_000
+        split = time.process_time()
+        prop = parse_vnnlib(text, "p", *SPECS)
+        assert (len(prop.boxes), len(prop.clauses)) == (1, 10_500)
+        return (time.process_time() - split) / (split - start)
+
+    # 3 times is usual; both are lengthened alike by a busy machine.
+    assert min(ratio() for _ in range(3)) < 12

@@ -26,7 +26,7 @@ every_region = pytest.mark.parametrize("build", CASES.values(), ids=CASES)
 @every_region
 @pytest.mark.soundness
 @pytest.mark.precision
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=seeds)
 def test_minimum_is_the_minimum(build: Callable[[torch.Generator], Case], seed: int) -> None:
     g = generator(seed)
@@ -42,7 +42,7 @@ def test_minimum_is_the_minimum(build: Callable[[torch.Generator], Case], seed: 
 
 @every_region
 @pytest.mark.soundness
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=seeds)
 def test_samples_and_projections_lie_inside_and_above_the_minimum(
     build: Callable[[torch.Generator], Case], seed: int
@@ -65,7 +65,7 @@ def test_samples_and_projections_lie_inside_and_above_the_minimum(
 
 @every_region
 @pytest.mark.precision
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=seeds)
 def test_bounding_box_is_the_smallest(build: Callable[[torch.Generator], Case], seed: int) -> None:
     case = build(generator(seed))
@@ -80,7 +80,7 @@ def test_bounding_box_is_the_smallest(build: Callable[[torch.Generator], Case], 
 
 
 @every_region
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=seeds)
 def test_minimum_around_a_centre_is_the_minimum_moved(
     build: Callable[[torch.Generator], Case], seed: int
@@ -96,7 +96,7 @@ def test_minimum_around_a_centre_is_the_minimum_moved(
 
 
 @every_region
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=seeds)
 def test_an_element_alone_gets_what_it_gets_in_a_batch(
     build: Callable[[torch.Generator], Case], seed: int
@@ -113,7 +113,7 @@ def test_an_element_alone_gets_what_it_gets_in_a_batch(
 
 @every_region
 @pytest.mark.soundness
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=seeds)
 def test_conversion_to_float32_only_enlarges(
     build: Callable[[torch.Generator], Case], seed: int
@@ -131,7 +131,7 @@ def test_conversion_to_float32_only_enlarges(
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name != "polytope"])
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(seed=seeds)
 def test_gradient_of_the_minimum_is_a_minimising_point(name: str, seed: int) -> None:
     g = generator(seed)

@@ -25,7 +25,7 @@ from tests.analyzer.regions.cases import (
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=seeds)
 @pytest.mark.soundness
 def test_any_multipliers_are_sound(seed: int) -> None:
@@ -72,7 +72,7 @@ def test_a_ball_of_radius_zero_is_its_centre() -> None:
 
 
 @pytest.mark.soundness
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=seeds)
 def test_centre_and_radius_cover_the_box_exactly(seed: int) -> None:
     g = generator(seed)

@@ -14,7 +14,7 @@ from tests.strategies import cases
 
 every = pytest.mark.parametrize("operator", ALL, ids=label)
 every_unary = pytest.mark.parametrize("operator", UNARY, ids=label)
-few = settings(max_examples=6, deadline=None)
+few = settings(max_examples=6)
 
 
 def defined(operator: Operator, box: tuple[Interval, ...]) -> Tensor:
@@ -128,7 +128,7 @@ def test_range_encloses_the_values(operator: Operator, data: st.DataObject) -> N
 
 @pytest.mark.soundness
 @every
-@settings(max_examples=2, deadline=None)
+@settings(max_examples=2)
 @given(data=st.data())
 def test_inverse_keeps_every_point_with_a_value_in_the_output(
     operator: Operator, data: st.DataObject

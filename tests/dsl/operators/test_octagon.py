@@ -32,7 +32,7 @@ def drawn(seed: int, neurons: int) -> tuple[Octagon, tuple[torch.Tensor, ...], t
 
 @pytest.mark.precision
 @every
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_octagon_support_is_the_minimum_over_every_cell(
     operator: PiecewiseLinear, seed: int
@@ -61,7 +61,7 @@ def test_octagon_support_is_the_minimum_over_every_cell(
 
 @pytest.mark.soundness
 @every
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_octagon_support_is_below_the_form_and_above_the_boxes_bound(
     operator: PiecewiseLinear, seed: int

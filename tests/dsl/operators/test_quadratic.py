@@ -12,7 +12,7 @@ from tests.strategies import cases
 
 @pytest.mark.soundness
 @pytest.mark.parametrize("operator", [Relu(), Abs(), Square()], ids=["relu", "abs", "square"])
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(data=st.data())
 def test_quadratics_hold_between_every_point_and_its_value(
     operator: Relu | Abs | Square, data: st.DataObject

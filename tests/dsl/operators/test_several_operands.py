@@ -15,7 +15,7 @@ from absolver.dsl.operators.record import Interval, Operator
 from absolver.dsl.relaxation import Slopes, relax
 from tests.strategies import Case, cases, magnitude
 
-few = settings(max_examples=5, deadline=None)
+few = settings(max_examples=5)
 
 
 def least_of_max(case: Case, i: int) -> float:
@@ -85,7 +85,7 @@ def test_max_is_affine_where_one_operand_is_above_all_others() -> None:
 
 
 @pytest.mark.soundness
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32 - 1), symbols=st.integers(0, 5))
 def test_linearise_encloses_the_product_of_two_affine_forms(seed: int, symbols: int) -> None:
     random = torch.Generator().manual_seed(seed)

@@ -19,7 +19,7 @@ every_unary = pytest.mark.parametrize("operator", UNARY, ids=label)
 
 @pytest.mark.soundness
 @every
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(data=st.data())
 def test_support_is_below_the_form_in_the_whole_box(
     operator: Operator, data: st.DataObject
@@ -38,7 +38,7 @@ def test_support_is_below_the_form_in_the_whole_box(
 
 @pytest.mark.soundness
 @every
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(data=st.data())
 def test_support_in_float32_is_below_the_form_up_to_float32_rounding(
     operator: Operator, data: st.DataObject
@@ -51,7 +51,8 @@ def test_support_in_float32_is_below_the_form_up_to_float32_rounding(
     exact = Case(case.box, tuple(a.double() for a in case.a), case.b.double(), ())
     points = [x.double() for x in case.points]
     double = operator.to("cpu", torch.float64)
-    slack = 32 * torch.finfo(torch.float32).eps * magnitude(double, exact, points)
+    # 64: a Gaussian's argument is off by an ulp, which gelu multiplies by x^2: 44 ulp at -10.
+    slack = 64 * torch.finfo(torch.float32).eps * magnitude(double, exact, points)
     # 1e-24: a tail that small is rounded more than its own ulp; 1e-44: products may underflow.
     excess = bound.double() - form(double, exact, points) - slack - 1e-24 * exact.b.abs() - 1e-44
     assert ((excess <= 0) | (bound == -torch.inf)).all(), case.worst(excess)
@@ -59,7 +60,7 @@ def test_support_in_float32_is_below_the_form_up_to_float32_rounding(
 
 @pytest.mark.precision
 @every_unary
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(data=st.data())
 def test_support_is_the_minimum(operator: Operator, data: st.DataObject) -> None:
     case = data.draw(cases(neurons=32, adversarial=False, limit=10.0))
@@ -86,7 +87,7 @@ def test_support_is_finite_wherever_the_operator_is_defined(operator: Operator) 
 
 @pytest.mark.soundness
 @every
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(data=st.data())
 def test_infinite_and_undefined_arguments_give_the_trivial_bound_or_a_sound_one(
     operator: Operator, data: st.DataObject
@@ -115,7 +116,7 @@ def test_infinite_and_undefined_arguments_give_the_trivial_bound_or_a_sound_one(
 
 
 @every_unary
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(data=st.data())
 def test_a_bound_does_not_depend_on_other_neurons_or_on_leading_axes(
     operator: Operator, data: st.DataObject
