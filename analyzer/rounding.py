@@ -12,20 +12,11 @@ from absolver.analyzer.graph.graph import Affine, Graph, Node, Nonlinear
 from absolver.analyzer.propagate.propagator import without_nan
 from absolver.analyzer.propagate.values import affine_range
 from absolver.analyzer.regions.region import Region
-from absolver.dsl.operators.abs import Abs
-from absolver.dsl.operators.clip import Clip
-from absolver.dsl.operators.max import Max
-from absolver.dsl.operators.min import Min
 from absolver.dsl.operators.record import Interval
-from absolver.dsl.operators.relu import Relu
-from absolver.dsl.operators.sign import Sign
-from absolver.dsl.operators.staircase import Staircase
 
 SAFETY = 8.0  # for slopes of a relaxation that add up where the steepest derivatives cancel
 OPERATOR_ROUNDINGS = 16.0  # of an operator's `support`: some products, a sum, a function's ulps
 FLOATS_AT_ONCE = 2**25  # coefficients of one node held at a time
-# Their values are operands, constants or whole numbers, which are not rounded.
-_EXACT = (Abs, Clip, Max, Min, Relu, Sign, Staircase)
 
 
 def rounding_allowance(
@@ -95,7 +86,7 @@ def _evaluated(
                 error = unit * _magnitude(box)
                 own = inherited = torch.zeros_like(error)
         doubt = torch.nan_to_num(own + inherited, nan=torch.inf, posinf=torch.inf)
-        if not (isinstance(node, Nonlinear) and isinstance(node.operator, _EXACT)):
+        if not isinstance(node, Nonlinear) or node.operator.rounds:
             box = without_nan(Interval(box.lower - own, box.upper + own))
         if node.name in hidden:
             box = _used(box, hidden[node.name], doubt)

@@ -18,6 +18,7 @@ class Abs(PiecewiseLinear):
     onnx = ("Abs",)
     shape = Shape.CONVEX
     monotone = False
+    rounds = False
     pieces = (affine_piece(Line(-inf, 0, -1, 0)), affine_piece(Line(0, inf, 1, 0)))
 
     def __call__(self, *operands: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ class Clip(PiecewiseLinear):
     onnx = ("Clip",)
     shape = Shape.OTHER
     monotone = True
+    rounds = False
 
     def __call__(self, *operands: Tensor) -> Tensor:
         """Clip."""

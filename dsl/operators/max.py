@@ -21,6 +21,7 @@ class Max(Operator):
     smooth = False
     monotone = True
     piecewise_linear = True
+    rounds = False
 
     def __call__(self, *operands: Tensor) -> Tensor:
         """Take the largest operand."""

@@ -22,6 +22,7 @@ class Min(Operator):
     smooth = False
     monotone = True
     piecewise_linear = True
+    rounds = False
 
     def __call__(self, *operands: Tensor) -> Tensor:
         """Take the smallest operand."""

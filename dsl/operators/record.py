@@ -43,6 +43,9 @@ class Operator(ABC):
     smooth: ClassVar[bool]
     monotone: ClassVar[bool]
     piecewise_linear: ClassVar[bool]
+    rounds: ClassVar[bool] = True
+    """Whether a computed value can differ from the exact one: not if it is an operand, a constant
+    or a whole number."""
 
     @abstractmethod
     def __call__(self, *operands: Tensor) -> Tensor:

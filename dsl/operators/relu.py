@@ -20,6 +20,7 @@ class Relu(PiecewiseLinear):
     onnx = ("Relu",)
     shape = Shape.CONVEX
     monotone = True
+    rounds = False
     pieces = (affine_piece(Line(-inf, 0, 0, 0)), affine_piece(Line(0, inf, 1, 0)))
 
     def __call__(self, *operands: Tensor) -> Tensor:

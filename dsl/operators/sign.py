@@ -23,6 +23,7 @@ class Sign(Operator):
     smooth = False
     monotone = True
     piecewise_linear = False  # not continuous
+    rounds = False
 
     def __call__(self, *operands: Tensor) -> Tensor:
         """Take the sign; of NaN it is NaN, unlike in torch."""

@@ -25,6 +25,7 @@ class Staircase(Operator):
     smooth: ClassVar[bool] = False
     monotone: ClassVar[bool] = True
     piecewise_linear: ClassVar[bool] = False  # not continuous
+    rounds: ClassVar[bool] = False
     start: ClassVar[float]
 
     @abstractmethod
