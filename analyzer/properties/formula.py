@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import chain, product
 from math import prod
-from typing import cast
+from typing import NamedTuple, cast
 
 from absolver.analyzer.properties.errors import UnsupportedPropertyError
 from absolver.analyzer.properties.property import LinearConstraint
@@ -44,9 +44,11 @@ class Linear:
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class InputBound:
-    """A bound of one input: `x <= value` if `upper`, else `x >= value`; `<`, `>` if `strict`."""
+class InputBound(NamedTuple):
+    """A bound of one input: `x <= value` if `upper`, else `x >= value`; `<`, `>` if `strict`.
+
+    A large file has millions, and a tuple is made in half the time of a frozen dataclass.
+    """
 
     index: int
     upper: bool

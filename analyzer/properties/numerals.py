@@ -40,6 +40,12 @@ class Numerals:
 
 def parse_decimal(text: str) -> Fraction | None:
     """Return the exact value of a decimal numeral; None where the text is none."""
+    whole, _, places = text.removeprefix("-").partition(".")
+    digits = whole + places
+    if digits.isdecimal() and digits.isascii() and len(digits) <= _DIGITS:
+        # Nearly all numerals are plain decimals, which need no pattern.
+        number = -int(digits) if text[0] == "-" else int(digits)
+        return Fraction(number, 10 ** len(places))
     match = _NUMERAL.fullmatch(text)
     if match is None:
         return None

@@ -1,7 +1,8 @@
 """VNN-LIB 1.0 and 2.x, read in one pass.
 
 Nearly all of a large file are bounds, lists without inner lists like `(<= X_0 0.5)`. The
-tokenizer takes such a list as one token, and each distinct one is understood once.
+tokenizer takes such a list as one token, and each distinct one is understood once, mostly by
+`_flat_list` alone; all else goes through `_reduce`.
 """
 
 import gzip
@@ -160,7 +161,7 @@ class _Reader:
             elif token == "(":
                 self._open()
             else:
-                for node in self._reduce(_WORDS.findall(token[1:-1])):
+                for node in self._flat_list(token):
                     understood[token] = node
                     self._items.append(node)
             if self._items and not self._stack:
@@ -169,6 +170,15 @@ class _Reader:
         if self._stack:
             self._number = self._stack[-1][1]
             raise PropertySyntaxError("this ( is never closed")
+
+    def _flat_list(self, token: str) -> Sequence[Node]:
+        """Understand a list without inner lists, as `_reduce` would; a plain bound at once."""
+        words = token[1:-1].split()
+        if len(words) == 3 and words[0] in _RELATIONS:
+            found = self._bound(*words)
+            if found is not None:
+                return (found,)
+        return self._reduce(_WORDS.findall(token[1:-1]))
 
     def _open(self) -> None:
         self._stack.append((self._items, self._number))
