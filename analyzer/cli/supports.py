@@ -20,8 +20,14 @@ ONNX_OPERATORS: Sequence[str] = tuple(
     """.split()
 )
 
+# The tests of operators run over every version between the two, ends included.
+OLDEST_OPSET, NEWEST_OPSET = 7, 23
+
 CAPABILITIES: Mapping[str, tuple[str, Sequence[str]]] = {
-    "onnx-opset-versions": ("the smallest and the largest opset", ("7", "23")),
+    "onnx-opset-versions": (
+        "the smallest and the largest opset",
+        (str(OLDEST_OPSET), str(NEWEST_OPSET)),
+    ),
     # Real arithmetic only: a proof about float32 execution is not there yet.
     "onnx-element-types": ("element types with a sound analysis", ("real",)),
     "onnx-operators": ("operators", ONNX_OPERATORS),

@@ -11,13 +11,14 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from absolver.analyzer.cli.supports import NEWEST_OPSET, OLDEST_OPSET
 from absolver.analyzer.frontends.agreement import check_against_onnxruntime
 from absolver.analyzer.frontends.onnx import LoadedNetwork
 from absolver.analyzer.frontends.onnx_graph import graph_of_model
 
 # They bracket the changes of form: 9 (Upsample), 10 (Slice), 11 (Clip, Pad), 13 (Softmax, axes
 # as operands), 18 (reductions, Split), and go up to the newest one that onnxruntime 1.26 knows.
-OPSETS = (7, 8, 9, 10, 11, 12, 13, 15, 17, 18, 19, 21, 23)
+OPSETS = tuple(range(OLDEST_OPSET, NEWEST_OPSET + 1))
 _RANDOM = np.random.default_rng(3)
 
 
@@ -86,7 +87,7 @@ def ints(*values: int) -> NDArray[np.int64]:
 
 FROM_10, FROM_11, FROM_13 = OPSETS[3:], OPSETS[4:], OPSETS[6:]
 BEFORE_10, BEFORE_11, BEFORE_13 = OPSETS[:3], OPSETS[:4], OPSETS[:6]
-LATE = (18, 19, 21, 23)
+LATE = OPSETS[11:]
 IMAGE = (1, 2, 5, 6)
 NOWHERE = np.zeros(0, np.float32)  # Resize's region of interest, which opset 11 asks for
 
