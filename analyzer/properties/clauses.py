@@ -86,10 +86,10 @@ class ClauseBuilder:
             self.boxes.append(both)
         strict = tuple(
             LinearConstraint(
-                ((b.index, Fraction(1 if b.upper else -1)),), b.value if b.upper else -b.value, True
+                ((b.input, Fraction(1 if b.upper else -1)),), b.value if b.upper else -b.value, True
             )
             for b in (*self._bounds, *bounds)
-            if b.strict and b.value == (both.upper if b.upper else both.lower)[b.index]
+            if b.strict and b.value == (both.upper if b.upper else both.lower)[b.input]
         )
         return _Domain(self._by_bounds[key], strict)
 
@@ -161,10 +161,10 @@ def _intersect(
 ) -> InputBox | Emptiness:
     """Intersect a box with bounds."""
     low, high = list(lower), list(upper)
-    for index, upper, value, _ in bounds:
-        side = high if upper else low
+    for index, from_above, value, _ in bounds:
+        side = high if from_above else low
         known = side[index]
-        if known is None or (known is not value and _exceeds(known, value) == upper):
+        if known is None or (known is not value and _exceeds(known, value) == from_above):
             side[index] = value
     for index, (least, most) in enumerate(zip(low, high, strict=True)):
         if least is None or most is None or least is most:

@@ -50,7 +50,7 @@ class InputBound(NamedTuple):
     A large file has millions, and a tuple is made in half the time of a frozen dataclass.
     """
 
-    index: int
+    input: int
     upper: bool
     value: Fraction
     strict: bool
