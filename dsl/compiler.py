@@ -4,8 +4,8 @@ One function is written for each rule. A conditional evaluates both of its branc
 guard themselves (`primitives.divide`), so that the branch not taken adds no NaN to a gradient.
 """
 
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -72,7 +72,7 @@ def _source(checked: CheckedDomain) -> tuple[str, dict[str, str]]:
     return "\n".join(parts), functions
 
 
-def _rules_of(source: str, name: str) -> dict[str, Rule]:
+def _rules_of(source: str, name: str) -> Mapping[str, Rule]:
     namespace: dict[str, Any] = {
         "torch": torch,
         "nan": torch.nan,
@@ -85,5 +85,7 @@ def _rules_of(source: str, name: str) -> dict[str, Rule]:
         "unstacked": primitives.unstacked,
     }
     # The text comes from `write_rule` alone: nothing that a user wrote is executed as Python.
+    used = {*namespace, "__builtins__"}
     exec(compile(source, f"<domain {name}>", "exec"), namespace)
-    return cast(dict[str, Rule], namespace)
+    # What it defines are the rules; what it uses, and Python's own names, are not.
+    return {word: value for word, value in namespace.items() if word not in used}
