@@ -53,3 +53,13 @@ def leading_moves(graph: Graph) -> tuple[Affine, ...]:
         chain.append(node)
         current = node.name
     return tuple(chain)
+
+
+def count_uses(graph: Graph) -> dict[str, int]:
+    """Count how often each node is an operand; the output is used once more, at the end."""
+    uses = {node.name: 0 for node in graph.nodes}
+    for node in graph.nodes:
+        for name in operands(node):
+            uses[name] += 1
+    uses[graph.output.name] += 1
+    return uses

@@ -15,6 +15,7 @@ from absolver.analyzer.propagate.propagator import (
     lower_without_nan,
     without_nan,
 )
+from absolver.analyzer.propagate.structure import count_uses
 from absolver.analyzer.regions.region import Region
 from absolver.dsl.domain import Domain
 from absolver.dsl.operators.mul import Mul
@@ -54,7 +55,7 @@ class SymbolsPropagator(Propagator):
         self._region = region
         self._budget = memory_bytes // 4
         self._forms: dict[str, _Form] = {}
-        self._uses = _count_uses(graph)
+        self._uses = count_uses(graph)
         self._symbols = 0
 
     def visit(self, node: Node, box: Sequence[Interval]) -> None:
@@ -200,13 +201,3 @@ def _sum(first: Tensor, second: Tensor) -> Tensor:
     """Add generators that may know different numbers of symbols."""
     symbols = max(first.shape[1], second.shape[1])
     return _padded(first, symbols) + _padded(second, symbols)
-
-
-def _count_uses(graph: Graph) -> dict[str, int]:
-    """Count how often each node is an operand; the output is used once more, at the end."""
-    uses = {node.name: 0 for node in graph.nodes}
-    for node in graph.nodes:
-        for name in operands(node):
-            uses[name] += 1
-    uses[graph.output.name] += 1
-    return uses

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from absolver.analyzer.graph.graph import Affine, Graph, Input, Node, Nonlinear
+from absolver.analyzer.graph.graph import Affine, Graph, Input, Node, Nonlinear, operands
 from absolver.analyzer.graph.linear.map import LinearMap
 from absolver.analyzer.graph.linear.scaling import Negation
 from absolver.analyzer.propagate.propagator import (
@@ -14,6 +14,7 @@ from absolver.analyzer.propagate.propagator import (
     lower_without_nan,
     without_nan,
 )
+from absolver.analyzer.propagate.structure import count_uses
 from absolver.analyzer.regions.region import Region
 from absolver.dsl.operators.record import Interval
 
@@ -30,6 +31,7 @@ class ValuesPropagator(Propagator):
         self._graph = graph
         self._region = region
         self._boxes: dict[str, Interval] = {}
+        self._uses = count_uses(graph)
 
     def visit(self, node: Node, box: Sequence[Interval]) -> None:
         """Compute the node's box from those of its operands."""
@@ -43,6 +45,10 @@ class ValuesPropagator(Propagator):
             case _:
                 raise AssertionError(f"unknown kind of node: {node}")
         self._boxes[node.name] = bounds
+        for name in operands(node):
+            self._uses[name] -= 1
+            if self._uses[name] == 0:
+                del self._boxes[name]
 
     def bounds(self, node: Node, wanted: Bool[Tensor, "batch *shape"] | None = None) -> Interval:
         """Return the node's box.
