@@ -131,19 +131,21 @@ def _query(arguments: argparse.Namespace) -> "Query | None":
 
 
 def _publish(report: "Report", arguments: argparse.Namespace) -> None:
-    """Print first: a result file that cannot be written must not cost the verdict."""
+    """Print, and write the result file; neither costs the other where it fails."""
     from absolver.analyzer.cli import machine, text
     from absolver.analyzer.results import write_results
 
-    if arguments.json:
-        print(machine.text(report))
-    elif arguments.quiet:
-        print(report.verdict.value)
-    else:
-        print("\n".join(text.lines(report)))
-    sys.stdout.flush()
-    if arguments.results is not None:
-        write_results(arguments.results, report)
+    try:
+        if arguments.json:
+            print(machine.text(report))
+        elif arguments.quiet:
+            print(report.verdict.value)
+        else:
+            print("\n".join(text.lines(report)))
+        sys.stdout.flush()
+    finally:
+        if arguments.results is not None:
+            write_results(arguments.results, report)
 
 
 if __name__ == "__main__":

@@ -199,3 +199,15 @@ def _cpu_seconds(arguments: list[str]) -> float:
     subprocess.run([sys.executable, *arguments], capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_the_result_file_is_written_though_nobody_reads_the_output(
+    absolute: Path, write_property: Write, tmp_path: Path
+) -> None:
+    results = tmp_path / "results.txt"
+    command = [sys.executable, "-m", "absolver.analyzer.cli.analyze", str(absolute)]
+    command += [str(write_property(UNIT, "(>= Y_0 0.5)")), "--results", str(results)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+    assert results.read_text().startswith("sat")
