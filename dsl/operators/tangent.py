@@ -9,6 +9,8 @@ from torch import Tensor
 from absolver.dsl.operators.record import Interval
 
 Function = Callable[[Tensor], Tensor]
+# A sigmoid of 64 is 1 in float64; far beyond it, `slope x + b f(x)` would cancel to rounding.
+SATURATED = 64.0
 
 
 def tangent_bound(
@@ -24,7 +26,9 @@ def tangent_bound(
     """
     value, derivative = f
     lower, upper = here
-    x = torch.clamp(torch.nan_to_num(proposed.detach()), lower, upper)
+    x = torch.clamp(proposed.detach().nan_to_num(posinf=inf, neginf=-inf), lower, upper)
+    # An infinite proposal that no end of the interval stops: a derivative's limit, taken nearby.
+    x = torch.where(x.isinf(), torch.clamp(x.sign() * SATURATED, lower, upper), x)
     with torch.no_grad():
         steepness = torch.addcmul(slope, b, derivative(x))
         drop = torch.minimum(_times(steepness, lower - x), _times(steepness, upper - x))

@@ -139,3 +139,11 @@ def test_leaky_relu_with_a_slope_for_each_neuron_is_that_of_each() -> None:
         box = [Interval(low[:, i], high[:, i])]
         assert torch.equal(together[:, i], alone.support([a[:, i]], b[:, i], box))
     assert each.curvature([Interval(low, high)])[0].tolist() == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-30])
+def test_softplus_above_its_asymptote_is_bounded_by_rounding_alone(scale: float) -> None:
+    # softplus(x) - x falls to 0; the tangent at the largest float was 1e262 above it.
+    b = torch.tensor([scale], dtype=torch.float64)
+    bound = OPERATORS["softplus"]().support([-b], b, box_of(0.0, inf)).item()
+    assert abs(bound) <= 1e-14 * scale
