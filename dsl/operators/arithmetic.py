@@ -6,7 +6,7 @@ runs is the formula over `TORCH`; what is checked or proved is the same formula 
 
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch import Tensor
 Formula = Callable[[Any, "Arithmetic"], Any]
 
 
+@runtime_checkable
 class Arithmetic(Protocol):
     """The elementary functions that formulas may use, over one kind of number."""
 
