@@ -12,7 +12,6 @@ import torch
 
 from absolver.analyzer.decide import Execution, certainly_meets
 from absolver.analyzer.frontends.agreement import check_against_onnxruntime
-from absolver.analyzer.frontends.errors import UnsupportedFormError
 from absolver.analyzer.frontends.onnx import LoadedNetwork, load_onnx
 from absolver.analyzer.graph.graph import Graph
 from absolver.analyzer.properties.errors import PropertyMismatchError
@@ -133,7 +132,6 @@ class Safety:
 def pose(network: Path, query: Query | None, execution: Execution) -> Bounding | Safety:
     """Read the files."""
     loaded = load_onnx(network)
-    _check_axes(loaded)
     if query is None:
         shape = (1, *loaded.graph.input.shape)
         unit = Box(torch.zeros(shape), torch.ones(shape))
@@ -199,16 +197,6 @@ def _region(query: Neighbourhood, graph: Graph, execution: Execution) -> Region:
         return query.specification(graph, device, dtype).region
     lower, upper = outward_bounds(query.enclosing_property(), [0], device, dtype)
     return Box(lower.view(1, *graph.input.shape), upper.view(1, *graph.input.shape))
-
-
-def _check_axes(network: LoadedNetwork) -> None:
-    for node in network.graph.nodes:
-        if not node.shape:
-            raise UnsupportedFormError(
-                f"{network.path}: {node.origin}: the tensor '{node.name}' depends on the input and "
-                "has no axes, which is not covered; keep an axis of length 1 (keepdims, or "
-                "Reshape to [1])"
-            )
 
 
 def _check(network: LoadedNetwork, region: Region, execution: Execution) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from absolver.analyzer.frontends.errors import LoweringError
 from absolver.analyzer.graph.graph import Affine, Graph, Input, Node, Nonlinear, TensorSpec
+from absolver.analyzer.graph.linear.axis import WithAxis
 from absolver.analyzer.graph.linear.map import LinearMap, Shape
 from absolver.analyzer.graph.linear.movement import MISSING, Embed, Reshape, Select, Slice
 from absolver.analyzer.graph.linear.scaling import Identity
@@ -157,7 +158,7 @@ class GraphBuilder:
                 kept.append(node)
                 needed.update(_operands(node))
         names = self._final_names(kept)
-        nodes = tuple(_rename(node, names) for node in reversed(kept))
+        nodes = tuple(_with_axis(_rename(node, names)) for node in reversed(kept))
         return Graph(nodes, tuple(inputs), tuple(spec for spec, _ in outputs))
 
     def _join(self, outputs: Sequence[tuple[TensorSpec, Value]]) -> Symbol:
@@ -219,6 +220,15 @@ def _operands(node: Node) -> tuple[str, ...]:
         case Affine(inputs=inputs) | Nonlinear(inputs=inputs):
             return inputs
     return ()
+
+
+def _with_axis(node: Node) -> Node:
+    """Give a node without axes, and the maps from and to such nodes, an axis of length 1."""
+    if isinstance(node, Affine) and any(() in (m.input_shape, m.output_shape) for m in node.maps):
+        maps = tuple(WithAxis(m) if () in (m.input_shape, m.output_shape) else m for m in node.maps)
+        bias = None if node.bias is None else node.bias.reshape(node.shape or (1,))
+        node = replace(node, maps=maps, bias=bias)
+    return node if node.shape else replace(node, shape=(1,))
 
 
 def _rename(node: Node, names: dict[str, str]) -> Node:

@@ -7,7 +7,6 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from absolver.analyzer.frontends.errors import UnsupportedFormError
 from absolver.analyzer.report import Verdict
 from absolver.analyzer.verify import verify
 
@@ -34,13 +33,18 @@ def test_coefficients_need_to_be_numbers_of_the_analysis_only(
 
 
 @pytest.mark.regression
-def test_a_tensor_without_axes_is_an_error_that_names_it(tmp_path: Path) -> None:
+def test_tensors_without_axes_are_bounded(tmp_path: Path) -> None:
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [])
-    node = helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0)
-    graph = helper.make_graph([node], "scalar", [x], [y])
+    nodes = [
+        helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0),
+        helper.make_node("Relu", ["sum"], ["relu"]),
+        helper.make_node("Add", ["relu", "sum"], ["y"]),
+    ]
+    graph = helper.make_graph(nodes, "scalar", [x], [y])
     path = tmp_path / "scalar.onnx"
     opset = [helper.make_opsetid("", 17)]
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), str(path))
-    with pytest.raises(UnsupportedFormError, match="ReduceSum 'y'.*'y' .* has no axes"):
-        verify(path)
+    report = verify(path)
+    assert report.verdict is Verdict.BOUNDS
+    assert [(round(b.lower, 6), round(b.upper, 6)) for b in report.bounds] == [(0.0, 4.0)]
