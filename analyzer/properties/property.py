@@ -8,13 +8,18 @@ from math import isfinite, prod
 from absolver.analyzer.properties.numerals import format_rational
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LinearConstraint:
     """`sum of coefficient * variable <= bound`, or `<` where `strict`, over flat indices."""
 
     terms: tuple[tuple[int, Fraction], ...]
     bound: Fraction
     strict: bool
+
+    def __hash__(self) -> int:
+        """Hash without the coefficients: the hash of a rational takes long."""
+        variables = tuple(variable for variable, _ in self.terms)
+        return hash((variables, self.bound.numerator, self.bound.denominator))
 
     def holds(self, values: Sequence[Fraction | None]) -> bool:
         """Say whether the constraint is true of the values; a value None makes it false."""
@@ -53,7 +58,7 @@ class InputBox:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Clause:
     """One way to be unsafe: an input of box number `box` that meets all constraints.
 

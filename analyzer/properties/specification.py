@@ -7,6 +7,7 @@ from functools import cached_property
 from math import lcm, nan, prod
 from typing import Self
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -210,16 +211,10 @@ def _table(
 ) -> Float[Tensor, "boxes inputs"]:
     """Round the exact bounds to float64; an unbounded side becomes NaN."""
     # Boxes of one file share their rationals, of which there are few: each is rounded once.
-    known: dict[int, float] = {id(None): nan}
-
-    def entry(value: Fraction | None) -> float:
-        number = known.get(id(value))
-        if number is None:
-            assert value is not None, "None is known"
-            number = known[id(value)] = rounded(value)
-        return number
-
-    return torch.tensor([[entry(value) for value in side] for side in sides], dtype=torch.float64)
+    shared = {id(value): value for side in sides for value in side}
+    known = {i: nan if value is None else rounded(value) for i, value in shared.items()}
+    table = np.array([[known[id(value)] for value in side] for side in sides], dtype=np.float64)
+    return torch.from_numpy(table)
 
 
 def _proper(clause: Clause) -> tuple[LinearConstraint, ...]:
@@ -275,8 +270,8 @@ def _rows(
         for constraint, i in numbered.items():
             scale = _scale(constraint, dtype)
             entries += [(p, i, variable) for variable, _ in constraint.terms]
-            coefficients += [float(c * scale) for _, c in constraint.terms]
-            exact = constraint.bound * scale
+            coefficients += [float(c if scale == 1 else c * scale) for _, c in constraint.terms]
+            exact = constraint.bound if scale == 1 else constraint.bound * scale
             places.append((p, i))
             bounds.append(float_above(exact))
             # Below a bound that was rounded up, `<=` the exact one implies `<` the rounded one.
@@ -293,12 +288,14 @@ def _rows(
     return rows, bound, strictly | (bound > wide)
 
 
-def _scale(constraint: LinearConstraint, dtype: torch.dtype) -> Fraction:
+def _scale(constraint: LinearConstraint, dtype: torch.dtype) -> int:
     """Return a positive factor that makes all coefficients numbers of the dtype."""
     coefficients = [c for _, c in constraint.terms]
+    if all(c.denominator == 1 and abs(c.numerator) == 1 for c in coefficients):
+        return 1
     for scale in (1, lcm(*(c.denominator for c in coefficients))):
-        if all(abs(c) == 1 or _is_exact(c * scale, dtype) for c in coefficients):
-            return Fraction(scale)
+        if all(_is_exact(c * scale, dtype) for c in coefficients):
+            return scale
     name = str(dtype).removeprefix("torch.")
     wider = "" if dtype == torch.float64 else "; float64 may hold them"
     raise InexactCoefficientError(

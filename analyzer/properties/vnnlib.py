@@ -88,6 +88,8 @@ def parse_vnnlib(
             boxes, clauses, emptiness = build_clauses(formula, variables.inputs)
         except PropertyError as error:
             raise error.at(source) from None
+        # The collector, once it is back, need not walk through it.
+        del formula
     if not clauses and emptiness is None:
         raise ContradictionError(f"{source}: the constraints on inputs contradict each other")
     prop = Property(
