@@ -60,7 +60,7 @@ def propagate(
     graph: Graph,
     domain: Domain,
     region: Region,
-    rows: Float[Tensor, "batch rows outputs"],
+    rows: Float[Tensor, "#batch rows outputs"],
     *,
     memory_bytes: int = DEFAULT_MEMORY_BYTES,
     given: Given | None = None,

@@ -92,7 +92,7 @@ class InputsPropagator(Propagator):
         return without_nan(Interval(low.view(shape), up.view(shape)))
 
     def minimum(
-        self, rows: Float[Tensor, "batch rows outputs"], multiples: Sequence[Multiple] = ()
+        self, rows: Float[Tensor, "#batch rows outputs"], multiples: Sequence[Multiple] = ()
     ) -> Float[Tensor, "batch rows"]:
         """Compose each row with the output's bounds, by the sign of its coefficients."""
         del multiples

@@ -147,15 +147,14 @@ class NeuronsPropagator(Propagator):
         return Interval(lower.view_as(trace), upper.view_as(trace))
 
     def minimum(
-        self, rows: Float[Tensor, "batch rows outputs"], multiples: Sequence[Multiple] = ()
+        self, rows: Float[Tensor, "#batch rows outputs"], multiples: Sequence[Multiple] = ()
     ) -> Float[Tensor, "batch rows"]:
         """Substitute the rows back from the output, with multiples of inequalities added."""
         output = self._graph.output
         trace = self._trace[output.name]
         own = rows.expand(len(trace), -1, -1)
-        terms = [
-            Multiple(output.name, own.reshape(*own.shape[:2], *output.shape), own.new_zeros(()))
-        ]
+        flat = own.reshape(*own.shape[:2], *output.shape)
+        terms = [Multiple(output.name, flat, own.new_zeros(own.shape[:2]))]
         terms += multiples
         row_bytes = self._widest * trace.element_size()
         group = max(1, self._chunk_bytes_on(trace.device) // max(1, row_bytes * rows.shape[1]))
@@ -173,7 +172,7 @@ class NeuronsPropagator(Propagator):
             a = term.coefficients[elements]
             add(coefficients, term.node, a)
             value = contract(a, self._trace[term.node][elements])
-            value = value + (term.constant[elements] if term.constant.dim() else term.constant)
+            value = value + term.constant[elements]
             constant = value if constant is None else constant + value
         assert constant is not None, "there is at least the output's term"
         return _Start(elements, coefficients, constant)

@@ -48,7 +48,7 @@ class Propagator(ABC):
 
     @abstractmethod
     def minimum(
-        self, rows: Float[Tensor, "batch rows outputs"], multiples: Sequence[Multiple] = ()
+        self, rows: Float[Tensor, "#batch rows outputs"], multiples: Sequence[Multiple] = ()
     ) -> Float[Tensor, "batch rows"]:
         """Bound `rows · output` from below, once every node has been visited.
 

@@ -33,7 +33,7 @@ class Columns:
         return torch.unflatten(rows, 2, self.shape)
 
 
-Rows = Float[Tensor, "group rows *shape"] | Windows | Columns
+Rows = Float[Tensor, "group rows ..."] | Windows | Columns
 """Coefficients over one node, for a group of batch elements."""
 
 

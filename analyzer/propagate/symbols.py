@@ -83,7 +83,7 @@ class SymbolsPropagator(Propagator):
         return without_nan(Interval(form.center - deviation, form.center + deviation))
 
     def minimum(
-        self, rows: Float[Tensor, "batch rows outputs"], multiples: Sequence[Multiple] = ()
+        self, rows: Float[Tensor, "#batch rows outputs"], multiples: Sequence[Multiple] = ()
     ) -> Float[Tensor, "batch rows"]:
         """Bound each row over the output's form."""
         del multiples

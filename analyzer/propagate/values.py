@@ -64,7 +64,7 @@ class ValuesPropagator(Propagator):
         self._boxes[node.name] = facts
 
     def minimum(
-        self, rows: Float[Tensor, "batch rows outputs"], multiples: Sequence[Multiple] = ()
+        self, rows: Float[Tensor, "#batch rows outputs"], multiples: Sequence[Multiple] = ()
     ) -> Float[Tensor, "batch rows"]:
         """Bound each row by the corner of the output's box that minimises it."""
         del multiples

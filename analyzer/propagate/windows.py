@@ -46,7 +46,7 @@ class Windows:
         return self.values.shape[3], self.values.shape[4]
 
     def at_windows(
-        self, weights: Float[Tensor, "group channels height width"]
+        self, weights: Float[Tensor, "group channels rows columns"]
     ) -> Float[Tensor, "group 1 positions channels height width"]:
         """Cut the window of every position out of a tensor over the image, zero outside of it."""
         padded, start = self._padded(weights)
