@@ -81,7 +81,7 @@ def meet(first: Interval, second: Interval) -> Interval:
 
     Where they cross, rounding has made one of them a little too tight: the hull of the crossing
     pair is kept, which is sound as long as each is right up to that rounding. A gap that rounding
-    cannot explain means that the region is empty; the engine detects it by `gap`.
+    cannot explain means that the region is empty: the fixpoint's `crossed` says so.
     """
     lower = torch.maximum(first.lower, second.lower)
     upper = torch.minimum(first.upper, second.upper)

@@ -2,17 +2,16 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from math import inf
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from absolver.dsl.operators.record import Interval, Operator, Shape, trusted
-from absolver.dsl.operators.shaving import shave
+from absolver.dsl.operators.record import Interval, trusted
+from absolver.dsl.operators.steps import Steps
 
 
-class Staircase(Operator):
+class Staircase(Steps):
     """A step function with the value n on `[n + start, n + start + 1]`, ends in doubt.
 
     Over several steps `a x + b f(x)` takes its least value on the first two or the last two
@@ -20,12 +19,6 @@ class Staircase(Operator):
     approached, so they count.
     """
 
-    operands: ClassVar[tuple[str, ...]] = ("x",)
-    shape: ClassVar[Shape] = Shape.OTHER
-    smooth: ClassVar[bool] = False
-    monotone: ClassVar[bool] = True
-    piecewise_linear: ClassVar[bool] = False  # not continuous
-    rounds: ClassVar[bool] = False
     start: ClassVar[float]
 
     @abstractmethod
@@ -50,36 +43,3 @@ class Staircase(Operator):
             least = level if least is None else torch.minimum(least, level)
         assert least is not None, "four steps were visited"
         return least
-
-    def derivative(self, box: Sequence[Interval]) -> tuple[Interval, ...]:
-        """Give 0 on one step; a jump has no finite derivative."""
-        flat = self.affine_on(box)[0]
-        zero = torch.zeros_like(box[0].lower)
-        return (Interval(zero, torch.where(flat, zero, inf)),)
-
-    def gradient(self, point: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Give 0, the derivative of every step."""
-        return (torch.zeros_like(point[0]),)
-
-    def affine_on(self, box: Sequence[Interval]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Say where the box is on one step."""
-        ((lower, upper),) = box
-        return self(lower) == self(upper), (torch.zeros_like(lower),)
-
-    def curvature(self, box: Sequence[Interval]) -> Tensor:
-        """Give 1 (affine) on one step."""
-        return self.affine_on(box)[0].to(box[0].lower.dtype)
-
-    def inverse(self, output: Interval, box: Sequence[Interval]) -> tuple[Interval, ...]:
-        """Shave off both ends of the box whatever maps outside the output."""
-        return (shave(self, output, box[0]),)
-
-    def range(self, box: Sequence[Interval]) -> Interval:
-        """Round both ends: exact."""
-        return Interval(
-            -_unknown_as_infinite(-self(box[0].lower)), _unknown_as_infinite(self(box[0].upper))
-        )
-
-
-def _unknown_as_infinite(bound: Tensor) -> Tensor:
-    return torch.where(bound.isnan(), inf, bound)
