@@ -1,5 +1,6 @@
 """The construction of a graph, one operation after the other."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -48,6 +49,7 @@ class GraphBuilder:
         self._nodes: list[Node] = []
         self._names: dict[str, str] = {}
         self._scope = ("input", "the input")
+        self._operators: Counter[str] = Counter()
 
     def enter(self, name: str, origin: str) -> None:
         """Begin an operation of the file: its nodes take their origin and their names from it."""
@@ -126,10 +128,16 @@ class GraphBuilder:
         """Add an operator applied elementwise to operands of one shape."""
         shape = operands[0].shape
         assert all(operand.shape == shape for operand in operands), f"unequal shapes: {operands}"
-        keys = tuple(operand.key for operand in operands)
+        source, origin = self._scope
         node = Nonlinear(
-            name="", shape=shape, origin=self._scope[1], inputs=keys, operator=operator
+            name="",
+            shape=shape,
+            origin=origin,
+            inputs=tuple(operand.key for operand in operands),
+            operator=operator,
+            label=f"{source}#{self._operators[source]}",
         )
+        self._operators[source] += 1
         return self._add(node, operands[0].element)
 
     def tensor(self, constant: Constant) -> Tensor:

@@ -42,10 +42,15 @@ class Affine(Node):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Nonlinear(Node):
-    """An operator applied elementwise to operands that all have this node's shape."""
+    """An operator applied elementwise to operands that all have this node's shape.
+
+    `label` is its name in certificates, `y#k`: operator k, counted from 0, of the file's node whose
+    first output is y (docs/certificate-format.md, section 3); empty where no file names it.
+    """
 
     inputs: tuple[str, ...]
     operator: Operator
+    label: str = ""
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,11 @@ class ClauseBuilder:
         """Begin with the atoms that all disjuncts share."""
         self.boxes: list[InputBox] = []
         self.clauses: list[Clause] = []
+        self.impossible: list[int] = []
+        """The numbers of clauses that no input of their box meets."""
         self.emptiness: Emptiness | None = None
+        """Where some disjunct's box was empty, the first such place."""
+        self._number = -1
         self._by_atoms: dict[tuple[int, ...], _Domain | Emptiness] = {}
         self._by_bounds: dict[tuple[int, ...], int] = {}
         self._bounds, self._common_inputs, self._common_outputs = _sorted(common)
@@ -56,6 +60,7 @@ class ClauseBuilder:
 
     def add(self, disjunct: Iterable[Atom]) -> None:
         """Add the clause of one disjunct, unless its inputs are contradictory."""
+        self._number += 1
         bounds, on_inputs, on_outputs = _sorted(disjunct)
         domain = self._domain(bounds)
         if isinstance(domain, Emptiness):
@@ -63,8 +68,10 @@ class ClauseBuilder:
             return
         inputs = (*domain.strict, *self._common_inputs, *on_inputs)
         if any(not possible(c, self.boxes[domain.box]) for c in inputs):
+            self.impossible.append(self._number)
             return
-        self.clauses.append(Clause(domain.box, inputs, (*self._common_outputs, *on_outputs)))
+        outputs = (*self._common_outputs, *on_outputs)
+        self.clauses.append(Clause(domain.box, inputs, outputs, self._number))
 
     def _domain(self, bounds: Sequence[InputBound]) -> "_Domain | Emptiness":
         """Return the box, stored once, that the common bounds and these ones make."""
@@ -102,10 +109,8 @@ class _Domain:
     strict: tuple[LinearConstraint, ...]
 
 
-def build_clauses(
-    formula: Formula, inputs: int
-) -> tuple[tuple[InputBox, ...], tuple[Clause, ...], Emptiness | None]:
-    """Return boxes, clauses, and, where some disjunct's box was empty, the first such place."""
+def build_clauses(formula: Formula, inputs: int) -> ClauseBuilder:
+    """Return the boxes and clauses of a formula, and what was left out."""
     number = count_disjuncts(formula)
     if number > CLAUSE_LIMIT:
         raise UnsupportedPropertyError(
@@ -118,7 +123,7 @@ def build_clauses(
     builder = ClauseBuilder(inputs, common)
     for choice in choices(rest):
         builder.add(choice)
-    return tuple(builder.boxes), tuple(builder.clauses), builder.emptiness
+    return builder
 
 
 def possible(constraint: LinearConstraint, box: InputBox) -> bool:

@@ -1,7 +1,7 @@
 """Properties as unsafe sets, exactly as written: every number is a rational."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from math import isfinite, prod
 
@@ -63,12 +63,15 @@ class Clause:
     """One way to be unsafe: an input of box number `box` that meets all constraints.
 
     `on_inputs` are constraints over flat inputs that are no closed bounds of one variable;
-    `on_outputs` are over the flat outputs. All of them hold together.
+    `on_outputs` are over the flat outputs. All of them hold together. `number` counts the clauses
+    of the disjunctive normal form, those without an input included (docs/certificate-format.md,
+    section 5).
     """
 
     box: int
     on_inputs: tuple[LinearConstraint, ...]
     on_outputs: tuple[LinearConstraint, ...]
+    number: int = field(default=-1, compare=False)
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,8 @@ class Property:
     types ask for: "real", "float32", or None where the query does not say (VNN-LIB 1.0).
     The network and the tensors that a VNN-LIB 2 query declares are in `network`, `declared_inputs`
     and `declared_outputs`, which are empty for VNN-LIB 1.0. Every clause has a non-empty box.
+    `impossible` are the numbers of the clauses that were left out though their closed boxes are
+    not empty: no input meets their other constraints.
     """
 
     inputs: int
@@ -111,6 +116,7 @@ class Property:
     declared_inputs: tuple[Declaration, ...] = ()
     declared_outputs: tuple[Declaration, ...] = ()
     network: str | None = None
+    impossible: tuple[int, ...] = ()
 
     def violated_by(
         self, inputs: Sequence[float | Fraction], outputs: Sequence[float | Fraction]

@@ -1,6 +1,6 @@
 """Neighbourhoods of one input: all inputs near it are to get the same label."""
 
-import hashlib
+import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -71,7 +71,8 @@ class Neighbourhood:
             lower = [max(x, low) for x in lower]
             upper = [min(x, high) for x in upper]
         box = InputBox(tuple(lower), tuple(upper))
-        clauses = tuple(Clause(0, (), (beaten,)) for beaten in self._ways_to_lose())
+        ways = enumerate(self._ways_to_lose())
+        clauses = tuple(Clause(0, (), (beaten,), number) for number, beaten in ways)
         return Property(len(values), self.outputs, (box,), clauses)
 
     def specification(
@@ -138,21 +139,21 @@ class Neighbourhood:
         return None
 
     def record(self) -> Mapping[str, object]:
-        """Return what a certificate has to say of this query, as text and numbers for JSON.
-
-        `array_sha256` is of the array's bytes in C order, little-endian.
-        """
+        """Return the query as plain data for JSON (docs/certificate-format.md, section 7)."""
         array = np.ascontiguousarray(self.center)
         data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
         return {
-            "array_sha256": hashlib.sha256(data).hexdigest(),
-            "array_dtype": array.dtype.name,
-            "array_shape": list(array.shape),
+            "query": 1,
+            "array": {
+                "dtype": array.dtype.name,
+                "shape": list(self.center.shape),
+                "data": base64.b64encode(data).decode("ascii"),
+            },
             "norm": self.norm,
-            "epsilon": format_rational(self.epsilon),
+            "epsilon": str(self.epsilon),
             "label": self.label,
-            "clip": None if self.clip is None else [format_rational(x) for x in self.clip],
-            "pixel_axis": pixel_axis(array.shape) if self.norm == "0" else None,
+            "clip": None if self.clip is None else [str(limit) for limit in self.clip],
+            "outputs": self.outputs,
         }
 
 

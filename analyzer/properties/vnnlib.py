@@ -85,25 +85,26 @@ def parse_vnnlib(
     with collection_paused():
         formula = _Reader(text, source, variables).read()
         try:
-            boxes, clauses, emptiness = build_clauses(formula, variables.inputs)
+            built = build_clauses(formula, variables.inputs)
         except PropertyError as error:
             raise error.at(source) from None
         # The collector, once it is back, need not walk through it.
         del formula
-    if not clauses and emptiness is None:
+    if not built.clauses and built.emptiness is None:
         raise ContradictionError(f"{source}: the constraints on inputs contradict each other")
     prop = Property(
         inputs=variables.inputs,
         outputs=variables.outputs,
-        boxes=boxes,
-        clauses=clauses,
+        boxes=tuple(built.boxes),
+        clauses=tuple(built.clauses),
         semantics=variables.semantics,
         declared_inputs=tuple(variables.declared["input"]),
         declared_outputs=tuple(variables.declared["output"]),
         network=variables.network,
+        impossible=tuple(built.impossible),
     )
-    if not clauses and emptiness is not None:
-        what = emptiness.describe(prop.input_name(emptiness.index))
+    if not built.clauses and built.emptiness is not None:
+        what = built.emptiness.describe(prop.input_name(built.emptiness.index))
         raise EmptyBoxError(f"{source}: {what}. No input is described; correct the bounds.")
     return prop
 

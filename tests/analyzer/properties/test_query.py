@@ -1,6 +1,6 @@
 """Claims about neighbourhoods of one input."""
 
-import hashlib
+import base64
 import json
 from fractions import Fraction
 from pathlib import Path
@@ -129,23 +129,28 @@ def test_the_label_is_what_the_runtime_says() -> None:
 
 def test_the_record_is_json_and_names_every_number_exactly() -> None:
     record = json.loads(json.dumps(query("2", "0.030").record()))
+    assert base64.b64decode(record["array"].pop("data")) == IMAGE.tobytes()
     assert record == {
-        "array_sha256": hashlib.sha256(IMAGE.tobytes()).hexdigest(),
-        "array_dtype": "float32",
-        "array_shape": list(SHAPE),
+        "query": 1,
+        "array": {"dtype": "float32", "shape": list(SHAPE)},
         "norm": "2",
-        "epsilon": "0.03",
+        "epsilon": "3/100",
         "label": 2,
         "clip": ["0", "1"],
-        "pixel_axis": None,
+        "outputs": 4,
     }
 
 
-def test_big_endian_and_transposed_arrays_have_the_hash_of_their_values() -> None:
-    expected = query("inf", "1").record()["array_sha256"]
+def test_big_endian_and_transposed_arrays_have_the_record_of_their_values() -> None:
+    expected = query("inf", "1").record()
     for other in (IMAGE.astype(">f4"), np.asfortranarray(IMAGE)):
         near = ball_property(other, "1", "inf", 2, CLIP, 4)
-        assert near.record()["array_sha256"] == expected
+        assert near.record() == expected
+
+
+def test_the_clauses_of_a_query_are_numbered_in_order() -> None:
+    clauses = query("inf", "1").enclosing_property().clauses
+    assert [clause.number for clause in clauses] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
