@@ -58,6 +58,7 @@ class Affine:
 
     `roundings` is the k for which an execution's error is at most gamma_k times the sum of the
     sizes of all terms, bias included; 0 where the node is exact in floats, as movement is.
+    `bias_error` bounds how far the file's bias may be from `bias`, which is then a rounded number.
     """
 
     terms: tuple[tuple[int, LinearMap], ...]
@@ -65,6 +66,7 @@ class Affine:
     roundings: int
     name: str
     size: int
+    bias_error: Floats | None = None
 
 
 @dataclass(frozen=True, eq=False)
