@@ -1,0 +1,246 @@
+"""The container of a certificate: how records are written to a file and read back."""
+
+import gzip
+import hashlib
+import json
+import math
+import os
+import re
+import struct
+import zlib
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, NoReturn, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from absolver.certificates.network import Broken, Unsupported
+
+MAGIC = b"ABSOLVER-CERTIFICATE 1\n"
+RECORD_LIMIT = 2**30
+FILE_LIMIT = 2**31  # protobuf reads no larger message, and no property in use is near it
+
+_KINDS: Mapping[str, str] = {"f2": "<f2", "f4": "<f4", "f8": "<f8", "i4": "<i4", "bit": "u1"}
+_CHUNK = 2**20
+
+
+class Incomplete(Unsupported):
+    """A file that ends early, as a run leaves it that was stopped."""
+
+
+class CertificateWriter:
+    """Writes records one by one to `PATH.partial`, which a clean end renames to `PATH`.
+
+    Guarantee: `PATH` is either untouched or a complete certificate; after an exception or a kill
+    `PATH.partial` is a prefix that `read_records` calls `Incomplete`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Open the partial file; what an earlier run left there is lost."""
+        self.path = Path(path)
+        self.partial = self.path.with_name(self.path.name + ".partial")
+        self._digest = hashlib.sha256()
+
+    def __enter__(self) -> Self:
+        """Start the file."""
+        self._file = self.partial.open("wb")
+        self._put(MAGIC)
+        return self
+
+    def write(self, record: Mapping[str, object]) -> None:
+        """Append one record: JSON's values, but no floats, and numpy arrays anywhere in it."""
+        blobs: list[bytes] = []
+        text = json.dumps(record, default=lambda value: _describe(value, blobs)).encode()
+        content = b"".join([struct.pack("<I", len(text)), text, *blobs])
+        _decode(content)  # raises `Broken`: what readers refuse is not written
+        packed = zlib.compress(content)
+        self._put(struct.pack("<I", len(packed)) + packed)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the file and rename it, or leave the partial one where there was an exception."""
+        if kind is not None:
+            with suppress(OSError):  # the exception on its way says what happened
+                self._file.close()
+            return
+        with self._file:
+            self._put(struct.pack("<I", 0))
+            self._put(self._digest.digest())
+            os.fsync(self._file.fileno())
+        self.partial.replace(self.path)
+
+    def _put(self, content: bytes) -> None:
+        self._digest.update(content)
+        self._file.write(content)
+        self._file.flush()
+
+
+def verify_hash(stream: BinaryIO) -> None:
+    """Walk through a certificate and compare its hash, before anything in it is looked at.
+
+    Raises `Broken` where a byte differs, and `Incomplete` for a prefix that a stopped run left.
+    """
+    try:
+        for _ in _frames(stream):
+            pass
+    except Incomplete:
+        # A damaged length makes a file end early as well; then some record does not inflate.
+        stream.seek(0)
+        for _ in read_records(stream):
+            pass
+        raise
+
+
+def read_records(stream: BinaryIO) -> Iterator[dict[str, Any]]:
+    """The records of a certificate, arrays in place; the hash is compared again at the end."""
+    for number, (packed, size) in enumerate(_frames(stream)):
+        inflater = zlib.decompressobj()
+        try:
+            content = inflater.decompress(packed, RECORD_LIMIT + 1)
+        except zlib.error as error:
+            raise Broken(f"record {number} does not inflate: {error}") from None
+        if len(packed) < size and not inflater.eof:
+            raise Incomplete(f"the file ends within record {number}")
+        if len(content) > RECORD_LIMIT:
+            raise Broken(f"record {number} inflates to more than {RECORD_LIMIT} bytes")
+        if len(packed) < size or not inflater.eof or inflater.unused_data:
+            raise Broken(f"record {number} is not one zlib stream of {size} bytes")
+        try:
+            yield _decode(content)
+        except Broken as error:
+            raise Broken(f"record {number}: {error}") from None
+
+
+def fields(
+    record: Mapping[str, object], required: Collection[str], optional: Collection[str] = ()
+) -> None:
+    """Raise `Broken` unless the record has all `required` keys and none beyond `optional` ones."""
+    for key in required:
+        if key not in record:
+            raise Broken(f"the key {key!r} is missing")
+    for key in record:
+        if key not in required and key not in optional:
+            raise Broken(f"the key {key!r} is not known here")
+
+
+def rational(text: object) -> Fraction:
+    """The number of `"p/q"` or `"p"`, p and q decimal integers."""
+    if not isinstance(text, str) or not re.fullmatch(r"-?[0-9]{1,4000}(/[0-9]{1,4000})?", text):
+        raise Broken(f"{str(text)[:50]!r} is not a number written as p/q")
+    try:
+        return Fraction(text)
+    except ZeroDivisionError:
+        raise Broken(f"{text!r} divides by zero") from None
+
+
+def file_bytes(path: str | os.PathLike[str]) -> bytes:
+    """The content of a file, inflated where the name ends in `.gz`; missing files are `OSError`."""
+    with Path(path).open("rb") as file:
+        packed = str(path).endswith(".gz")
+        try:
+            content = (gzip.open(file) if packed else file).read(FILE_LIMIT + 1)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise Broken(f"{path} ends in .gz but does not inflate: {error}") from None
+    if len(content) > FILE_LIMIT:
+        raise Unsupported(f"{path} has more than {FILE_LIMIT} bytes")
+    return content
+
+
+def _frames(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Each record as it is packed, with its announced size; then the hash is compared.
+
+    A record within which the file ends is yielded short.
+    """
+    digest = hashlib.sha256()
+
+    def take(size: int) -> bytes:
+        parts = []  # in chunks: a damaged size asks for gigabytes
+        while size and (part := stream.read(min(size, _CHUNK))):
+            digest.update(part)
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    magic = take(len(MAGIC))
+    if magic != MAGIC[: len(magic)]:
+        raise Broken("the file does not begin as a certificate of version 1")
+    while len(head := take(4)) == 4 and (size := int.from_bytes(head, "little")):
+        yield take(size), size
+    expected, end = digest.digest(), stream.read(33)
+    if len(head) < 4 or len(end) < 32:
+        raise Incomplete("the file ends before its last record")
+    if end != expected:
+        raise Broken("the hash at the end of the file is not that of the bytes before it")
+
+
+def _decode(content: bytes) -> dict[str, Any]:
+    """The record that these bytes hold."""
+    size = 4 + int.from_bytes(content[:4], "little")
+    if len(content) < 4 or len(content) < size:
+        raise Broken("it is shorter than its JSON object")
+    blob = memoryview(content)[size:]
+
+    def build(pairs: list[tuple[str, Any]]) -> object:
+        entry = dict(pairs)
+        if len(entry) < len(pairs):
+            raise Broken("a key occurs twice")
+        return _array(entry, blob) if "array" in entry else entry
+
+    def refuse(text: str) -> NoReturn:
+        raise Broken(f"{text} is neither an integer nor in an array")
+
+    try:
+        record = json.loads(
+            content[4:size].decode(),
+            object_pairs_hook=build,
+            parse_float=refuse,
+            parse_constant=refuse,
+        )
+    except (ValueError, RecursionError) as error:
+        raise Broken(f"it is no JSON: {error}") from None
+    if not isinstance(record, dict) or not isinstance(record.get("record"), str):
+        raise Broken('it is no object with a text "record"')
+    return record
+
+
+def _array(entry: Mapping[str, Any], blob: memoryview) -> NDArray[Any]:
+    """The array that an object of JSON describes."""
+    fields(entry, ("array", "shape", "at"))
+    kind, shape, at = str(entry["array"]), entry["shape"], entry["at"]
+    numbers = [*shape, at] if isinstance(shape, list) else [None]
+    if kind not in _KINDS or not all(type(n) is int and n >= 0 for n in numbers):
+        raise Broken(f"an array is described as {dict(entry)}")
+    count = math.prod(shape)
+    size = -(-count // 8) if kind == "bit" else count * np.dtype(_KINDS[kind]).itemsize
+    if at + size > len(blob):
+        raise Broken(f"an array of {size} bytes at {at} lies outside the {len(blob)} of the record")
+    flat = np.frombuffer(blob[at : at + size], _KINDS[kind])
+    if kind == "bit":
+        flat = np.unpackbits(flat, count=count).astype(np.bool_)
+    if not np.isfinite(flat).all():
+        raise Broken("an array has an entry that is not finite")
+    try:
+        return flat.reshape(shape)
+    except (ValueError, OverflowError) as error:
+        raise Broken(f"an array's shape: {error}") from None
+
+
+def _describe(value: object, blobs: list[bytes]) -> dict[str, object]:
+    """What stands in JSON for an array, whose data is appended to `blobs`."""
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"a {type(value).__name__} cannot be written to a certificate: {value}")
+    kind = "bit" if value.dtype == np.bool_ else value.dtype.str[1:]
+    if kind not in _KINDS:
+        raise TypeError(f"an array of {value.dtype} cannot be written to a certificate")
+    at = sum(map(len, blobs))
+    data = np.packbits(value) if kind == "bit" else value.astype(_KINDS[kind])
+    blobs.append(data.tobytes())
+    return {"array": kind, "shape": list(value.shape), "at": at}
