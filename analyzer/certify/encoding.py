@@ -1,0 +1,123 @@
+"""Proposals as a record holds them: slopes, masks of rows, and which constraint refutes what."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from absolver.analyzer.certify.rehearsal import Masks
+from absolver.analyzer.graph.graph import Nonlinear
+from absolver.dsl.operators.record import Interval
+from absolver.dsl.relaxation import Slopes
+
+Entry = dict[str, object]
+Mask = NDArray[np.bool_]
+Numbers = NDArray[np.float64]
+
+# A slope this near to the chord's is the chord's: half of the digits that float32 would keep.
+CHORD_TOLERANCE = 1e-6
+
+
+class LineEncoder:
+    """The lines of one operator for each element of a batch, as compact as they can be written.
+
+    Guarantee: the slopes that are written are those given, to one rounding to float32 or to
+    `CHORD_TOLERANCE` of a chord's, wherever the operator is not affine on its box.
+    """
+
+    def __init__(self, node: Nonlinear, slopes: Slopes, box: Sequence[Interval]) -> None:
+        """Take the slopes of a batch, and the boxes they are for."""
+        self._label = node.label
+        self._affine = _numpy(node.operator.affine_on(box)[0]).astype(bool)
+        self._sides = {
+            "lower": [_numpy(slope) for slope in slopes.lower],
+            "upper": [_numpy(slope) for slope in slopes.upper],
+        }
+        self._chord = None if len(box) > 1 else _chord(node, box[0])
+
+    def entry(self, element: int) -> Entry | None:
+        """Return the `lines` of one element of the batch; None where all slopes are 0."""
+        curved = ~self._affine[element]
+        sides = {
+            side: [self._slope(slope[element], curved, element) for slope in operands]
+            for side, operands in self._sides.items()
+        }
+        if all(isinstance(s, int) for operands in sides.values() for s in operands):
+            return None
+        return {"operator": self._label, **sides}
+
+    def _slope(self, slope: Numbers, curved: Mask, element: int) -> object:
+        slope = np.where(curved, slope, 0.0)
+        if not slope.any():
+            return 0
+        if self._chord is not None:
+            chord = np.where(curved, self._chord[element], 0.0)
+            if (np.abs(slope - chord) <= CHORD_TOLERANCE * np.abs(chord)).all():
+                return "chord"
+        return compact(slope)
+
+
+def compact(values: Numbers) -> NDArray[np.generic]:
+    """Return numbers in the smallest type that holds them: bits, or binary16 if exact, or 32."""
+    if ((values == 0) | (values == 1)).all():
+        return values.astype(bool)
+    most = float(np.finfo(np.float32).max)
+    single = np.clip(values, -most, most).astype(np.float32)
+    with np.errstate(over="ignore"):
+        half = single.astype(np.float16)
+    return half if (half == single).all() else single
+
+
+def mask_entry(operand: tuple[str, int], masks: Masks, element: int) -> tuple[Entry, int] | None:
+    """Return the `rows` of a bounded tensor and their number; None where there are none."""
+    lower, upper = (mask[element].cpu().numpy() for mask in (masks.lower, masks.upper))
+    count = int(lower.sum()) + int(upper.sum())
+    if not count:
+        return None
+    return {"operand": list(operand), "lower": _side(lower), "upper": _side(upper)}, count
+
+
+def refutations(used: Iterable[tuple[int, int]]) -> list[Entry]:
+    """Return one row for each pair of a clause and the number of its constraint that refutes it."""
+    table = np.array(list(used), dtype=np.int32).reshape(-1, 2)
+    if not len(table):
+        return []
+    rows = np.arange(len(table), dtype=np.int32)
+    return [{"clause": table[:, 0], "row": rows, "constraint": table[:, 1]}]
+
+
+def ranges(numbers: Iterable[int]) -> list[list[int]]:
+    """Return the ranges `[first, end]` of increasing numbers."""
+    found: list[list[int]] = []
+    for number in sorted(numbers):
+        if found and found[-1][1] == number:
+            found[-1][1] += 1
+        else:
+            found.append([number, number + 1])
+    return found
+
+
+def facts(lines: Sequence[Entry], rows: Sequence[Entry]) -> Mapping[str, Sequence[Entry]]:
+    """Return the facts of a leaf, without keys that hold nothing."""
+    return {key: value for key, value in (("lines", lines), ("rows", rows)) if value}
+
+
+def _side(mask: Mask) -> bool | Mask:
+    if mask.all():
+        return True
+    return mask if mask.any() else False
+
+
+def _chord(node: Nonlinear, box: Interval) -> Numbers:
+    width = box.upper - box.lower
+    rise = node.operator(box.upper) - node.operator(box.lower)
+    chord = rise / torch.where(width > 0, width, 1.0)
+    return _numpy(torch.where(torch.isfinite(chord), chord, torch.nan))
+
+
+def _numpy(values: Tensor) -> Numbers:
+    """Return values with flat elements behind the batch axis, in float64."""
+    result: Numbers = values.flatten(1).double().cpu().numpy()
+    return result

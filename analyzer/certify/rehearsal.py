@@ -1,0 +1,150 @@
+"""What the checker will do with a certificate, done in advance: which proposals are enough."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from absolver.analyzer.certify.operands import Use, bounded_tensors
+from absolver.analyzer.graph.graph import Graph, Node, Nonlinear
+from absolver.analyzer.propagate.lines import finite_lines
+from absolver.analyzer.propagate.neurons import NeuronsPropagator
+from absolver.analyzer.propagate.precision import full_float32
+from absolver.analyzer.propagate.propagator import meet
+from absolver.analyzer.propagate.structure import exact_on_boxes, operands_of_operators
+from absolver.analyzer.propagate.values import ValuesPropagator
+from absolver.analyzer.regions.box import Box
+from absolver.analyzer.regions.region import Region
+from absolver.dsl.domain import Carrier, Domain
+from absolver.dsl.operators.record import Interval
+from absolver.dsl.relaxation import Slopes
+
+# A row that moves a bound by less than this share of the interval is not worth its check.
+SMALLEST_GAIN = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """For which elements of a bounded tensor the lower and the upper bound come from a row."""
+
+    lower: Bool[Tensor, "batch n"]
+    upper: Bool[Tensor, "batch n"]
+
+
+@dataclass(frozen=True, eq=False)
+class Rehearsal:
+    """What the checker will find with some lines and rows, up to rounding.
+
+    Guarantee: with the slopes of `proposed` and the rows of `masks`, exact arithmetic gives every
+    operand the box in `boxes` and every form of the output at least the bound in `rows`.
+    """
+
+    rows: Float[Tensor, "batch rows"]
+    boxes: Mapping[str, Interval]
+    """By name of an operator's operand."""
+    masks: Mapping[str, Masks]
+    """By name of a bounded tensor; missing where no row is used."""
+
+
+def lines_of(domain: Domain) -> tuple[Domain, ...]:
+    """Return the factors of a domain that put lines around operators."""
+    factors = domain.factors or (domain,)
+    return tuple(factor for factor in factors if factor.carrier is not Carrier.VALUES)
+
+
+def rehearse(
+    graph: Graph,
+    lines: Domain | None,
+    region: Region,
+    forms: Float[Tensor, "#batch rows outputs"],
+    *,
+    memory_bytes: int,
+    with_rows: bool,
+) -> Rehearsal:
+    """Bound as the format's section 4 says, with a domain's lines, or with none.
+
+    Boxes are interval steps, met with the values of rows where an interval step leaves an operator
+    undecided and the row says more; without `with_rows` nowhere but for the forms themselves.
+    """
+    with full_float32():
+        return _Walk(graph, lines, region, memory_bytes).run(forms, with_rows=with_rows)
+
+
+def proposed(lines: Domain, node: Nonlinear, boxes: Mapping[str, Interval]) -> Slopes:
+    """Return the slopes that a domain proposes on the boxes, 0 where a line would be infinite."""
+    box = [boxes[name] for name in node.inputs]
+    relaxation, _ = finite_lines(lines, node.operator, box)
+    return Slopes(relaxation.lower, relaxation.upper)
+
+
+class _Walk:
+    """One pass through the graph: interval steps and, where there are lines, rows beside them."""
+
+    def __init__(
+        self, graph: Graph, lines: Domain | None, region: Region, memory_bytes: int
+    ) -> None:
+        self._graph = graph.joined
+        self._values = ValuesPropagator(self._graph, region)
+        self._neurons = (
+            None if lines is None else NeuronsPropagator(self._graph, lines, region, memory_bytes)
+        )
+        self._bounded = bounded_tensors(self._graph)
+        self._exact = exact_on_boxes(self._graph) if isinstance(region, Box) else frozenset()
+        self._masks: dict[str, Masks] = {}
+
+    def run(self, forms: Tensor, *, with_rows: bool) -> Rehearsal:
+        boxes: dict[str, Interval] = {}
+        needed = operands_of_operators(self._graph)
+        for node in self._graph.nodes:
+            box = [boxes[name] for name in node.inputs] if isinstance(node, Nonlinear) else []
+            self._values.visit(node, box)
+            if self._neurons is not None:
+                self._neurons.visit(node, box)
+                users = self._bounded.get(node.name)
+                if with_rows and users is not None and node.name not in self._exact:
+                    self._tighten(self._neurons, node, users)
+            if node.name in needed:
+                boxes[node.name] = self._values.bounds(node)
+        found = self._values.minimum(forms)
+        if self._neurons is not None:
+            found = torch.maximum(found, self._neurons.minimum(forms))
+        return Rehearsal(found, boxes, self._masks)
+
+    def _tighten(self, neurons: NeuronsPropagator, node: Node, users: Sequence[Use]) -> None:
+        """Meet a bounded tensor's box with the rows that are worth it."""
+        cheap = self._values.bounds(node)
+        wanted = _undecided(users, cheap)
+        if not bool(wanted.any()):
+            return
+        own = neurons.bounds(node, wanted.view_as(cheap.lower))
+        masks = _worthwhile(users, cheap, own, wanted)
+        lower, upper = (mask.view_as(cheap.lower) for mask in (masks.lower, masks.upper))
+        if not bool((lower | upper).any()):
+            return
+        self._masks[node.name] = masks
+        rows = Interval(
+            torch.where(lower, own.lower, -torch.inf), torch.where(upper, own.upper, torch.inf)
+        )
+        self._values.learn(node, meet(cheap, rows))
+
+
+def _undecided(users: Sequence[Use], box: Interval) -> Bool[Tensor, "batch n"]:
+    found = users[0].undecided(box)
+    for use in users[1:]:
+        found = found | use.undecided(box)
+    return found
+
+
+def _worthwhile(
+    users: Sequence[Use], cheap: Interval, own: Interval, wanted: Bool[Tensor, "batch n"]
+) -> Masks:
+    """Choose the rows that tighten a box; one side alone where it decides all operators."""
+    width = cheap.upper - cheap.lower
+    least = SMALLEST_GAIN * torch.where(torch.isfinite(width), width, 0.0)
+    lower = wanted & (own.lower - cheap.lower > least).flatten(1)
+    upper = wanted & (cheap.upper - own.upper > least).flatten(1)
+    by_lower = lower & ~_undecided(users, meet(cheap, Interval(own.lower, cheap.upper)))
+    by_upper = upper & ~by_lower & ~_undecided(users, meet(cheap, Interval(cheap.lower, own.upper)))
+    return Masks(lower & ~by_upper, upper & ~by_lower)
