@@ -1,40 +1,26 @@
-"""From a problem that a domain decides to the certificate of it: proposals, nothing to believe."""
+"""The files: certificates of what was verified, and of what was falsified."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
 
-import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from absolver.analyzer.certify.encoding import (
-    Entry,
-    LineEncoder,
-    facts,
-    mask_entry,
-    ranges,
-    refutations,
-)
+from absolver.analyzer.certify.cases import Cases, Counts
+from absolver.analyzer.certify.encoding import Entry
 from absolver.analyzer.certify.errors import NotCertifiable
-from absolver.analyzer.certify.operands import bounded_tensors
-from absolver.analyzer.certify.regions import as_checked
-from absolver.analyzer.certify.rehearsal import Rehearsal, lines_of, proposed, rehearse
-from absolver.analyzer.decide import Execution, chunk_size
-from absolver.analyzer.graph.graph import Graph, Nonlinear
+from absolver.analyzer.decide import Execution
+from absolver.analyzer.graph.graph import Nonlinear
 from absolver.analyzer.problem import Safety
 from absolver.analyzer.properties.query import Neighbourhood
-from absolver.analyzer.properties.specification import Specification
+from absolver.analyzer.report import Counterexample
 from absolver.analyzer.results import unwritable
-from absolver.analyzer.rounding import rounding_allowance
 from absolver.certificates.format import CertificateWriter, file_bytes, read_records
 from absolver.dsl.domain import Domain
-
-PRODUCER = "absolver 0.1.0"
-UNIT_RATIO = 2.0**29  # of the roundings of binary32 and binary64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,19 +35,13 @@ class Target:
     semantics: str = "real"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Production:
-    """What a certificate holds: how many cases, and how many bounds that a row has to find.
-
-    `elements` counts the elements of the cases' operands, each of which has two bounds.
-    """
+    """A certificate that was written: its size in bytes, and what it holds."""
 
     path: Path
     size: int
-    cases: int
-    clauses: int
-    rows: int
-    elements: int
+    counts: Counts
 
 
 def certify(problem: Safety, domain: Domain, execution: Execution, target: Target) -> Production:
@@ -70,15 +50,12 @@ def certify(problem: Safety, domain: Domain, execution: Execution, target: Targe
     Guarantee: `target.path` is untouched, or a certificate from which exact arithmetic refutes
     every clause over the reals, as far as rounding in this run did not deceive.
     """
-    claim = claim_record(problem, target)
-    try:
-        with _writer(target.path) as writer:
-            writer.write(claim)
-            cases = _Cases(problem, domain, execution, writer)
-            cases.write()
-        return replace(cases.production, path=target.path, size=target.path.stat().st_size)
-    except OSError as error:
-        raise unwritable(Path(error.filename or target.path), error) from error
+    _refuse(problem)
+    with _writer(target.path) as writer:
+        writer.write(_claim(problem, target, "verified"))
+        cases = Cases(problem, domain, execution, writer)
+        cases.write()
+    return Production(target.path, target.path.stat().st_size, cases.counts)
 
 
 def with_semantics(source: Path, target: Path, semantics: str) -> None:
@@ -89,7 +66,34 @@ def with_semantics(source: Path, target: Path, semantics: str) -> None:
             writer.write({**record, "semantics": semantics} if claims else record)
 
 
-def claim_record(problem: Safety, target: Target, verdict: str = "verified") -> Entry:
+def write_witness(
+    problem: Safety, counterexample: Counterexample, grades: Sequence[str], target: Target
+) -> None:
+    """Write the certificate of a counterexample that is claimed to have some grades."""
+    witness: Entry = {
+        "record": "witness",
+        "clause": problem.around.clauses[counterexample.clause].number,
+        "input": _plain(counterexample.flat_inputs),
+        "output": _plain(counterexample.flat_outputs),
+        "runtime": f"onnxruntime {version('onnxruntime')}",
+        "grades": [str(grade) for grade in grades],
+    }
+    with _writer(target.path) as writer:
+        writer.write(_claim(problem, target, "falsified"))
+        writer.write(witness)
+
+
+def _plain(values: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Return numbers in a type that a record can hold."""
+    if values.dtype.kind == "f":
+        return values
+    narrow = values.astype(np.int32)
+    if not (narrow == values).all():
+        raise NotCertifiable("certificates hold integers of 32 bits, and one here is larger")
+    return narrow
+
+
+def _claim(problem: Safety, target: Target, verdict: str) -> Entry:
     """Return the first record of a certificate about a problem."""
     network = file_bytes(problem.network.path)
     if network != problem.network.model:
@@ -104,7 +108,7 @@ def claim_record(problem: Safety, target: Target, verdict: str = "verified") -> 
     return {
         "record": "claim",
         "version": 1,
-        "producer": PRODUCER,
+        "producer": f"absolver {version('absolver')}",
         "network": hashlib.sha256(network).hexdigest(),
         "property": hashlib.sha256(file_bytes(target.query)).hexdigest(),
         "verdict": verdict,
@@ -122,153 +126,8 @@ def _writer(path: Path) -> Iterator[CertificateWriter]:
     except NotCertifiable:
         writer.partial.unlink(missing_ok=True)
         raise
-
-
-class _Attempt(NamedTuple):
-    """A way to prove: lines of a factor or none, with or without rows, in some dtype.
-
-    `roundings` says how many times the rounding error of the pass itself a margin has to exceed.
-    """
-
-    lines: Domain | None
-    with_rows: bool
-    dtype: torch.dtype
-    roundings: float
-
-
-def _attempts(domain: Domain, dtype: torch.dtype) -> Iterator[_Attempt]:
-    """Yield the ways to prove, the cheapest to check first.
-
-    Without rows boxes are wide; it has to leave room for the roundings of float32 executions, which
-    a claim over that semantics has to cover.
-    """
-    lines: Sequence[Domain | None] = lines_of(domain) or [None]
-    for factor in lines:
-        yield _Attempt(factor, False, dtype, UNIT_RATIO if dtype == torch.float64 else 1.0)
-    for wider in dict.fromkeys((dtype, torch.float64)):
-        for factor in lines:
-            yield _Attempt(factor, factor is not None, wider, 1.0)
-
-
-class _Cases:
-    """The cases of a certificate, one for each input set, written as they are proved."""
-
-    def __init__(
-        self, problem: Safety, domain: Domain, execution: Execution, writer: CertificateWriter
-    ) -> None:
-        _refuse(problem)
-        self._problem = problem
-        self._domain = domain
-        self._execution = execution
-        self._writer = writer
-        self.production = Production(path=Path(), size=0, cases=0, clauses=0, rows=0, elements=0)
-
-    def write(self) -> None:
-        """Write every case, or raise."""
-        pending: Tensor | None = None
-        for attempt in _attempts(self._domain, self._execution.torch_dtype):
-            graph = self._problem.graph(self._execution, attempt.dtype)
-            whole = self._problem.specify(attempt.dtype)
-            if pending is None:
-                pending = torch.arange(whole.sets, device=whole.rows.device)
-            size = chunk_size(graph, self._execution.memory_bytes, attempt.dtype)
-            left = [self._part(graph, whole, i, attempt) for i in torch.split(pending, size)]
-            pending = torch.cat(left)
-            if not len(pending):
-                return
-        assert pending is not None, "there is at least one way to try"
-        self._give_up(whole, int(pending[0]))
-
-    def _part(self, graph: Graph, whole: Specification, sets: Tensor, attempt: _Attempt) -> Tensor:
-        """Try some sets; write the cases of those that are proved, return the others."""
-        part = whole.select(sets)
-        region = as_checked(part.region)
-        found = rehearse(
-            graph,
-            attempt.lines,
-            region,
-            part.rows,
-            memory_bytes=self._execution.memory_bytes,
-            with_rows=attempt.with_rows,
-        )
-        allowance = rounding_allowance(graph, region, found.boxes, part.rows)
-        refuted = part.refuted(found.rows - attempt.roundings * allowance).all(dim=1)
-        self._write_part(graph, part, _Proved(attempt.lines, found, allowance, refuted))
-        return sets[~refuted]
-
-    def _write_part(self, graph: Graph, part: Specification, proved: "_Proved") -> None:
-        used = _chosen(part, proved.found.rows, proved.allowance)
-        boxes = proved.found.boxes
-        encoders = [
-            LineEncoder(node, proposed(proved.lines, node, boxes), [boxes[n] for n in node.inputs])
-            for node in graph.nodes
-            if isinstance(node, Nonlinear) and proved.lines is not None
-        ]
-        places = {
-            name: (users[0].operator.label, users[0].position)
-            for name, users in bounded_tensors(graph.joined).items()
-        }
-        elements = sum(box.lower[0].numel() for box in boxes.values())
-        for element in proved.refuted.nonzero().flatten().tolist():
-            lines = [entry for e in encoders if (entry := e.entry(element)) is not None]
-            rows = [
-                found
-                for name, masks in proved.found.masks.items()
-                if (found := mask_entry(places[name], masks, element)) is not None
-            ]
-            pairs = list(self._refuting(part, element, used[element]))
-            self._writer.write({"record": "case", "clauses": ranges(number for number, _ in pairs)})
-            leaf: Entry = {"record": "leaf", "refutations": refutations(pairs)}
-            known = facts(lines, [entry for entry, _ in rows])
-            self._writer.write({**leaf, "facts": known} if known else leaf)
-            done = self.production
-            self.production = replace(
-                done,
-                cases=done.cases + 1,
-                clauses=done.clauses + len(pairs),
-                rows=done.rows + sum(count for _, count in rows),
-                elements=done.elements + elements,
-            )
-
-    def _refuting(
-        self, part: Specification, element: int, rows: Sequence[int]
-    ) -> Iterator[tuple[int, int]]:
-        """Yield each clause's number, and the number of the constraint that refutes it."""
-        clauses = self._problem.around.clauses
-        for index, row in zip(part.clause[element].tolist(), rows, strict=True):
-            if index >= 0:
-                clause = clauses[index]
-                constraint = part.constraints[element][row]
-                yield clause.number, clause.on_outputs.index(constraint)
-
-    def _give_up(self, whole: Specification, number: int) -> None:
-        clause = next(index for index in whole.clause[number].tolist() if index >= 0)
-        raise NotCertifiable(
-            f"input set {number} (clause {self._problem.around.clauses[clause].number} and those "
-            f"with the same inputs) is not proved by one pass of {self._domain.name} over boxes: "
-            "certificates cannot yet hold passes back and forth, multiples of constraints on "
-            "inputs, or symbols that cancel in products"
-        )
-
-
-class _Proved(NamedTuple):
-    """What a rehearsal has found for some sets, and for which of them that is enough."""
-
-    lines: Domain | None
-    found: Rehearsal
-    allowance: Float[Tensor, "sets rows"]
-    refuted: Bool[Tensor, "sets"]
-
-
-def _chosen(
-    part: Specification, lower: Float[Tensor, "sets rows"], allowance: Float[Tensor, "sets rows"]
-) -> list[list[int]]:
-    """Choose for each clause the row whose margin is the largest for what may be rounded."""
-    least = torch.finfo(lower.dtype).tiny
-    score = part.margins(lower) / allowance.clamp(min=least)
-    score = torch.where(part.member, score.unsqueeze(1), -torch.inf)
-    chosen: list[list[int]] = score.argmax(dim=2).tolist()
-    return chosen
+    except OSError as error:
+        raise unwritable(Path(error.filename or path), error) from error
 
 
 def _refuse(problem: Safety) -> None:
