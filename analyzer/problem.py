@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cached_property
 from math import prod
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from absolver.analyzer.regions.box import Box
 from absolver.analyzer.regions.region import Region
 from absolver.analyzer.regions.rounding import float_above, float_below
 from absolver.analyzer.replay import Replay, cast
+from absolver.analyzer.report import Semantics
 from absolver.domains import load
 
 DEFAULT_DOMAIN = "crown & interval"
@@ -92,12 +92,15 @@ class Safety:
     device: str
     about: str = ""
 
-    @cached_property
-    def replay(self) -> Replay:
-        """The way to confirm a violation."""
-        network = self.network
-        inputs = network.graph.inputs
-        return Replay(self.claim, self.around, network.runtime, inputs, self._certainly_meets)
+    @property
+    def declared(self) -> Semantics | None:
+        """The semantics that the types of a VNN-LIB 2 query ask for, if it is one."""
+        return Semantics(self.around.semantics) if self.around.semantics else None
+
+    def replay(self, asked: Semantics | None) -> Replay:
+        """Return the way to confirm a violation, where the query is about these executions."""
+        runtime, inputs = self.network.runtime, self.network.graph.inputs
+        return Replay(self.claim, self.around, runtime, inputs, self._certainly_meets, asked)
 
     def specify(self, dtype: torch.dtype) -> Specification:
         """Return what has to be shown, as tensors on the device."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from absolver.analyzer.frontends.runtime import Runtime
 from absolver.analyzer.graph.graph import TensorSpec
 from absolver.analyzer.properties.property import InputBox, Property
-from absolver.analyzer.report import Counterexample
+from absolver.analyzer.report import Counterexample, Grade, Semantics
 
 Flat = NDArray[np.float64]
 """A flat point or bound; every number is also one of the network's own input type."""
@@ -38,6 +38,10 @@ class Replay:
     a coordinate's interval holds no number of the network's input type, as when a file fixes it
     to a decimal, may the input lie beside the set (`Counterexample.beside`); then the clause is
     also proved to be met, over the reals, at the point of the set next to it.
+
+    What counts depends on what the query is about: over the reals a run counts only if bounds over
+    the reals show its violation as well, else it is kept as `only_run`; over float32 nothing
+    beside the set counts.
     """
 
     def __init__(
@@ -47,8 +51,11 @@ class Replay:
         runtime: Runtime,
         inputs: Sequence[TensorSpec],
         prove: Proof,
+        asked: Semantics | None = None,
     ) -> None:
         """Remember the claim, a property over boxes around its sets, and how to run and prove."""
+        self.only_run: Counterexample | None = None
+        self._asked = asked
         self._claim = claim
         self._around = around
         self._runtime = runtime
@@ -65,14 +72,25 @@ class Replay:
         near = np.clip(x.detach().flatten().double().cpu().numpy(), lower, upper)
         empty = lower > upper
         if empty.any():
+            if self._asked is Semantics.FLOAT32:
+                return None
             # Either neighbour of the empty interval will do: `upper` is the one below it.
             near = np.where(empty, upper, near)
             return self._beside(cast(near, self._inputs), self._around.boxes[box], clause)
         for point in self._inward(near, box):
             witness = self._run(np.clip(cast(point, self._inputs), lower, upper))
-            if witness is not None:
+            if witness is not None and self._counts(witness):
                 return witness
         return None
+
+    def _counts(self, witness: Counterexample) -> bool:
+        """Say whether a run is enough; remember one that is not."""
+        if self._asked is not Semantics.REAL:
+            return True
+        proved = self._prove(witness.clause, [Fraction(x) for x in flat([witness.flat_inputs])])
+        if not proved and self.only_run is None:
+            self.only_run = witness
+        return proved
 
     def _inward(self, point: Flat, box: int) -> Iterator[Flat]:
         """Give the point and, for sets with curved sides, points slightly nearer to the middle."""
@@ -88,9 +106,8 @@ class Replay:
 
     def _run(self, point: Flat) -> Counterexample | None:
         results = self._runtime.tensors(point)
-        if self._claim.violated_by(point.tolist(), flat(results).tolist()) is None:
-            return None
-        return self._witness(point, results, beside=0.0)
+        clause = self._claim.violated_by(point.tolist(), flat(results).tolist())
+        return None if clause is None else self._witness(clause, point, results)
 
     def _beside(self, point: Flat, box: InputBox, clause: int) -> Counterexample | None:
         exact = [
@@ -103,10 +120,15 @@ class Replay:
         if not self._prove(clause, exact):
             return None
         distance = max(abs(Fraction(a) - b) for a, b in zip(point.tolist(), exact, strict=True))
-        return self._witness(point, results, beside=float(distance))
+        return self._witness(clause, point, results, beside=float(distance))
 
     def _witness(
-        self, point: Flat, results: Sequence[NDArray[np.generic]], *, beside: float
+        self,
+        clause: int,
+        point: Flat,
+        results: Sequence[NDArray[np.generic]],
+        *,
+        beside: float = 0.0,
     ) -> Counterexample:
         inputs = self._inputs
         parts = np.split(point, np.cumsum([prod(spec.shape) for spec in inputs])[:-1])
@@ -116,7 +138,9 @@ class Replay:
                 for spec, part in zip(inputs, parts, strict=True)
             },
             outputs=dict(zip(self._runtime.output_names, results, strict=True)),
+            clause=clause,
             beside=beside,
+            grades=() if beside else (Grade.RUNTIME,),
         )
 
 
@@ -155,6 +179,9 @@ def _above(bound: Fraction | None, dtype: np.dtype[np.generic]) -> float:
         return -np.inf
     if not np.issubdtype(dtype, np.floating):
         return float(ceil(bound))
+    largest = float(np.finfo(dtype).max)  # type: ignore[type-var]
+    if abs(bound) > largest:
+        return np.inf if bound > 0 else -largest
     value = dtype.type(float(bound))
     up = dtype.type(np.inf)
     return float(value if Fraction(float(value)) >= bound else np.nextafter(value, up))

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,30 @@ class Verdict(StrEnum):
     UNKNOWN = "unknown"
     TIMEOUT = "timeout"
     BOUNDS = "bounds"
+
+
+class Semantics(StrEnum):
+    """The executions that a verdict is about, in the words of docs/certificate-format.md.
+
+    `REAL` is the function over the real numbers; `FLOAT32` is every execution in binary32, whatever
+    the order of its sums.
+    """
+
+    REAL = "real"
+    FLOAT32 = "float32"
+
+
+class Grade(StrEnum):
+    """What a counterexample shows.
+
+    `EXACT`: over the reals, its point of the input set is unsafe. `RUNTIME`: it lies in the set,
+    and the output that onnxruntime gave is unsafe. `ALL_EXECUTIONS`: it lies in the set, and every
+    execution in float32 is unsafe.
+    """
+
+    EXACT = "exact"
+    RUNTIME = "runtime"
+    ALL_EXECUTIONS = "all executions"
 
 
 @dataclass(frozen=True)
@@ -80,12 +105,15 @@ class Counterexample:
 
     `beside` is zero if the input lies in the input set, exactly. Otherwise the set has no point of
     the network's input type there; it is the distance to the set's nearest point (largest
-    coordinate), at which the violation is proved over the reals.
+    coordinate), at which bounds over the reals show the violation. `clause` is the number of a
+    clause that is met, in the property as it was read.
     """
 
     inputs: dict[str, NDArray[np.generic]]
     outputs: dict[str, NDArray[np.generic]]
+    clause: int
     beside: float = 0.0
+    grades: tuple[Grade, ...] = ()
 
     @property
     def flat_inputs(self) -> NDArray[np.generic]:
@@ -98,13 +126,52 @@ class Counterexample:
         return np.concatenate([value.reshape(-1) for value in self.outputs.values()])
 
 
+@dataclass(frozen=True)
+class Audit:
+    """What the checker said of a certificate: valid, invalid or incomplete, and why.
+
+    The answer is empty where there was none, as the checker did not run or has failed.
+    """
+
+    answer: str
+    message: str = ""
+    tier: str = ""
+    seconds: float = 0.0
+
+    @property
+    def valid(self) -> bool:
+        """Whether the checker has accepted the certificate."""
+        return self.answer == "valid"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """A certificate that the checker has accepted.
+
+    `path` and `query_record` are None where nobody asked to keep the files.
+    """
+
+    audit: Audit
+    path: Path | None
+    query_record: Path | None
+    sha256: str
+    size: int
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Report:
-    """Everything a run found. What did not happen, or does not apply, is empty."""
+    """Everything a run found. What did not happen, or does not apply, is empty.
+
+    `unchecked` says why the checker has accepted nothing; `unwritten` is the error of a file that
+    was to be kept and could not be written.
+    """
 
     verdict: Verdict
     reason: str = ""
-    semantics: str = "real"
+    semantics: Semantics = Semantics.REAL
+    certificate: Certificate | None = None
+    unchecked: str = ""
+    unwritten: str = ""
     domain: str = ""
     about: str = ""
     margins: tuple[Margin, ...] = ()
@@ -117,6 +184,12 @@ class Report:
     declared: tuple[Declaration, ...] = ()
     """The tensors that a VNN-LIB 2 query declares, inputs before outputs."""
     settings: dict[str, str | int | float | None] = field(default_factory=dict)
+
+    @property
+    def checked(self) -> bool:
+        """Whether the checker has accepted what shows the verdict."""
+        decided = self.verdict in (Verdict.VERIFIED, Verdict.FALSIFIED)
+        return decided and self.certificate is not None
 
     @property
     def worst_margin(self) -> float:

@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
+from errno import EACCES, EISDIR
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,28 @@ def write_atomically(path: Path, text: str) -> None:
             os.unlink(name)
             raise
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
+
+
+def check_writable(path: Path) -> None:
+    """Raise unless a file can be written there; what lies there stays as it is."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+        if path.exists() and not os.access(path, os.W_OK):
+            raise PermissionError(EACCES, os.strerror(EACCES))
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> UnwritableError:
+    """Say that a file cannot be written, why, and what to do."""
+    return UnwritableError(
+        f"{path}: cannot be written: {error.strerror or error}. Name a place in a folder that "
+        "exists and may be written, on a disk with room."
+    )
 
 
 def write_tensors(folder: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
@@ -73,14 +95,7 @@ def write_tensors(folder: Path, arrays: Mapping[str, NDArray[np.generic]]) -> No
             content = numpy_helper.from_array(array, name).SerializeToString()
             (folder / f"{name}.pb").write_bytes(content)
     except OSError as error:
-        raise _unwritable(Path(error.filename or folder), error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> UnwritableError:
-    return UnwritableError(
-        f"{path}: cannot be written: {error.strerror or error}. Name a place in a folder that "
-        "exists and may be written, on a disk with room."
-    )
+        raise unwritable(Path(error.filename or folder), error) from error
 
 
 def _pairs(letter: str, values: Iterable[object]) -> list[str]:

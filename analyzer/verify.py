@@ -1,26 +1,52 @@
-"""From files to a verdict: load, check against the runtime, attack, propagate, decide."""
+"""From files to a verdict: load, compare with the runtime, attack, propagate, decide, certify."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
 from absolver.analyzer.attack import Effort
+from absolver.analyzer.certifier import Certifier, Wishes
 from absolver.analyzer.deadline import Deadline, DeadlineExpired
 from absolver.analyzer.decide import Execution, bound_outputs, iterate, refute, search
-from absolver.analyzer.problem import DEFAULT_DOMAIN, Ball, Bounding, Query, Safety, pose
+from absolver.analyzer.problem import (
+    DEFAULT_DOMAIN,
+    Ball,
+    Bounding,
+    NamedQuery,
+    Query,
+    Safety,
+    pose,
+)
 from absolver.analyzer.properties.specification import Specification
-from absolver.analyzer.report import OutputBounds, Report, Stage, Verdict
+from absolver.analyzer.replay import Replay
+from absolver.analyzer.report import (
+    Counterexample,
+    OutputBounds,
+    Report,
+    Semantics,
+    Stage,
+    Verdict,
+)
 from absolver.analyzer.tally import Tally
+from absolver.analyzer.verdict import Conclusion, conclude
 from absolver.dsl.domain import Domain
 
-__all__ = ["Ball", "Execution", "Interrupted", "Query", "verify"]
+__all__ = ["Ball", "Execution", "Interrupted", "Query", "Session", "Wishes", "verify"]
 
 Watch = Callable[[str, int, int], None]
 """Told the stage, how much of it is done, and how much there is; for a progress display."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """The clock that a run obeys, and who is told how it goes."""
+
+    deadline: Deadline = field(default_factory=Deadline)
+    watch: Watch = lambda stage, done, total: None
 
 
 class Interrupted(KeyboardInterrupt):
@@ -38,40 +64,53 @@ def verify(
     *,
     domain: str | None = None,
     execution: Execution | None = None,
-    deadline: Deadline | None = None,
-    watch: Watch = lambda stage, done, total: None,
+    wishes: Wishes | None = None,
+    session: Session | None = None,
 ) -> Report:
     """Answer a query about a network file; without a query, bound its outputs.
 
-    Guarantee: `verified` only if every clause of the unsafe set is refuted by sound bounds over
-    the reals, with a margin above what rounding is estimated to take, and no violating run is
-    known; `falsified` only with a run of onnxruntime that violates the property in exact
-    arithmetic.
+    Guarantee: what `conclude` says of what was found, where bounds refute a clause only with a
+    margin above what rounding is estimated to take, a counterexample is a run of onnxruntime that
+    is unsafe in exact arithmetic, and everything else is what the checker, a process of its own,
+    has accepted for the files. The report has a certificate only if the checker has accepted it.
 
     `domain` names exactly the domain to use; without it the strategy is crown met with interval
     after each node, and passes back and forth on what that leaves open.
     """
-    run = _Run(execution or Execution(), deadline or Deadline(), watch)
+    run = _Run(execution or Execution(), wishes or Wishes(), session or Session())
     try:
         with run.deadline.enforced():
             return run.answer(network, query, domain)
     except DeadlineExpired:
-        return run.report(Verdict.TIMEOUT, reason=f"the time was over in: {run.stage_name}")
+        return run.report(f"the time was over in: {run.stage_name}", undecided=Verdict.TIMEOUT)
     except KeyboardInterrupt:
-        reason = f"interrupted in: {run.stage_name}"
-        raise Interrupted(run.report(Verdict.UNKNOWN, reason=reason)) from None
+        raise Interrupted(run.report(f"interrupted in: {run.stage_name}")) from None
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A problem to decide, and what decides and shows it."""
+
+    problem: Safety
+    domain: Domain
+    certifier: Certifier
+    replay: Replay
 
 
 class _Run:
     """What a run has found so far, so that an interruption does not lose it."""
 
-    def __init__(self, execution: Execution, deadline: Deadline, watch: Watch) -> None:
+    def __init__(self, execution: Execution, wishes: Wishes, session: Session) -> None:
         self.execution = execution
-        self.deadline = deadline
+        self.deadline = session.deadline
         self.stage_name = "start"
-        self._watch = watch
+        self._wishes = wishes
+        self._watch = session.watch
         self._stages: list[Stage] = []
         self._tally = Tally()
+        self._asked: Semantics | None = None
+        self._all_refuted = False
+        self._proved: Semantics | None = None
         self._found = Report(
             verdict=Verdict.UNKNOWN,
             settings={
@@ -92,25 +131,45 @@ class _Run:
         with self._stage("load"):
             problem = pose(network, query, self.execution)
             self._found = replace(self._found, about=problem.about)
+            if isinstance(problem, Safety):
+                self._asked = self._wishes.asked(problem.declared)
         with self._stage("check"):
             problem.check(self.execution)
         if isinstance(problem, Bounding):
             return self._bound(problem, domain)
         declared = problem.around.declared_inputs + problem.around.declared_outputs
         self._found = replace(self._found, declared=declared)
-        return self._decide(problem, domain, strategy=domain_text is None)
+        with Certifier(problem, _file(query), self._wishes, self.deadline) as certifier:
+            case = _Case(problem, domain, certifier, problem.replay(self._asked))
+            return self._decide(case, strategy=domain_text is None)
 
-    def report(self, verdict: Verdict, *, reason: str = "") -> Report:
-        """Put together what is known by now."""
+    def report(self, reason: str = "", *, undecided: Verdict = Verdict.UNKNOWN) -> Report:
+        """Put together what is known by now; the reason says why the run knows no more."""
+        known, found = self._conclusion(), self._found
+        decided = known.verdict is not Verdict.UNKNOWN
+        reasons = dict.fromkeys((known.reason, found.unchecked, reason))
+        witness = found.counterexample
         return replace(
-            self._found,
-            verdict=verdict,
-            reason=reason,
+            found,
+            verdict=known.verdict if decided else undecided,
+            semantics=known.semantics,
+            reason="" if decided else "; ".join(text for text in reasons if text),
+            unchecked="" if found.certificate else found.unchecked or reason,
+            counterexample=witness if witness is not None and witness.grades else None,
             margins=self._tally.margins,
             margins_left_out=self._tally.margins_left_out,
             layers=self._tally.layers,
-            notes=(*self._found.notes, *self._tally.notes),
+            notes=(*found.notes, *self._tally.notes),
             stages=tuple(self._stages),
+        )
+
+    def _conclusion(self) -> Conclusion:
+        witness = self._found.counterexample
+        return conclude(
+            self._asked,
+            refuted=self._all_refuted,
+            proved=self._proved,
+            grades=frozenset(witness.grades if witness is not None else ()),
         )
 
     def _bound(self, problem: Bounding, domain: Domain) -> Report:
@@ -130,26 +189,44 @@ class _Run:
             )
         )
         self._found = replace(self._found, bounds=bounds)
-        return self.report(Verdict.BOUNDS)
+        return self.report(undecided=Verdict.BOUNDS)
 
-    def _decide(self, problem: Safety, domain: Domain, *, strategy: bool) -> Report:
-        specification = problem.specify(self.execution.torch_dtype)
+    def _decide(self, case: "_Case", *, strategy: bool) -> Report:
+        specification = case.problem.specify(self.execution.torch_dtype)
         present = specification.clause >= 0
-        if self._falsified(problem, specification, None, quick=True):
-            return self.report(Verdict.FALSIFIED)
-        refuted = self._refuted(problem, domain, specification)
+        if self._falsified(case, specification, None, quick=True):
+            return self.report()
+        refuted = self._refuted(case.problem, case.domain, specification)
         if strategy and not bool(refuted.all()):
-            refuted |= self._iterated(problem, domain, specification, ~refuted)
+            refuted |= self._iterated(case.problem, case.domain, specification, ~refuted)
         if bool(refuted.all()):
-            return self.report(Verdict.VERIFIED)
-        if self._falsified(problem, specification, ~refuted, quick=False):
-            return self.report(Verdict.FALSIFIED)
-        reason = f"{int((present & ~refuted).sum())} of {int(present.sum())} clauses are open"
-        return self.report(Verdict.UNKNOWN, reason=reason)
+            self._all_refuted = True
+            self._certify(case)
+            return self.report()
+        if self._falsified(case, specification, ~refuted, quick=False):
+            return self.report()
+        return self.report(
+            f"{int((present & ~refuted).sum())} of {int(present.sum())} clauses are open"
+        )
+
+    def _certify(self, case: "_Case") -> None:
+        """Have the refutation of all clauses checked, over float32 first if nobody asks."""
+        order = (Semantics.FLOAT32, Semantics.REAL) if self._asked is None else (self._asked,)
+        with self._stage("certify"):
+            proof = case.certifier.prove(case.domain, self.execution, order)
+        reasons = dict.fromkeys(proof.failures.values())
+        self._proved = proof.about
+        self._found = replace(
+            self._found, certificate=proof.certificate, unwritten=case.certifier.unwritten
+        )
+        if proof.about is None:
+            self._found = replace(self._found, unchecked="; ".join(reasons))
+        else:
+            self._note(*(f"no proof over {k}: {why}" for k, why in proof.failures.items()))
 
     def _falsified(
         self,
-        problem: Safety,
+        case: "_Case",
         specification: Specification,
         wanted: torch.Tensor | None,
         *,
@@ -163,15 +240,38 @@ class _Run:
                 else Effort(steps=40, rounds=20, seconds=min(3.0, self.deadline.remaining / 2))
             )
             witness = search(
-                problem.graph(self.execution, torch.float32),
+                case.problem.graph(self.execution, torch.float32),
                 specification,
-                problem.replay,
+                case.replay,
                 self.execution,
                 wanted=wanted,
                 effort=effort,
             )
-            self._found = replace(self._found, counterexample=witness)
-            return witness is not None
+        witness = witness or case.replay.only_run
+        if witness is not None and self._found.counterexample is None:
+            self._grade(case.certifier, witness)
+        return self._conclusion().verdict is Verdict.FALSIFIED
+
+    def _grade(self, certifier: Certifier, witness: Counterexample) -> None:
+        """Have a counterexample checked; until then it has the grade that its run has shown."""
+        self._found = replace(self._found, counterexample=witness)
+        with self._stage("witness"):
+            graded, certificate, failure = certifier.grade(witness)
+        self._found = replace(
+            self._found,
+            counterexample=graded if graded.grades else None,
+            certificate=certificate,
+            unchecked=failure,
+            unwritten=certifier.unwritten,
+        )
+        if not graded.grades:
+            self._note(
+                "onnxruntime is unsafe at a float beside the set; that the set's own point is, "
+                f"was not confirmed: {failure}"
+            )
+
+    def _note(self, *notes: str) -> None:
+        self._found = replace(self._found, notes=(*self._found.notes, *notes))
 
     def _refuted(
         self, problem: Safety, domain: Domain, specification: Specification
@@ -200,8 +300,7 @@ class _Run:
                 refuted[doubtful] |= again.refuted
                 doubtful = doubtful[again.doubtful]
         if len(doubtful):
-            note = f"on {len(doubtful)} input sets rounding may have taken the whole margin"
-            self._found = replace(self._found, notes=(*self._found.notes, note))
+            self._note(f"on {len(doubtful)} input sets rounding may have taken the whole margin")
         return refuted
 
     def _iterated(
@@ -220,8 +319,7 @@ class _Run:
             )
             count = int(refuted.sum())
             if count:
-                note = f"{count} clauses were refuted by passes back and forth, not by margins"
-                self._found = replace(self._found, notes=(*self._found.notes, note))
+                self._note(f"{count} clauses were refuted by passes back and forth, not by margins")
             return refuted
 
     def _progress(self, done: int, total: int) -> None:
@@ -237,3 +335,10 @@ class _Run:
             yield
         finally:
             self._stages.append(Stage(name, time.monotonic() - start))
+
+
+def _file(query: Query | None) -> Path | None:
+    """Return the file of a query, None for a neighbourhood."""
+    if isinstance(query, NamedQuery):
+        return query.path
+    return query if isinstance(query, Path) else None

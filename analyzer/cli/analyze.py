@@ -11,6 +11,7 @@ from absolver.analyzer.cli import arguments as shared
 from absolver.analyzer.cli.shell import Parser, complain, guard
 from absolver.analyzer.deadline import Deadline
 from absolver.analyzer.errors import (
+    EXIT_CANNOT_CREATE,
     EXIT_FALSIFIED,
     EXIT_INTERRUPTED,
     EXIT_UNCHECKED,
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
 
 EXIT_CODES = """\
 exit code:
-  0    bounds printed (no property was given)
+  0    verified, and the checker has accepted the certificate; or bounds, without a property
   1    falsified: the counterexample is printed
   2    unknown or timeout
-  3    verified, unchecked: no certificate exists yet
+  3    verified, but unchecked: the second line says why
   64   the arguments are wrong              65   a file's content is wrong
   66   a file is missing or unreadable      70   our fault
   73   a file cannot be written             130  interrupted
@@ -62,6 +63,7 @@ def parser() -> Parser:
         "them (default: the analyzer's choice, crown met with interval)",
     )
     shared.add_ball_arguments(parser)
+    shared.add_certificate_arguments(parser)
     shared.add_run_arguments(parser)
     output = parser.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="print one JSON object instead")
@@ -76,8 +78,9 @@ def parser() -> Parser:
 def _run(arguments: argparse.Namespace) -> int:
     shared.check_ball_arguments(arguments)
     deadline = Deadline.after(arguments.timeout)
+    wishes = shared.wishes(arguments, (arguments.network, arguments.property, arguments.input))
     from absolver.analyzer.cli.progress import progress
-    from absolver.analyzer.verify import Interrupted, verify
+    from absolver.analyzer.verify import Interrupted, Session, verify
 
     with progress(quiet=arguments.quiet) as watch:
         try:
@@ -86,8 +89,8 @@ def _run(arguments: argparse.Namespace) -> int:
                 _query(arguments),
                 domain=arguments.domain,
                 execution=shared.execution(arguments),
-                deadline=deadline,
-                watch=watch,
+                wishes=wishes,
+                session=Session(deadline, watch),
             )
         except Interrupted as interrupt:
             report, interrupted = interrupt.report, True
@@ -97,6 +100,9 @@ def _run(arguments: argparse.Namespace) -> int:
     if interrupted:
         complain("analyze", "interrupted")
         return EXIT_INTERRUPTED
+    if report.unwritten:
+        complain("analyze", report.unwritten)
+        return EXIT_CANNOT_CREATE
     return exit_code(report)
 
 
@@ -106,7 +112,7 @@ def exit_code(report: "Report") -> int:
 
     match report.verdict:
         case Verdict.VERIFIED:
-            return EXIT_UNCHECKED
+            return EXIT_VERIFIED if report.checked else EXIT_UNCHECKED
         case Verdict.FALSIFIED:
             return EXIT_FALSIFIED
         case Verdict.BOUNDS:

@@ -1,6 +1,7 @@
 """Arguments that the commands share, checked as far as that needs neither files nor torch."""
 
 import argparse
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 from absolver.analyzer.cli.shell import UsageError
 
 if TYPE_CHECKING:
+    from absolver.analyzer.certifier import Wishes
     from absolver.analyzer.decide import Execution
 
 
@@ -50,6 +52,48 @@ def execution(arguments: argparse.Namespace) -> "Execution":
     )
 
 
+def add_certificate_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what a verdict is to be about, and where its certificate is kept."""
+    group = parser.add_argument_group("what is shown")
+    group.add_argument(
+        "--semantics",
+        choices=("real", "float32"),
+        help="the numbers that the network computes with (default: what the query's types say, "
+        "else float32 if that can be proved, else real)",
+    )
+    group.add_argument(
+        "--certificate",
+        type=Path,
+        metavar="FILE",
+        help="keep the certificate, which `audit` checks; without it, it is checked and deleted",
+    )
+
+
+def wishes(arguments: argparse.Namespace, read: Iterable[Path | None]) -> "Wishes":
+    """Return what `add_certificate_arguments` has read, once its files can be written.
+
+    `read` are files that the run reads, which no certificate may replace.
+    """
+    record: Path | None = getattr(arguments, "query_record", None)
+    named = {"--certificate": arguments.certificate, "--query-record": record}
+    taken = {path.resolve(): str(path) for path in read if path is not None}
+    for option, path in named.items():
+        if path is None:
+            continue
+        if path.resolve() in taken:
+            raise UsageError(f"{option} {path} would overwrite another file of this run")
+        taken[path.resolve()] = option
+    from absolver.analyzer.certifier import Wishes
+    from absolver.analyzer.report import Semantics
+    from absolver.analyzer.results import check_writable
+
+    semantics = Semantics(arguments.semantics) if arguments.semantics else None
+    wishes = Wishes(semantics=semantics, certificate=arguments.certificate, query_record=record)
+    for path in wishes.files:
+        check_writable(path)
+    return wishes
+
+
 def add_ball_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the input set around a point, which takes the place of a property file."""
     group = parser.add_argument_group("instead of a property file")
@@ -70,6 +114,12 @@ def add_ball_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--clip", nargs=2, type=rational, metavar=("LO", "HI"), help="the range of the data"
     )
+    group.add_argument(
+        "--query-record",
+        type=Path,
+        metavar="FILE",
+        help="where to keep what was asked, for `audit --query` (default: beside the certificate)",
+    )
 
 
 def check_ball_arguments(arguments: argparse.Namespace) -> None:
@@ -77,9 +127,7 @@ def check_ball_arguments(arguments: argparse.Namespace) -> None:
     if arguments.property is not None and arguments.input is not None:
         raise UsageError("give a property file or --input, not both")
     if arguments.input is None:
-        for name in ("epsilon", "norm", "label", "clip"):
-            if getattr(arguments, name) is not None:
-                raise UsageError(f"--{name} says something about --input, which is missing")
+        _check_without_input(arguments)
         return
     if arguments.epsilon is None:
         raise UsageError("--input needs a radius: add --epsilon E")
@@ -91,6 +139,16 @@ def check_ball_arguments(arguments: argparse.Namespace) -> None:
             raise UsageError("--norm 0 changes pixels to any value of the data: add --clip LO HI")
         if arguments.epsilon.denominator != 1:
             raise UsageError("--norm 0 takes a whole number of pixels as --epsilon")
+
+
+def _check_without_input(arguments: argparse.Namespace) -> None:
+    for name in ("epsilon", "norm", "label", "clip", "query_record"):
+        if getattr(arguments, name) is not None:
+            option = name.replace("_", "-")
+            raise UsageError(f"--{option} says something about --input, which is missing")
+    for name in ("certificate", "semantics"):
+        if arguments.property is None and getattr(arguments, name) is not None:
+            raise UsageError(f"--{name} needs something to show: add a property or --input")
 
 
 def rational(text: str) -> Fraction:

@@ -5,16 +5,18 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from absolver.analyzer.report import Counterexample, Report
+from absolver.analyzer.report import Certificate, Counterexample, Report
 
 
 def text(report: Report) -> str:
     """Write the whole report as one JSON object; infinities become the strings "inf", "-inf"."""
     content: dict[str, Any] = {
         "verdict": report.verdict.value,
-        "checked": False,
+        "checked": report.checked,
+        "unchecked": report.unchecked,
         "reason": report.reason,
-        "semantics": report.semantics,
+        "semantics": report.semantics.value,
+        "certificate": _certificate(report.certificate),
         "domain": report.domain,
         "about": report.about,
         "margins": [asdict(margin) for margin in report.margins],
@@ -30,10 +32,26 @@ def text(report: Report) -> str:
     return json.dumps(_plain(content), indent=2, allow_nan=False)
 
 
+def _certificate(certificate: Certificate | None) -> dict[str, Any] | None:
+    if certificate is None:
+        return None
+    path, record = certificate.path, certificate.query_record
+    return {
+        "path": None if path is None else str(path),
+        "query_record": None if record is None else str(record),
+        "sha256": certificate.sha256,
+        "size": certificate.size,
+        "answer": certificate.audit.answer,
+        "tier": certificate.audit.tier,
+        "seconds": certificate.audit.seconds,
+    }
+
+
 def _witness(witness: Counterexample | None) -> dict[str, Any] | None:
     if witness is None:
         return None
     return {
+        "grades": [grade.value for grade in witness.grades],
         "beside": witness.beside,
         "inputs": {name: array.tolist() for name, array in witness.inputs.items()},
         "outputs": {name: array.tolist() for name, array in witness.outputs.items()},

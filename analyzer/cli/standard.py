@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from absolver.analyzer.cli import arguments as shared
 from absolver.analyzer.cli.shell import UsageError, complain
 from absolver.analyzer.deadline import Deadline
+from absolver.analyzer.errors import EXIT_CANNOT_CREATE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write a satisfying assignment as TensorProto files instead of printing it",
     )
     parser.add_argument("--domain", metavar="D", help="as for analyze")
+    shared.add_certificate_arguments(parser)
     shared.add_run_arguments(parser)
 
 
@@ -44,10 +46,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Print `sat`, `unsat`, `unknown` or `timed-out` and, for `sat`, the assignment."""
     name, network = _only_network(arguments.network)
     deadline = Deadline.after(arguments.timeout)
+    wishes = shared.wishes(arguments, (network, arguments.query))
     from absolver.analyzer.problem import NamedQuery
     from absolver.analyzer.properties.errors import ContradictionError
     from absolver.analyzer.regions.errors import EmptyBoxError
-    from absolver.analyzer.verify import verify
+    from absolver.analyzer.verify import Session, verify
 
     try:
         report = verify(
@@ -55,7 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
             NamedQuery(arguments.query, name),
             domain=arguments.domain,
             execution=shared.execution(arguments),
-            deadline=deadline,
+            wishes=wishes,
+            session=Session(deadline),
         )
     except (ContradictionError, EmptyBoxError) as error:
         # For `analyze` a mistake; a query whose assertions exclude each other is unsatisfiable.
@@ -64,6 +68,9 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     complain("absolver", "; ".join(_remarks(report)))
     _publish(report, arguments.serialise_assignments)
+    if report.unwritten:
+        complain("absolver", report.unwritten)
+        return EXIT_CANNOT_CREATE
     return 0
 
 
@@ -86,13 +93,11 @@ def _assignment(text: str) -> tuple[str, Path]:
 
 
 def _remarks(report: "Report") -> Iterator[str]:
-    """Say what an answer rests on, as the query may have asked for something else."""
-    if report.counterexample is not None:
-        yield "the assignment is an execution of onnxruntime"
-    else:
-        yield f"{report.verdict.value} over the reals; no claim is made about float execution"
-    if report.reason:
-        yield report.reason
+    """Say what an answer rests on, and which executions it is about."""
+    from absolver.analyzer.cli.text import qualifiers
+
+    yield report.verdict.value
+    yield from qualifiers(report)
     yield from report.notes
 
 

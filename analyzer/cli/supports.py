@@ -28,8 +28,8 @@ CAPABILITIES: Mapping[str, tuple[str, Sequence[str]]] = {
         "the smallest and the largest opset",
         (str(OLDEST_OPSET), str(NEWEST_OPSET)),
     ),
-    # Real arithmetic only: a proof about float32 execution is not there yet.
-    "onnx-element-types": ("element types with a sound analysis", ("real",)),
+    # float32: about every execution, whatever the order of its sums; else the answer is unknown.
+    "onnx-element-types": ("element types with a sound analysis", ("real", "float32")),
     "onnx-operators": ("operators", ONNX_OPERATORS),
     "vnnlib-versions": ("the smallest and the largest version", ("1.0", "2.1")),
     "hidden-node-theories": ("NH: no hidden nodes", ("NH",)),

@@ -29,22 +29,26 @@ def lines(report: Report) -> Iterator[str]:
 
 
 def qualifiers(report: Report) -> list[str]:
-    """Say what the verdict rests on."""
+    """Say what the verdict rests on; what is unchecked comes first."""
     parts = []
-    if report.verdict is Verdict.VERIFIED:
-        parts.append("unchecked: no certificate was written")
-    if report.verdict is Verdict.FALSIFIED:
-        parts.append("onnxruntime reproduces the counterexample")
-        if report.counterexample is not None and report.counterexample.beside:
-            distance = number(report.counterexample.beside)
-            parts.append(
-                f"its input lies {distance} beside the set, which holds no such floats; at the "
-                "point of the set next to it, bounds over the reals show the violation"
-            )
-    else:
-        parts.append(f"semantics {report.semantics}")
+    certificate, witness = report.certificate, report.counterexample
+    if report.verdict is Verdict.VERIFIED and certificate is None:
+        parts.append(f"unchecked: {report.unchecked}")
+    if witness is not None:
+        parts.append(f"counterexample: {', '.join(witness.grades)}")
+        if witness.beside:
+            distance = number(witness.beside)
+            parts.append(f"its input lies {distance} beside the set, which holds no such floats")
+    if report.verdict is Verdict.FALSIFIED and certificate is None:
+        parts.append(f"unchecked: {report.unchecked}")
+    if report.verdict is not Verdict.FALSIFIED:
+        parts.append(f"{report.semantics} semantics")
     if report.domain:
         parts.append(f"domain {report.domain}")
+    if report.checked and certificate is not None:
+        parts.append(
+            f"checked by audit in {certificate.audit.seconds:.1f} s ({_size(certificate.size)})"
+        )
     parts.extend(text for text in (report.about, report.reason) if text)
     return parts
 
@@ -52,6 +56,10 @@ def qualifiers(report: Report) -> list[str]:
 def number(value: float) -> str:
     """Write a number for a table."""
     return f"{value:.6g}" if math.isfinite(value) else str(value)
+
+
+def _size(size: int) -> str:
+    return f"{size} bytes" if size < 1000 else f"{size / 1000:.1f} kB"
 
 
 def _counterexample(report: Report) -> Iterator[str]:
