@@ -11,6 +11,7 @@ from torch.nn.functional import elu
 from absolver.dsl.operators.piece import Piece, concave, convex, curve
 from absolver.dsl.operators.piecewise_linear import Line, affine_piece
 from absolver.dsl.operators.record import Interval, Operator, Shape
+from absolver.dsl.operators.rounding import Declared
 from absolver.dsl.operators.unary import Unary
 
 
@@ -43,6 +44,16 @@ class Elu(Unary):
             bend(-inf, 0, lambda q: (q / divisor).clamp(min=0).log()),
         )
         return *bent, affine_piece(Line(0, inf, 1, 0))
+
+    @property
+    def roundings(self) -> Declared:
+        """Scale what is declared for `alpha = 1`."""
+        unscaled = super().roundings
+        return unscaled._replace(execution=unscaled.execution.times(max(1.0, abs(self.alpha))))
+
+    @property
+    def _range_by_ends(self) -> bool:
+        return self.alpha >= 0
 
     def range(self, box: Sequence[Interval]) -> Interval:
         """Bound the values over the box; with a negative alpha they are not monotone."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from absolver.dsl.operators.record import Interval, Operator, Shape, trusted
+from absolver.dsl.operators.rounding import magnitude, product
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,14 @@ class Max(Operator):
         raised = _least_by_height(slopes, b, lower, upper)
         sunk = _least_by_winner(slopes, b, lower, upper)
         return trusted(torch.where(b >= 0, raised, sunk))
+
+    def support_size(self, a: Sequence[Tensor], b: Tensor, box: Sequence[Interval]) -> Tensor:
+        """Add up all coefficients times the largest operand: sums run over the operands."""
+        far = torch.stack([magnitude(*interval) for interval in box]).amax(0)
+        coefficients = b.abs()
+        for slope in a:
+            coefficients = coefficients + slope.abs()
+        return 8 * (len(box) + 2) * product(coefficients, far)
 
     def derivative(self, box: Sequence[Interval]) -> tuple[Interval, ...]:
         """Give 1 to an operand that is above all others, 0 to one that is below some other."""

@@ -32,6 +32,10 @@ class Min(Operator):
         """Minimise over the negated box: exact."""
         return _MAX.support([-slope for slope in a], -b, _negated(box))
 
+    def support_size(self, a: Sequence[Tensor], b: Tensor, box: Sequence[Interval]) -> Tensor:
+        """Add up what the maximum of the negations adds up."""
+        return _MAX.support_size(a, b, box)
+
     def derivative(self, box: Sequence[Interval]) -> tuple[Interval, ...]:
         """Give 1 to an operand that is below all others, 0 to one that is above some other."""
         return _MAX.derivative(_negated(box))

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from absolver.dsl.operators.record import Interval, Operator, Shape, trusted
+from absolver.dsl.operators.rounding import magnitude, product
 
 # Pairs of noise symbols are handled in blocks of at most this many numbers (0.5 GB in float64).
 PAIRS_AT_ONCE = 2**26
@@ -41,6 +42,13 @@ class Mul(Operator):
             least = edge if least is None else torch.minimum(least, edge)
         assert least is not None, "an interval has two ends"
         return least
+
+    def support_size(self, a: Sequence[Tensor], b: Tensor, box: Sequence[Interval]) -> Tensor:
+        """Add up the terms at the farthest vertex, each rounded at most five times."""
+        (on_x, on_y), (x, y) = a, box
+        far_x, far_y = magnitude(*x), magnitude(*y)
+        inner = on_y.abs() + product(b.abs(), far_x)
+        return 5 * (product(on_x.abs(), far_x) + product(inner, far_y))
 
     def range(self, box: Sequence[Interval]) -> Interval:
         """Return the hull of the four products of ends."""

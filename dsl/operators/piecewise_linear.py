@@ -10,6 +10,7 @@ from torch import Tensor
 from absolver.dsl.operators.arithmetic import TORCH
 from absolver.dsl.operators.piece import Bend, Piece, clamp_into
 from absolver.dsl.operators.record import Interval, trusted
+from absolver.dsl.operators.rounding import magnitude, product
 from absolver.dsl.operators.unary import Unary
 
 
@@ -54,6 +55,12 @@ class PiecewiseLinear(Unary):
         for x in rest:
             least = torch.minimum(least, trusted(torch.addcmul(slope * x, b, self(x))))
         return least
+
+    def support_size(self, a: Sequence[Tensor], b: Tensor, box: Sequence[Interval]) -> Tensor:
+        """Add up what is largest in the box: two products, a sum, the value."""
+        (slope,), (interval,) = a, box
+        value = magnitude(*self.range(box))
+        return 4 * (product(slope.abs(), magnitude(*interval)) + product(b.abs(), value))
 
     def range(self, box: Sequence[Interval]) -> Interval:
         """Take the least and the largest value at ends and breakpoints: exact."""

@@ -33,6 +33,10 @@ class Reciprocal(Unary):
         """Say where the box is on one side of the pole."""
         return (lower > 0) | (upper < 0)
 
+    @property
+    def _range_by_ends(self) -> bool:
+        return True
+
     def range(self, box: Sequence[Interval]) -> Interval:
         """Take the reciprocals of both ends: exact, it falls on either side of the pole."""
         ((lower, upper),) = box

@@ -9,6 +9,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from absolver.dsl.operators.rounding import FLOOR, UNIT, Declared, declared, magnitude
+
 
 class Interval(NamedTuple):
     """One closed interval for each neuron; `lower` and `upper` have the neurons' shape."""
@@ -96,6 +98,51 @@ class Operator(ABC):
         one = torch.ones_like(box[0].lower)
         zeros = [torch.zeros_like(one)] * len(box)
         return Interval(self.support(zeros, one, box), -self.support(zeros, -one, box))
+
+    @property
+    def roundings(self) -> Declared:
+        """What is declared of the operator's rounding errors; an error where nothing is."""
+        return declared(self.name)
+
+    def proved_support(self, a: Sequence[Tensor], b: Tensor, box: Sequence[Interval]) -> Tensor:
+        """Bound `a · x + b * f(x)` from below over a box in float64, rounding included.
+
+        Guarantee: as for `support`, over the reals, without exception.
+        """
+        size = self.support_size(a, b, box)
+        return _lowered(self.support(a, b, box), size, self._floor(a, b, box))
+
+    def support_size(self, a: Sequence[Tensor], b: Tensor, box: Sequence[Interval]) -> Tensor:
+        """Bound the error of `support` in units of the roundoff: sizes of terms times roundings."""
+        raise NotImplementedError(f"operator {self.name} says nothing of its support's rounding")
+
+    def proved_range(self, box: Sequence[Interval]) -> Interval:
+        """Bound the operator's values over a box in float64, rounding included."""
+        low, high = self.range(box)
+        if not self.rounds:
+            return Interval(low, high)
+        operand = torch.stack([magnitude(*interval) for interval in box]).amax(0)
+        floor = torch.full_like(operand, FLOOR)
+        low, high = (
+            _lowered(side, self.roundings.value.size(side.abs(), operand), floor)
+            for side in (low, -high)
+        )
+        # Without a bound stays without: the operator may not be defined there.
+        low = torch.where(low.isfinite(), low.clamp(min=self.roundings.least), low)
+        return Interval(low, -high)
+
+    def _floor(self, a: Sequence[Tensor], b: Tensor, box: Sequence[Interval]) -> Tensor:
+        """Bound what underflow can lose in `support`."""
+        scale = 1 + b.abs()
+        for slope, interval in zip(a, box, strict=True):
+            scale = (scale + slope.abs()) * (1 + magnitude(*interval))
+        return FLOOR * scale
+
+
+def _lowered(bound: Tensor, size: Tensor, floor: Tensor) -> Tensor:
+    """Subtract the error of a computed lower bound, given in units of the roundoff."""
+    # 2: for the subtraction itself, and for the roundings of the size.
+    return trusted(bound - (UNIT * (2 * size + 2 * bound.abs()) + floor))
 
 
 def trusted(bound: Tensor) -> Tensor:

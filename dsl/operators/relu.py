@@ -42,6 +42,12 @@ class Relu(PiecewiseLinear):
         at_upper = torch.addcmul(b * torch.relu(upper), slope, upper)
         return trusted(torch.minimum(torch.minimum(at_lower, at_middle), at_upper))
 
+    def proved_support(self, a: Sequence[Tensor], b: Tensor, box: Sequence[Interval]) -> Tensor:
+        """Nothing is rounded where coefficients are 0 and 1 in size: terms vanish or cancel."""
+        size = a[0].abs()
+        exact = ((size == 0) | (size == 1)) & (b.abs() == 1)
+        return torch.where(exact, self.support(a, b, box), super().proved_support(a, b, box))
+
     def range(self, box: Sequence[Interval]) -> Interval:
         """Rectify both ends: exact."""
         return Interval(torch.relu(box[0].lower), torch.relu(box[0].upper))

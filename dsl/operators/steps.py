@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from absolver.dsl.operators.record import Interval, Operator, Shape
+from absolver.dsl.operators.rounding import magnitude, product
 from absolver.dsl.operators.shaving import shave
 
 
@@ -23,6 +24,11 @@ class Steps(Operator):
     monotone: ClassVar[bool] = True
     piecewise_linear: ClassVar[bool] = False  # not continuous
     rounds: ClassVar[bool] = False
+
+    def support_size(self, a: Sequence[Tensor], b: Tensor, box: Sequence[Interval]) -> Tensor:
+        """Add up both products at their largest; ends of steps are rounded too."""
+        value = magnitude(*self.range(box)) + 1
+        return 6 * (product(a[0].abs(), magnitude(*box[0]) + 1) + product(b.abs(), value))
 
     def derivative(self, box: Sequence[Interval]) -> tuple[Interval, ...]:
         """Give 0 between jumps; a jump has no finite derivative."""

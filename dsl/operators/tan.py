@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from absolver.dsl.operators.record import Interval, Operator, Shape, trusted
+from absolver.dsl.operators.rounding import magnitude, product
 from absolver.dsl.operators.shaving import shave
 from absolver.dsl.operators.tangent import tangent_bound
 
@@ -47,6 +48,14 @@ class Tan(Operator):
         # The computed centre is off by at most `slack`, where tan bends by 2 slack.
         least = least - 4 * b.abs() * slack * slack
         return torch.where(_between_poles(lower, upper), trusted(least), -inf)
+
+    def support_size(self, a: Sequence[Tensor], b: Tensor, box: Sequence[Interval]) -> Tensor:
+        """Add up terms at their largest; the steepest tangent is at an end."""
+        ((lower, upper),) = box
+        value = magnitude(self(lower), self(upper))
+        steepest = a[0].abs() + product(b.abs(), 1 + value.square())
+        reach = product(a[0].abs(), magnitude(lower, upper)) + product(b.abs(), value)
+        return 64 * (reach + product(steepest, upper - lower))
 
     def derivative(self, box: Sequence[Interval]) -> tuple[Interval, ...]:
         """Enclose `1 + tan^2`: least at the centre, largest at an end."""

@@ -26,13 +26,18 @@ def tangent_bound(
     """
     value, derivative = f
     lower, upper = here
-    x = torch.clamp(proposed.detach().nan_to_num(posinf=inf, neginf=-inf), lower, upper)
-    # An infinite proposal that no end of the interval stops: a derivative's limit, taken nearby.
-    x = torch.where(x.isinf(), torch.clamp(x.sign() * SATURATED, lower, upper), x)
+    x = tangent_point(here, proposed)
     with torch.no_grad():
         steepness = torch.addcmul(slope, b, derivative(x))
         drop = torch.minimum(_times(steepness, lower - x), _times(steepness, upper - x))
     return torch.addcmul(slope * x, b, value(x)) + drop
+
+
+def tangent_point(here: Interval, proposed: Tensor) -> Tensor:
+    """Return the point of an interval at which the tangent is taken: near what is proposed."""
+    x = torch.clamp(proposed.detach().nan_to_num(posinf=inf, neginf=-inf), *here)
+    # An infinite proposal that no end of the interval stops: a derivative's limit, taken nearby.
+    return torch.where(x.isinf(), torch.clamp(x.sign() * SATURATED, *here), x)
 
 
 def _times(steepness: Tensor, width: Tensor) -> Tensor:

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from absolver.dsl.operators.piece import Bend, Piece, clamp_into
 from absolver.dsl.operators.record import Interval, Operator, trusted
+from absolver.dsl.operators.rounding import magnitude, product
 from absolver.dsl.operators.shaving import shave
-from absolver.dsl.operators.tangent import tangent_bound
+from absolver.dsl.operators.tangent import tangent_bound, tangent_point
 
 # Halvings until a derivative is nearly straight, and secant steps until its root stands still.
 HALVINGS, SECANTS = 6, 8
@@ -165,14 +166,77 @@ class Unary(Operator):
 
     def _tangent(self, piece: Piece, here: Interval, slope: Tensor, b: Tensor) -> Tensor:
         """Bound a convex `slope x + b f(x)` by the tangent at the proposed stationary point."""
-        with torch.no_grad():
-            # Adding 0 turns -0 into 0, whose reciprocal a proposal may take.
-            wanted = -slope / torch.where(b == 0, 1.0, b) + 0.0
-            if piece.stationary is None:
-                proposed = _search(piece, here, wanted)
-            else:
-                proposed = piece.stationary(wanted)
+        proposed = _proposed(piece, here, slope, b)
         return tangent_bound(slope, b, (self, piece.slope_at), here, proposed)
+
+    def support_size(self, a: Sequence[Tensor], b: Tensor, box: Sequence[Interval]) -> Tensor:
+        """Add up the sizes of what `support` adds, on the piece where that is most."""
+        (slope,), ((lower, upper),) = a, box
+        joints = [clamp_into(piece.start, lower, upper) for piece in self.pieces[1:]]
+        ends = [lower, *joints, upper]
+        sizes = [self._height_size(slope, b, x) for x in ends]
+        most: Tensor | None = None
+        for i, piece in enumerate(self.pieces):
+            here = Interval(ends[i], ends[i + 1])
+            chord = torch.maximum(sizes[i], sizes[i + 1])
+            on_piece = self._size_on(piece, here, slope, b, chord)
+            most = on_piece if most is None else torch.maximum(most, on_piece)
+        assert most is not None, "an operator has at least one piece"
+        return most
+
+    def proved_range(self, box: Sequence[Interval]) -> Interval:
+        """Bound the values over a box in float64, rounding included."""
+        if self._range_by_ends:
+            return super().proved_range(box)
+        one = torch.ones_like(box[0].lower)
+        zero = torch.zeros_like(one)
+        low, high = (self.proved_support([zero], side, box) for side in (one, -one))
+        return Interval(low, -high)
+
+    @property
+    def _range_by_ends(self) -> bool:
+        """Whether `range` evaluates the operator at a few points, and nothing else."""
+        return self.monotone or self.valley is not None
+
+    def _height_size(self, slope: Tensor, b: Tensor, x: Tensor) -> Tensor:
+        """Bound the error of `slope x + b f(x)` in units of the roundoff."""
+        value = self(x).abs()
+        f = 3 * value + self.roundings.value.size(value, x.abs())
+        return 3 * product(slope.abs(), x.abs()) + product(b.abs(), f)
+
+    def _steepness_size(self, slope: Tensor, b: Tensor, derivative: Tensor, x: Tensor) -> Tensor:
+        """Bound the error of a slope of the form times a width, in units for each width."""
+        f = 6 * derivative + self.roundings.slope.size(derivative, x.abs())
+        return 6 * slope.abs() + product(b.abs(), f)
+
+    def _size_on(
+        self, piece: Piece, here: Interval, slope: Tensor, b: Tensor, chord: Tensor
+    ) -> Tensor:
+        """Do for sizes what `_least_on` does for values."""
+        width = here.upper - here.lower
+        match piece.bend:
+            case Bend.AFFINE:
+                return chord
+            case Bend.UNKNOWN:
+                assert piece.slopes is not None, "a sliver has an enclosure of its derivative"
+                steepest = torch.full_like(b, max(abs(s) for s in piece.slopes))
+                steepness = self._steepness_size(slope, b, steepest, magnitude(*here))
+                return chord + product(steepness, width)
+        x = tangent_point(here, _proposed(piece, here, slope, b))
+        steepness = self._steepness_size(slope, b, piece.slope_at(x).abs(), x)
+        tangent = self._height_size(slope, b, x) + product(steepness, width)
+        bent = b > 0 if piece.bend is Bend.CONVEX else b < 0
+        return torch.where(bent, tangent, chord)
+
+
+@torch.no_grad()
+def _proposed(piece: Piece, here: Interval, slope: Tensor, b: Tensor) -> Tensor:
+    """Propose the point where `slope x + b f(x)` is stationary on a piece."""
+    # Adding 0 turns -0 into 0, whose reciprocal a proposal may take.
+    wanted = -slope / torch.where(b == 0, 1.0, b) + 0.0
+    if piece.stationary is None:
+        return _search(piece, here, wanted)
+    return piece.stationary(wanted)
 
 
 def _slopes_on(piece: Piece, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:

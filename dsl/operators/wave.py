@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from absolver.dsl.operators.record import Interval, Operator, Shape, trusted
+from absolver.dsl.operators.rounding import magnitude, product
 from absolver.dsl.operators.shaving import shave
 from absolver.dsl.operators.tangent import tangent_bound
 
@@ -67,6 +68,11 @@ class Wave(Operator):
         # point the form bends by |b| slack, over a tangent's reach of at most half a period.
         slack = _slack(lower, upper)
         return trusted(torch.maximum(least - 4 * height * slack * slack, trivial))
+
+    def support_size(self, a: Sequence[Tensor], b: Tensor, box: Sequence[Interval]) -> Tensor:
+        """Add up terms at their largest: a tangent reaches over half a period at most."""
+        reach = magnitude(*box[0]) + PERIOD
+        return 64 * (product(a[0].abs(), reach) + 4 * b.abs())
 
     def derivative(self, box: Sequence[Interval]) -> tuple[Interval, ...]:
         """Enclose the derivative, the wave with its crest a quarter period earlier."""
