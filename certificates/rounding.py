@@ -52,7 +52,7 @@ def add_up(x: Numbers, y: Numbers) -> Floats:
 @np.errstate(all="ignore")
 def mul_down(x: Numbers, y: Numbers) -> Floats:
     """Return a lower bound of x * y, where 0 * inf = 0."""
-    zero = np.equal(x, 0) | np.equal(y, 0)
+    zero = (np.equal(x, 0) | np.equal(y, 0)) & ~np.isnan(np.add(x, y))
     product = np.where(zero, 0.0, np.multiply(x, y))
     (x_high, x_low), (y_high, y_low) = _halves(x), _halves(y)
     # The rounding error of a product, exactly (Dekker 1971, "A floating-point technique for
@@ -67,6 +67,16 @@ def mul_up(x: Numbers, y: Numbers) -> Floats:
     return -mul_down(np.negative(x), y)
 
 
+def point(x: Numbers) -> Box:
+    """Return intervals of one number each."""
+    return Box(np.asarray(x, np.float64), np.asarray(x, np.float64))
+
+
+def mirrored(a: Box) -> Box:
+    """Return the intervals of all negatives."""
+    return Box(-a.upper, -a.lower)
+
+
 def plus(a: Box, b: Box) -> Box:
     """Return intervals of all sums."""
     return Box(add_down(a.lower, b.lower), add_up(a.upper, b.upper))
@@ -74,16 +84,9 @@ def plus(a: Box, b: Box) -> Box:
 
 def times(a: Box, b: Box) -> Box:
     """Return intervals of all products: their extremes are at the ends, 0 * inf being 0."""
-    ends = [(x, y) for x in a for y in b]
-    return Box(
-        np.minimum.reduce([mul_down(x, y) for x, y in ends]),
-        np.maximum.reduce([mul_up(x, y) for x, y in ends]),
-    )
-
-
-def minus(x: Numbers, y: Numbers) -> Box:
-    """Return intervals that hold x - y."""
-    return Box(add_down(x, np.negative(y)), add_up(x, np.negative(y)))
+    lower: Floats = np.minimum.reduce([mul_down(x, y) for x in a for y in b])
+    upper: Floats = np.maximum.reduce([mul_up(x, y) for x in a for y in b])
+    return Box(lower, upper)
 
 
 @np.errstate(all="ignore")
@@ -98,7 +101,7 @@ def gamma(k: Numbers, unit: float = UNIT) -> Floats:
 
 
 def _below(value: Floats, error: Floats) -> Floats:
-    """Return a lower bound of value + error, where the error is known to be a float64."""
+    """Return a lower bound of value + error, where an error that is finite is exact."""
     return np.where((error >= 0) & (error < np.inf), value, down(value))
 
 

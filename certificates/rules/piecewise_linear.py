@@ -1,24 +1,25 @@
-"""Functions of one operand whose graph consists of segments: `f(z) - s z` is extremal at ends."""
+"""Functions whose graph consists of segments: `f(z) - s z` is extremal at their ends."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from absolver.certificates.network import Floats
-from absolver.certificates.rounding import Box, add_down, add_up, minus, mul_down
-from absolver.certificates.rules.rule import Attributes, Mask, Rule
+from absolver.certificates.rounding import Box, Numbers, add_down, add_up, mirrored, mul_down
+from absolver.certificates.rules.rule import Attributes, Boxes, Lines, Rule, Slopes
 
 
 class Segment(NamedTuple):
-    """The points `(z, slope * z + intercept)` with `lower <= z <= upper`, where `occurs` holds."""
+    """The points `(z, slope * z + intercept)` with `lower <= z <= upper`, where it occurs."""
 
-    lower: Floats
-    upper: Floats
-    slope: Floats | float
-    intercept: Floats | float
-    occurs: Mask
+    lower: Numbers
+    upper: Numbers
+    slope: Numbers
+    intercept: Numbers
+    occurs: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -28,122 +29,93 @@ class PiecewiseLinear(Rule):
     Where a single segment occurs, it is the graph.
     """
 
-    segments: Callable[[Box, Attributes], Sequence[Segment]]
+    segments: Callable[[Box, Attributes], list[Segment]]
 
-    def offset_below(
-        self, slopes: Sequence[Floats], boxes: Sequence[Box], attributes: Attributes
-    ) -> Floats:
-        """Return the least `f(z) - slope * z` at an end of a segment."""
-        return _least(self.segments(boxes[0], attributes), slopes[0], 1.0)
+    def least(self, slopes: Slopes, boxes: Boxes, attributes: Attributes, sign: float) -> Floats:
+        """Return the least value at an end of a segment, -inf where no segment occurs."""
+        least, slope = np.full_like(slopes[0], np.inf), sign * slopes[0]
+        for segment in self.segments(boxes[0], attributes):
+            # At an infinite end a tilt of 0, which is exact, leaves the intercept.
+            steepness = sign * np.asarray(segment.slope)
+            tilts = add_down(steepness, -slope), add_up(steepness, -slope)
+            ends = [mul_down(tilt, z) for tilt in tilts for z in (segment.lower, segment.upper)]
+            value = add_down(np.minimum.reduce(ends), sign * np.asarray(segment.intercept))
+            least = np.where(segment.occurs, np.minimum(least, value), least)
+        return np.where(least < np.inf, least, -np.inf)
 
-    def offset_above(
-        self, slopes: Sequence[Floats], boxes: Sequence[Box], attributes: Attributes
-    ) -> Floats:
-        """Return the greatest `f(z) - slope * z` at an end of a segment."""
-        return -_least(self.segments(boxes[0], attributes), slopes[0], -1.0)
-
-    def affine(
-        self, boxes: Sequence[Box], attributes: Attributes
-    ) -> tuple[Mask, tuple[Floats, ...]]:
+    def affine(self, boxes: Boxes, attributes: Attributes) -> Lines:
         """Return where a single segment occurs, and its slope."""
         segments = self.segments(boxes[0], attributes)
-        slope = np.zeros_like(boxes[0].lower)
-        for segment in segments:
-            slope = np.where(segment.occurs, segment.slope, slope)
-        return np.sum([segment.occurs for segment in segments], axis=0) == 1, (slope,)
+        occurs = [segment.occurs for segment in segments]
+        slope = np.select(occurs, [np.asarray(segment.slope) for segment in segments], 0.0)
+        return np.sum(occurs, axis=0) == 1, (slope,)
 
 
-def relu(box: Box, attributes: Attributes) -> tuple[Segment, ...]:
-    """Describe max(z, 0)."""
-    return _kinked(box, 0.0)
+def kinked(box: Box, left: Numbers) -> list[Segment]:
+    """Describe z where it is positive, else `left` times z: relu, leaky_relu and abs."""
+    return _continuous(box, (-np.inf, 0.0, left, 0.0), (0.0, np.inf, 1.0, 0.0))
 
 
-def leaky_relu(box: Box, attributes: Attributes) -> tuple[Segment, ...]:
-    """Describe z where it is positive, else alpha z."""
-    return _kinked(box, attributes["alpha"])
-
-
-def absolute(box: Box, attributes: Attributes) -> tuple[Segment, ...]:
-    """Describe |z|."""
-    return _kinked(box, -1.0)
-
-
-def clip(box: Box, attributes: Attributes) -> tuple[Segment, ...]:
+def clip(box: Box, attributes: Attributes) -> list[Segment]:
     """Describe min(max(z, low), high); either limit may be missing or infinite."""
     high = attributes.get("max", np.inf)
     low = np.minimum(attributes.get("min", -np.inf), high)
-    return (
-        _continuous(box, (-np.inf, low), 0.0, low),
-        _continuous(box, (low, high), 1.0, 0.0),
-        _continuous(box, (high, np.inf), 0.0, high),
-    )
+    ends = (-np.inf, low, 0.0, low), (high, np.inf, 0.0, high)
+    return _continuous(box, ends[0], (low, high, 1.0, 0.0), ends[1])
 
 
-def sign(box: Box, attributes: Attributes) -> tuple[Segment, ...]:
+def sign(box: Box, attributes: Attributes) -> list[Segment]:
     """Describe -1, 0 or 1 with the sign of z."""
     lower, upper = box
-    zero = np.zeros_like(lower)
-    return (
+    return [
         Segment(lower, np.minimum(upper, 0.0), 0.0, -1.0, lower < 0),
-        Segment(zero, zero, 0.0, 0.0, (lower <= 0) & (upper >= 0)),
+        Segment(0.0, 0.0, 0.0, 0.0, (lower <= 0) & (upper >= 0)),
         Segment(np.maximum(lower, 0.0), upper, 0.0, 1.0, upper > 0),
-    )
+    ]
 
 
-def floor(box: Box, attributes: Attributes) -> tuple[Segment, ...]:
+def floor(box: Box, attributes: Attributes) -> list[Segment]:
     """Describe the largest integer that is at most z.
 
-    Steps between the first and the last begin on the line z and end on the line z - 1.
+    Steps between the first and the last one begin on the line z and end on the line z - 1.
     """
-    (lower, upper), first, last = box, np.floor(box.lower), np.floor(box.upper)
-    several, start = last > first, add_down(first, 1.0)
-    end_of_first = np.minimum(upper, add_up(first, 1.0))
-    return (
-        Segment(lower, end_of_first, 0.0, first, lower > -np.inf),
+    first, last = np.floor(box.lower), np.floor(box.upper)
+    start, end, several = add_down(first, 1.0), add_up(first, 1.0), last > first
+    return [
+        Segment(box.lower, np.minimum(box.upper, end), 0.0, first, box.lower > -np.inf),
         Segment(start, last, 1.0, 0.0, several),
         Segment(start, last, 1.0, -1.0, several),
-        Segment(last, upper, 0.0, last, several & (upper < np.inf)),
-    )
+        Segment(last, box.upper, 0.0, last, several & (box.upper < np.inf)),
+    ]
 
 
-def ceil(box: Box, attributes: Attributes) -> tuple[Segment, ...]:
+def ceil(box: Box, attributes: Attributes) -> list[Segment]:
     """Describe the least integer that is at least z: -floor(-z)."""
-    mirrored = floor(Box(-box.upper, -box.lower), attributes)
-    return tuple(Segment(-s.upper, -s.lower, s.slope, -s.intercept, s.occurs) for s in mirrored)
+    return [
+        Segment(np.negative(end), np.negative(start), slope, np.negative(intercept), occurs)
+        for start, end, slope, intercept, occurs in floor(mirrored(box), attributes)
+    ]
 
 
-@np.errstate(all="ignore")
-def _least(segments: Sequence[Segment], slope: Floats, sign: float) -> Floats:
-    """Return a lower bound of `sign * (f(z) - slope * z)`, -inf where no segment occurs."""
-    least, found = np.full(np.shape(slope), np.inf), np.zeros(np.shape(slope), np.bool_)
-    for segment in segments:
-        # At an infinite end a tilt of 0, which is exact, leaves the intercept.
-        tilts = minus(sign * segment.slope, sign * slope)
-        ends = [mul_down(tilt, z) for tilt in tilts for z in (segment.lower, segment.upper)]
-        value = add_down(np.minimum.reduce(ends), sign * segment.intercept)
-        least = np.where(segment.occurs, np.minimum(least, value), least)
-        found = found | segment.occurs
-    return np.where(found, least, -np.inf)
+def _continuous(box: Box, *segments: tuple[Numbers, Numbers, Numbers, Numbers]) -> list[Segment]:
+    """Cut the segments of a continuous function to the box.
 
-
-def _kinked(box: Box, left: Floats | float) -> tuple[Segment, ...]:
-    """Describe z where it is positive, else `left` times z."""
-    return (
-        _continuous(box, (-np.inf, 0.0), left, 0.0),
-        _continuous(box, (0.0, np.inf), 1.0, 0.0),
-    )
-
-
-def _continuous(
-    box: Box,
-    ends: tuple[Floats | float, Floats | float],
-    slope: Floats | float,
-    intercept: Floats | float,
-) -> Segment:
-    """Describe a segment of a continuous function, cut to the box.
-
-    Of a box with more than one point it needs no single points: its neighbour has them too.
+    Of a box with more than one point it needs no single points: a neighbour has them too.
     """
-    lower, upper = np.maximum(box.lower, ends[0]), np.minimum(box.upper, ends[1])
-    occurs = (lower < upper) | ((lower == upper) & (box.lower == box.upper))
-    return Segment(lower, upper, slope, intercept, occurs)
+    cut = []
+    for start, end, slope, intercept in segments:
+        lower, upper = np.maximum(box.lower, start), np.minimum(box.upper, end)
+        occurs = (lower < upper) | ((lower == upper) & (box.lower == box.upper))
+        cut.append(Segment(lower, upper, slope, intercept, occurs))
+    return cut
+
+
+PIECEWISE_LINEAR: Mapping[str, PiecewiseLinear] = {
+    "relu": PiecewiseLinear(lambda box, attributes: kinked(box, 0.0)),
+    "leaky_relu": PiecewiseLinear(lambda box, attributes: kinked(box, attributes["alpha"])),
+    "abs": PiecewiseLinear(lambda box, attributes: kinked(box, -1.0)),
+    "clip": PiecewiseLinear(clip),
+    "sign": PiecewiseLinear(sign),
+    "floor": PiecewiseLinear(floor),
+    "ceil": PiecewiseLinear(ceil),
+}

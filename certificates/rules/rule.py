@@ -1,55 +1,51 @@
-"""What the kernel asks of the rule of an operator."""
+"""What the kernel asks of the rule of a function f of one or more operands."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from absolver.certificates.network import Floats
-from absolver.certificates.rounding import Box
+from absolver.certificates.rounding import Box, Numbers
 
-Attributes = Mapping[str, float | Floats]
-Mask = NDArray[np.bool_]
+Slopes = Sequence[Floats]
+Boxes = Sequence[Box]
+Attributes = Mapping[str, Numbers]
+Lines = tuple[NDArray[np.bool_], tuple[Floats, ...]]
 
 
-class Rule(Protocol):
-    """Bounds of one function f over boxes of its operands; all arrays have the operands' shape."""
+class Rule(ABC):
+    """Bounds of f over boxes of its operands, elementwise; all arrays have one shape."""
 
-    def offset_below(
-        self, slopes: Sequence[Floats], boxes: Sequence[Box], attributes: Attributes
-    ) -> Floats:
-        """Return t, -inf where there is none.
+    @abstractmethod
+    def least(self, slopes: Slopes, boxes: Boxes, attributes: Attributes, sign: float) -> Floats:
+        """Return a lower bound of `sign * (f(z) - slopes . z)` over all real z in the boxes.
 
-        Guarantee: `f(z) >= slopes . z + t` for all real z in the boxes.
+        -inf where none is known, and where a slope is NaN.
         """
-        ...
 
-    def offset_above(
-        self, slopes: Sequence[Floats], boxes: Sequence[Box], attributes: Attributes
-    ) -> Floats:
-        """Return t, inf where there is none.
+    def offset_below(self, slopes: Slopes, boxes: Boxes, attributes: Attributes) -> Floats:
+        """Return t, or -inf. Guarantee: `f(z) >= slopes . z + t` for all real z in the boxes."""
+        return self.least(slopes, boxes, attributes, 1.0)
 
-        Guarantee: `f(z) <= slopes . z + t` for all real z in the boxes.
-        """
-        ...
+    def offset_above(self, slopes: Slopes, boxes: Boxes, attributes: Attributes) -> Floats:
+        """Return t, or inf. Guarantee: `f(z) <= slopes . z + t` for all real z in the boxes."""
+        return -self.least(slopes, boxes, attributes, -1.0)
 
-    def range(self, boxes: Sequence[Box], attributes: Attributes) -> Box:
-        """Return intervals that hold f's values over the boxes: the lines of slope 0."""
+    def range(self, boxes: Boxes, attributes: Attributes) -> Box:
+        """Return intervals that hold f's values over the boxes: what lines of slope 0 give."""
         flat = [np.zeros_like(box.lower) for box in boxes]
-        return Box(
-            self.offset_below(flat, boxes, attributes), self.offset_above(flat, boxes, attributes)
-        )
+        below = self.offset_below(flat, boxes, attributes)
+        return Box(below, self.offset_above(flat, boxes, attributes))
 
-    def affine(
-        self, boxes: Sequence[Box], attributes: Attributes
-    ) -> tuple[Mask, tuple[Floats, ...]] | None:
-        """Return where f is affine on the boxes, exactly, and its slopes there; None if nowhere."""
+    def affine(self, boxes: Boxes, attributes: Attributes) -> Lines | None:
+        """Return where f is affine on the boxes, exactly, and its slopes there."""
         return None
 
     @np.errstate(all="ignore")
     def chord(self, box: Box, attributes: Attributes) -> Floats:
-        """Return a number near f's mean slope over the box, and 0 where it has none."""
-        low, high = (self.range([Box(end, end)], attributes).lower for end in box)
-        slope = (high - low) / (box.upper - box.lower)
+        """Return a number near the mean slope of a function of one operand, 0 where it has none."""
+        left, right = (self.range([Box(end, end)], attributes).lower for end in box)
+        slope = (right - left) / (box.upper - box.lower)
         return np.where(np.isfinite(slope), slope, 0.0)
