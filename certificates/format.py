@@ -6,13 +6,11 @@ import json
 import math
 import os
 import re
-import struct
 import zlib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, NoReturn, Self
 
 import numpy as np
@@ -40,13 +38,13 @@ class CertificateWriter:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Open the partial file; what an earlier run left there is lost."""
+        """Name the files; nothing is opened yet."""
         self.path = Path(path)
         self.partial = self.path.with_name(self.path.name + ".partial")
         self._digest = hashlib.sha256()
 
     def __enter__(self) -> Self:
-        """Start the file."""
+        """Start the partial file; what an earlier run left there is lost."""
         self._file = self.partial.open("wb")
         self._put(MAGIC)
         return self
@@ -55,24 +53,19 @@ class CertificateWriter:
         """Append one record: JSON's values, but no floats, and numpy arrays anywhere in it."""
         blobs: list[bytes] = []
         text = json.dumps(record, default=lambda value: _describe(value, blobs)).encode()
-        content = b"".join([struct.pack("<I", len(text)), text, *blobs])
-        _decode(content)  # raises `Broken`: what readers refuse is not written
+        content = b"".join([len(text).to_bytes(4, "little"), text, *blobs])
+        _decode(content)  # raises an error: what readers refuse is not written
         packed = zlib.compress(content)
-        self._put(struct.pack("<I", len(packed)) + packed)
+        self._put(len(packed).to_bytes(4, "little") + packed)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """End the file and rename it, or leave the partial one where there was an exception."""
         if kind is not None:
             with suppress(OSError):  # the exception on its way says what happened
                 self._file.close()
             return
         with self._file:
-            self._put(struct.pack("<I", 0))
+            self._put(bytes(4))
             self._put(self._digest.digest())
             os.fsync(self._file.fileno())
         self.partial.replace(self.path)
@@ -105,48 +98,39 @@ def read_records(stream: BinaryIO) -> Iterator[dict[str, Any]]:
         inflater = zlib.decompressobj()
         try:
             content = inflater.decompress(packed, RECORD_LIMIT + 1)
-        except zlib.error as error:
-            raise Broken(f"record {number} does not inflate: {error}") from None
-        if len(packed) < size and not inflater.eof:
-            raise Incomplete(f"the file ends within record {number}")
-        if len(content) > RECORD_LIMIT:
-            raise Broken(f"record {number} inflates to more than {RECORD_LIMIT} bytes")
-        if len(packed) < size or not inflater.eof or inflater.unused_data:
-            raise Broken(f"record {number} is not one zlib stream of {size} bytes")
-        try:
-            yield _decode(content)
-        except Broken as error:
+            if len(packed) < size and not inflater.eof:
+                raise Incomplete(f"the run that wrote it was stopped within record {number}")
+            if len(packed) < size or not inflater.eof or inflater.unused_data:
+                raise Broken(f"not one zlib stream of {size} bytes for at most {RECORD_LIMIT}")
+            record = _decode(content)
+        except (Broken, zlib.error, ValueError, OverflowError, RecursionError) as error:
             raise Broken(f"record {number}: {error}") from None
+        yield record
 
 
 def fields(
     record: Mapping[str, object], required: Collection[str], optional: Collection[str] = ()
 ) -> None:
     """Raise `Broken` unless the record has all `required` keys and none beyond `optional` ones."""
-    for key in required:
-        if key not in record:
-            raise Broken(f"the key {key!r} is missing")
-    for key in record:
-        if key not in required and key not in optional:
-            raise Broken(f"the key {key!r} is not known here")
+    missing, unknown = set(required) - set(record), set(record) - {*required, *optional}
+    if missing or unknown:
+        raise Broken(f"keys that are missing: {sorted(missing)}, unknown: {sorted(unknown)}")
 
 
 def rational(text: object) -> Fraction:
     """The number of `"p/q"` or `"p"`, p and q decimal integers."""
-    if not isinstance(text, str) or not re.fullmatch(r"-?[0-9]{1,4000}(/[0-9]{1,4000})?", text):
+    pattern = r"-?[0-9]{1,4000}(/0*[1-9][0-9]{0,4000})?"
+    if not isinstance(text, str) or not re.fullmatch(pattern, text):
         raise Broken(f"{str(text)[:50]!r} is not a number written as p/q")
-    try:
-        return Fraction(text)
-    except ZeroDivisionError:
-        raise Broken(f"{text!r} divides by zero") from None
+    return Fraction(text)
 
 
 def file_bytes(path: str | os.PathLike[str]) -> bytes:
     """The content of a file, inflated where the name ends in `.gz`; missing files are `OSError`."""
     with Path(path).open("rb") as file:
-        packed = str(path).endswith(".gz")
         try:
-            content = (gzip.open(file) if packed else file).read(FILE_LIMIT + 1)
+            source = gzip.open(file) if str(path).endswith(".gz") else file
+            content = source.read(FILE_LIMIT + 1)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise Broken(f"{path} ends in .gz but does not inflate: {error}") from None
     if len(content) > FILE_LIMIT:
@@ -176,7 +160,7 @@ def _frames(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
         yield take(size), size
     expected, end = digest.digest(), stream.read(33)
     if len(head) < 4 or len(end) < 32:
-        raise Incomplete("the file ends before its last record")
+        raise Incomplete("the run that wrote it was stopped before its last record")
     if end != expected:
         raise Broken("the hash at the end of the file is not that of the bytes before it")
 
@@ -184,8 +168,8 @@ def _frames(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
 def _decode(content: bytes) -> dict[str, Any]:
     """The record that these bytes hold."""
     size = 4 + int.from_bytes(content[:4], "little")
-    if len(content) < 4 or len(content) < size:
-        raise Broken("it is shorter than its JSON object")
+    if len(content) < size or len(content) > RECORD_LIMIT:
+        raise Broken(f"{len(content)} bytes, of which {size} for JSON, at most {RECORD_LIMIT}")
     blob = memoryview(content)[size:]
 
     def build(pairs: list[tuple[str, Any]]) -> object:
@@ -197,17 +181,10 @@ def _decode(content: bytes) -> dict[str, Any]:
     def refuse(text: str) -> NoReturn:
         raise Broken(f"{text} is neither an integer nor in an array")
 
-    try:
-        record = json.loads(
-            content[4:size].decode(),
-            object_pairs_hook=build,
-            parse_float=refuse,
-            parse_constant=refuse,
-        )
-    except (ValueError, RecursionError) as error:
-        raise Broken(f"it is no JSON: {error}") from None
+    text = content[4:size].decode()
+    record = json.loads(text, object_pairs_hook=build, parse_float=refuse, parse_constant=refuse)
     if not isinstance(record, dict) or not isinstance(record.get("record"), str):
-        raise Broken('it is no object with a text "record"')
+        raise Broken('no object with a text "record"')
     return record
 
 
@@ -227,10 +204,7 @@ def _array(entry: Mapping[str, Any], blob: memoryview) -> NDArray[Any]:
         flat = np.unpackbits(flat, count=count).astype(np.bool_)
     if not np.isfinite(flat).all():
         raise Broken("an array has an entry that is not finite")
-    try:
-        return flat.reshape(shape)
-    except (ValueError, OverflowError) as error:
-        raise Broken(f"an array's shape: {error}") from None
+    return flat.reshape(shape)
 
 
 def _describe(value: object, blobs: list[bytes]) -> dict[str, object]:

@@ -141,9 +141,9 @@ def test_another_file_is_no_certificate() -> None:
 @pytest.mark.parametrize(
     ("frame", "message"),
     [
-        (struct.pack("<I", 3) + b"abc", "record 0 does not inflate"),
-        (packed(b'{"record": "leaf"}') + struct.pack("<I", 1) + b"\x78", "record 1 is not one"),
-        (packed(b"[1]"), "no object"),
+        (struct.pack("<I", 3) + b"abc", "record 0: Error"),
+        (packed(b'{"record": "leaf"}') + struct.pack("<I", 1) + b"\x78", "record 1: not one"),
+        (packed(b"[1]"), "no object with"),
         (packed(b'{"version": 1}'), 'text "record"'),
         (packed(b'{"record": 7}'), 'text "record"'),
         (packed(b'{"record": "a", "record": "b"}'), "twice"),
@@ -151,11 +151,11 @@ def test_another_file_is_no_certificate() -> None:
         (packed(b'{"record": "a", "x": 1e999}'), "1e999 is neither"),
         (packed(b'{"record": "a", "x": NaN}'), "NaN is neither"),
         (packed(b'{"record": "a", "x": -Infinity}'), "-Infinity is neither"),
-        (packed(b'{"record": "a", "x": ' + b"9" * 5000 + b"}"), "no JSON"),
-        (packed(b'{"record": "a", "x": ' + b"[" * 200_000 + b"}"), "no JSON"),
-        (packed(b'{"record": "\xff"}'), "no JSON"),
-        (packed('{"record": "a"}'.encode("utf-16")), "no JSON"),
-        (packed(b'{"record": "a"} {}'), "no JSON"),
+        (packed(b'{"record": "a", "x": ' + b"9" * 5000 + b"}"), "record 0: "),
+        (packed(b'{"record": "a", "x": ' + b"[" * 200_000 + b"}"), "record 0: "),
+        (packed(b'{"record": "\xff"}'), "record 0: "),
+        (packed('{"record": "a"}'.encode("utf-16")), "record 0: "),
+        (packed(b'{"record": "a"} {}'), "record 0: "),
     ],
 )
 def test_what_the_format_does_not_allow_is_refused(frame: bytes, message: str) -> None:
@@ -167,7 +167,7 @@ def test_what_the_format_does_not_allow_is_refused(frame: bytes, message: str) -
 def test_a_record_shorter_than_its_header_is_refused() -> None:
     for content in (b"", b"\1", struct.pack("<I", 99) + b"{}"):
         frame = zlib.compress(content)
-        with pytest.raises(Broken, match="shorter"):
+        with pytest.raises(Broken, match="for JSON"):
             read(sealed(struct.pack("<I", len(frame)) + frame))
 
 
@@ -180,7 +180,7 @@ def test_bytes_after_the_zlib_stream_are_refused() -> None:
 def test_a_record_that_inflates_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(container, "RECORD_LIMIT", 1000)
     frame = packed(b'{"record": "a"}', bytes(10**6))
-    with pytest.raises(Broken, match="more than 1000 bytes"):
+    with pytest.raises(Broken, match="at most 1000"):
         read(sealed(frame))
 
 
@@ -274,9 +274,9 @@ def test_a_full_disk_is_the_callers_to_report(
 def test_fields_are_those_that_the_format_names() -> None:
     record = {"record": "split", "of": "input", "facts": {}}
     fields(record, ("record", "of"), ("facts", "other"))
-    with pytest.raises(Broken, match="'element' is missing"):
+    with pytest.raises(Broken, match="missing: \['element'\]"):
         fields(record, ("record", "of", "element"), ("facts",))
-    with pytest.raises(Broken, match="'facts' is not known"):
+    with pytest.raises(Broken, match="unknown: \['facts'\]"):
         fields(record, ("record", "of"))
 
 
