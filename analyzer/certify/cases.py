@@ -19,7 +19,7 @@ from absolver.analyzer.certify.encoding import (
 from absolver.analyzer.certify.errors import NotCertifiable
 from absolver.analyzer.certify.operands import bounded_tensors
 from absolver.analyzer.certify.regions import as_checked
-from absolver.analyzer.certify.rehearsal import Rehearsal, lines_of, proposed, rehearse
+from absolver.analyzer.certify.rehearsal import Rehearsal, Rows, lines_of, proposed, rehearse
 from absolver.analyzer.decide import Execution, chunk_size
 from absolver.analyzer.graph.graph import Graph, Nonlinear
 from absolver.analyzer.problem import Safety
@@ -54,13 +54,13 @@ class Counts:
 
 
 class _Attempt(NamedTuple):
-    """A way to prove: lines of a factor or none, with or without rows, in some dtype.
+    """A way to prove: lines of a factor or none, some rows, and a dtype.
 
     `roundings` says how many times the rounding error of the pass itself a margin has to exceed.
     """
 
     lines: Domain | None
-    with_rows: bool
+    rows: Rows
     dtype: torch.dtype
     roundings: float
 
@@ -73,10 +73,11 @@ def _attempts(domain: Domain, dtype: torch.dtype) -> Iterator[_Attempt]:
     """
     lines: Sequence[Domain | None] = lines_of(domain) or [None]
     for factor in lines:
-        yield _Attempt(factor, False, dtype, UNIT_RATIO if dtype == torch.float64 else 1.0)
+        yield _Attempt(factor, Rows.NONE, dtype, UNIT_RATIO if dtype == torch.float64 else 1.0)
     for wider in dict.fromkeys((dtype, torch.float64)):
-        for factor in lines:
-            yield _Attempt(factor, factor is not None, wider, 1.0)
+        for rows in (Rows.ENOUGH, Rows.ALL) if lines[0] is not None else (Rows.NONE,):
+            for factor in lines:
+                yield _Attempt(factor, rows, wider, 1.0)
 
 
 class Cases:
@@ -121,7 +122,7 @@ class Cases:
             region,
             part.rows,
             memory_bytes=self._execution.memory_bytes,
-            with_rows=attempt.with_rows,
+            rows=attempt.rows,
         )
         allowance = rounding_allowance(graph, region, found.boxes, part.rows)
         refuted = part.refuted(found.rows - attempt.roundings * allowance).all(dim=1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 import torch
 from jaxtyping import Bool, Float
@@ -23,6 +24,18 @@ from absolver.dsl.relaxation import Slopes
 
 # A row that moves a bound by less than this share of the interval is not worth its check.
 SMALLEST_GAIN = 1e-6
+
+
+class Rows(Enum):
+    """How many bounds come from rows: none, all that are tighter, or of those only what is enough.
+
+    Enough is one side where that side alone decides all operators; the other one would only make
+    later interval steps a little tighter.
+    """
+
+    NONE = "none"
+    ENOUGH = "enough"
+    ALL = "all"
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,15 +74,15 @@ def rehearse(
     forms: Float[Tensor, "#batch rows outputs"],
     *,
     memory_bytes: int,
-    with_rows: bool,
+    rows: Rows,
 ) -> Rehearsal:
     """Bound as the format's section 4 says, with a domain's lines, or with none.
 
     Boxes are interval steps, met with the values of rows where an interval step leaves an operator
-    undecided and the row says more; without `with_rows` nowhere but for the forms themselves.
+    undecided and the row says more. The forms are bounded by rows in any case.
     """
     with full_float32():
-        return _Walk(graph, lines, region, memory_bytes).run(forms, with_rows=with_rows)
+        return _Walk(graph, lines, region, memory_bytes).run(forms, rows)
 
 
 def proposed(lines: Domain, node: Nonlinear, boxes: Mapping[str, Interval]) -> Slopes:
@@ -94,7 +107,7 @@ class _Walk:
         self._exact = exact_on_boxes(self._graph) if isinstance(region, Box) else frozenset()
         self._masks: dict[str, Masks] = {}
 
-    def run(self, forms: Tensor, *, with_rows: bool) -> Rehearsal:
+    def run(self, forms: Tensor, rows: Rows) -> Rehearsal:
         boxes: dict[str, Interval] = {}
         needed = operands_of_operators(self._graph)
         for node in self._graph.nodes:
@@ -103,8 +116,8 @@ class _Walk:
             if self._neurons is not None:
                 self._neurons.visit(node, box)
                 users = self._bounded.get(node.name)
-                if with_rows and users is not None and node.name not in self._exact:
-                    self._tighten(self._neurons, node, users)
+                if users is not None and rows is not Rows.NONE and node.name not in self._exact:
+                    self._tighten(self._neurons, node, users, rows)
             if node.name in needed:
                 boxes[node.name] = self._values.bounds(node)
         found = self._values.minimum(forms)
@@ -112,22 +125,26 @@ class _Walk:
             found = torch.maximum(found, self._neurons.minimum(forms))
         return Rehearsal(found, boxes, self._masks)
 
-    def _tighten(self, neurons: NeuronsPropagator, node: Node, users: Sequence[Use]) -> None:
+    def _tighten(
+        self, neurons: NeuronsPropagator, node: Node, users: Sequence[Use], rows: Rows
+    ) -> None:
         """Meet a bounded tensor's box with the rows that are worth it."""
         cheap = self._values.bounds(node)
         wanted = _undecided(users, cheap)
         if not bool(wanted.any()):
             return
         own = neurons.bounds(node, wanted.view_as(cheap.lower))
-        masks = _worthwhile(users, cheap, own, wanted)
+        masks = _tighter(cheap, own, wanted)
+        if rows is Rows.ENOUGH:
+            masks = _enough(users, cheap, own, masks)
         lower, upper = (mask.view_as(cheap.lower) for mask in (masks.lower, masks.upper))
         if not bool((lower | upper).any()):
             return
         self._masks[node.name] = masks
-        rows = Interval(
+        found = Interval(
             torch.where(lower, own.lower, -torch.inf), torch.where(upper, own.upper, torch.inf)
         )
-        self._values.learn(node, meet(cheap, rows))
+        self._values.learn(node, meet(cheap, found))
 
 
 def _undecided(users: Sequence[Use], box: Interval) -> Bool[Tensor, "batch n"]:
@@ -137,14 +154,19 @@ def _undecided(users: Sequence[Use], box: Interval) -> Bool[Tensor, "batch n"]:
     return found
 
 
-def _worthwhile(
-    users: Sequence[Use], cheap: Interval, own: Interval, wanted: Bool[Tensor, "batch n"]
-) -> Masks:
-    """Choose the rows that tighten a box; one side alone where it decides all operators."""
+def _tighter(cheap: Interval, own: Interval, wanted: Bool[Tensor, "batch n"]) -> Masks:
+    """Choose the rows that tighten a box."""
     width = cheap.upper - cheap.lower
     least = SMALLEST_GAIN * torch.where(torch.isfinite(width), width, 0.0)
     lower = wanted & (own.lower - cheap.lower > least).flatten(1)
     upper = wanted & (cheap.upper - own.upper > least).flatten(1)
-    by_lower = lower & ~_undecided(users, meet(cheap, Interval(own.lower, cheap.upper)))
-    by_upper = upper & ~by_lower & ~_undecided(users, meet(cheap, Interval(cheap.lower, own.upper)))
-    return Masks(lower & ~by_upper, upper & ~by_lower)
+    return Masks(lower, upper)
+
+
+def _enough(users: Sequence[Use], cheap: Interval, own: Interval, masks: Masks) -> Masks:
+    """Choose one side alone where it decides all operators."""
+    from_below = meet(cheap, Interval(own.lower, cheap.upper))
+    from_above = meet(cheap, Interval(cheap.lower, own.upper))
+    by_lower = masks.lower & ~_undecided(users, from_below)
+    by_upper = masks.upper & ~by_lower & ~_undecided(users, from_above)
+    return Masks(masks.lower & ~by_upper, masks.upper & ~by_lower)
