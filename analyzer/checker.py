@@ -48,14 +48,22 @@ def audit(statement: Statement, certificate: Path, deadline: Deadline) -> Audit:
     except OSError as error:
         return Audit("", f"audit cannot be started: {error.strerror or error}")
     seconds = time.monotonic() - start
+    answer, reason, tier = _said(output)
+    if code in range(len(ANSWERS)) and answer == ANSWERS[code]:
+        return Audit(answer, reason, tier, seconds)
+    return Audit("", _failure(code, errors), seconds=seconds)
+
+
+def _said(output: str) -> tuple[str, str, str]:
+    """Return the answer that the checker has printed, its reason and its tier; empty if none."""
     try:
         content = json.loads(output)
-        answer, message, tier = (str(content[key]) for key in ("answer", "message", "tier"))
-    except (ValueError, KeyError, TypeError):
-        answer, message, tier = "", "", ""
-    if code in range(len(ANSWERS)) and answer == ANSWERS[code]:
-        return Audit(answer, message, tier, seconds)
-    return Audit("", _failure(code, errors), seconds=seconds)
+    except ValueError:
+        return "", "", ""
+    if not isinstance(content, dict):
+        return "", "", ""
+    answer, reason, tier = (str(content.get(key, "")) for key in ("answer", "reason", "tier"))
+    return answer, reason, tier
 
 
 def _run(command: list[str], deadline: Deadline) -> tuple[int, str, str]:
@@ -87,4 +95,4 @@ def _failure(code: int, errors: str) -> str:
     words = f": {lines[-1][:300]}" if lines else ""
     if code < 0:
         return f"audit was ended by signal {-code}{words}"
-    return f"audit has failed with exit code {code}{words}"
+    return f"audit has failed with exit code {code}{words or ' and no answer'}"

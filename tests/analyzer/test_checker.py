@@ -30,7 +30,7 @@ def ask(
 
 
 def answering(answer: str, code: int, **content: str) -> str:
-    said = {"answer": answer, "message": "", "tier": "fast", **content}
+    said = {"answer": answer, "reason": "", "tier": "fast", **content}
     return f"print({json.dumps(said)!r}); raise SystemExit({code})"
 
 
@@ -38,7 +38,7 @@ def answering(answer: str, code: int, **content: str) -> str:
 def test_an_answer_is_taken_with_its_reason(
     answer: str, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = ask(monkeypatch, answering(answer, code, message="at step 3"))
+    said = ask(monkeypatch, answering(answer, code, reason="at step 3"))
     assert (said.answer, said.message, said.tier) == (answer, "at step 3", "fast")
     assert said.valid == (answer == "valid") and 0 < said.seconds < 60
 
@@ -87,7 +87,7 @@ def test_files_are_named_so_that_none_is_taken_for_an_option(
     recorded: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = "import sys, json; print(json.dumps({'answer': 'valid', 'tier': ''}"
-    script += " | {'message': ' '.join(sys.argv[1:])}))"
+    script += " | {'reason': ' '.join(sys.argv[1:])}))"
     statement = Statement(Path("-n.onnx"), Path("--q"), recorded=recorded)
     words = ask(monkeypatch, script, statement).message.split()
     here = os.getcwd()

@@ -54,7 +54,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
 
 
 def answering(answer: str, code: int, message: str = "") -> str:
-    said = {"answer": answer, "message": message, "tier": "fast"}
+    said = {"answer": answer, "reason": message, "tier": "fast"}
     return f"print({json.dumps(said)!r}); raise SystemExit({code})"
 
 
