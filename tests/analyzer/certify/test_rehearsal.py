@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from absolver.analyzer.certify.operands import bounded_tensors
 from absolver.analyzer.certify.rehearsal import Rehearsal, Rows, lines_of, rehearse
 from absolver.analyzer.graph.graph import Graph
-from absolver.analyzer.graph.linear.movement import Embed, Select, Slice
+from absolver.analyzer.graph.linear.movement import Select, Slice
+from absolver.analyzer.graph.linear.reduction import Broadcast
 from absolver.analyzer.propagate.engine import propagate
 from absolver.analyzer.regions.box import Box
 from absolver.domains import load
@@ -37,7 +38,9 @@ def rehearsed(graph: Graph, region: Box, domain: str, rows: Rows) -> Rehearsal:
 
 
 def networks(seed: int) -> list[Graph]:
-    smooth = [operator_network(OPERATORS[name](), seed) for name in ("tanh", "mul", "max", "sigmoid")]
+    smooth = [
+        operator_network(OPERATORS[name](), seed) for name in ("tanh", "mul", "max", "sigmoid")
+    ]
     return [relu_network((3, 6, 6, 2), seed), residual_network(seed), *smooth]
 
 
@@ -112,15 +115,14 @@ def test_a_bounded_tensor_lies_behind_everything_that_only_moves_data() -> None:
     builder = NetworkBuilder((1, 4), torch.Generator().manual_seed(0))
     dense = builder.dense("x", 4)
     turned = builder.affine({dense: Select(torch.tensor([3, -1, 0]), (1, 4), (1, 3))}, None)
-    place = Slice((0, 1), (1, 4), (1, 1), (1, 5))
-    wide = builder.affine({turned: Embed(place)}, None)
+    wide = builder.affine({turned: Broadcast((1, 3), (2, 3))}, None)
     result = builder.operator(OPERATORS["relu"](), wide)
     builder.dense(result, 1)
     graph = builder.graph()
     ((name, (use,)),) = bounded_tensors(graph).items()
     assert name == dense
     assert use.index[0] is not None
-    assert use.index[0].tolist() == [-1, 3, -1, 0, -1]
+    assert use.index[0].tolist() == [3, -1, 0] * 2
     box = Interval(torch.tensor([[1.0, -1, -1, -1]]), torch.tensor([[2.0, 1, 1, 1]]))
     # Element 0 is stable, 1 and 2 feed nothing, 3 is open.
     assert use.undecided(box).tolist() == [[False, False, False, True]]
