@@ -1,0 +1,327 @@
+"""The arithmetic of a check: float64 with a-priori errors, exact integer products, or rationals.
+
+The kernel is written once. A tier says how products and sums are formed, and what their roundings
+cost. In the float tiers a result is whatever its floats are; the distance from the exact result is
+bounded beforehand and charged to the constants that the result is multiplied with (Higham, Accuracy
+and Stability of Numerical Algorithms, section 3.1). That needs only sums in any order, with or
+without fused multiply-add, of elementwise operations that round to nearest.
+"""
+
+import importlib
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from absolver.certificates.network import Floats, Product, Unsupported
+from absolver.certificates.rounding import add_down, down, gamma, up
+
+Array = NDArray[Any]  # of float64, or of exact numbers in the rational tier
+TINY = 2.0**-1074
+"""What one underflow of float64 can change at most."""
+
+
+class Constants(NamedTuple):
+    """A box, ready for `minimum`: ends that are infinite are 0, and marked."""
+
+    lower: Array
+    upper: Array
+    no_lower: NDArray[np.bool_]
+    no_upper: NDArray[np.bool_]
+
+
+def inflate(x: Floats, roundings: int) -> Floats:
+    """Return an upper bound of a sum of non-negative terms that was rounded to x.
+
+    1 / (1 - gamma_k) <= 1 + gamma_2k; eight more roundings pay for this line and for a few
+    operations between such sums.
+    """
+    return up(x * (1 + gamma(2 * roundings + 8)))
+
+
+def cost(x: Floats | float, y: Floats) -> Floats:
+    """Return upper bounds of x * y, where 0 * inf = 0: what is not there costs nothing."""
+    return np.where((np.asarray(x) == 0) | (y == 0), 0.0, up(x * y))
+
+
+class Fast:
+    """float64 throughout; matrix products by BLAS."""
+
+    rounds = True
+    underflow = TINY
+    """The most that a product of a coefficient and a slope can lose by underflow."""
+
+    def __init__(self) -> None:
+        """Start with no matrix prepared."""
+        self._prepared: dict[tuple[Product, bool], Any] = {}
+
+    def numbers(self, x: Array) -> Array:
+        """Return floats as numbers of this tier."""
+        return x
+
+    def coefficients(self, exact: Sequence[Fraction]) -> Array:
+        """Return the nearest numbers, one rounding away; NaN, which proves nothing, if unusual."""
+        usual = [q == 0 or 2.0**-1000 < abs(q) < 2.0**1000 for q in exact]
+        return np.array([float(q) if ok else np.nan for q, ok in zip(exact, usual, strict=True)])
+
+    def constants(self, exact: Sequence[Fraction]) -> Array:
+        """Return lower bounds of numbers that coefficients do not multiply."""
+        return np.array([float_below(q) for q in exact])
+
+    def charge(self, roundings: int) -> Floats | float:
+        """Return the relative error of so many roundings in a row's coefficients."""
+        return gamma(roundings)
+
+    def roundings(self, terms: int) -> int:
+        """Return the k for which a product of matrices errs by at most gamma_k |A| |W|."""
+        return terms
+
+    def plus(self, value: Array, x: Array) -> Array:
+        """Return a lower bound of value + x."""
+        return add_down(value, x)
+
+    def below(self, value: Array) -> Floats:
+        """Return floats that are at most the value, -inf where it is no number."""
+        return np.where(np.isfinite(value), value, -np.inf)
+
+    def above(self, x: Array, roundings: int) -> Floats:
+        """Return floats that are at least the sum of non-negative terms that was rounded to x."""
+        return inflate(x + roundings * TINY, roundings)
+
+    def prepare(self, lower: Array, upper: Array) -> Constants:
+        """Return the box, widened by what sums of products with it may err."""
+        no_lower, no_upper = ~(lower > -np.inf), ~(upper < np.inf)
+        ends = self._widen(np.where(no_lower, 0.0, lower), np.where(no_upper, 0.0, upper))
+        return Constants(*ends, no_lower, no_upper)
+
+    def minimum(self, positive: Array, negative: Array, box: Constants) -> Array:
+        """Return lower bounds, for rows `positive + negative`, of their least value over a box.
+
+        It is -inf where a coefficient that is not 0 meets an end that is missing, or is no number.
+        """
+        # Each dot is at most the exact one with the box before it was widened, plus underflows.
+        value = self._dot(positive, box.lower) + self._dot(negative, box.upper)
+        value = down(down(value) - positive.shape[1] * TINY)
+        known = np.isfinite(positive.sum(axis=1) - negative.sum(axis=1))
+        return np.where(known & ~_unbounded(positive, negative, box), value, -np.inf)
+
+    def product(
+        self, rows: Array, factor: Product, *, transposed: bool = False, absolute: bool = False
+    ) -> tuple[Array, Array | float]:
+        """Return rows times the matrix W (its transpose, its absolute values), and a slack.
+
+        Guarantee: `|result - rows W| <= gamma_k |rows| |W| + slack`, k being `roundings` of the
+        number of terms; the slack has one number for each row, or for all.
+        """
+        count, groups = len(rows), len(factor.weight)
+        parts = rows.reshape(count, groups, factor.outer, -1).swapaxes(0, 1)
+        result, slack = self._matmul(
+            parts.reshape(groups, count * factor.outer, -1), factor, transposed, absolute
+        )
+        if not isinstance(slack, float):
+            slack = slack.reshape(groups, count, factor.outer).max(axis=(0, 2))
+        split = result.reshape(groups, count, factor.outer, -1).swapaxes(0, 1)
+        return split.reshape(count, -1), slack
+
+    def _widen(self, lower: Array, upper: Array) -> tuple[Array, Array]:
+        # gamma_m / (1 - gamma_m) <= gamma_2m for the m products and their sum.
+        margin = gamma(2 * lower.shape[-1])
+        return down(lower - up(margin * abs(lower))), up(upper + up(margin * abs(upper)))
+
+    def _dot(self, rows: Array, vector: Array) -> Array:
+        result: Array = rows @ vector
+        return result
+
+    def _matmul(
+        self, x: Array, factor: Product, transposed: bool, absolute: bool
+    ) -> tuple[Array, Array | float]:
+        weight = factor.weight
+        if absolute:
+            if (factor, True) not in self._prepared:
+                self._prepared[factor, True] = np.abs(weight)
+            weight = self._prepared[factor, True]
+        return x @ (weight.swapaxes(1, 2) if transposed else weight), x.shape[-1] * TINY
+
+
+class Digits(NamedTuple):
+    """A matrix as a sum of integer matrices times powers of two, to `LEVELS` of them.
+
+    `rests[i]` bounds what the first i leave over; it has one entry more than there are levels.
+    """
+
+    parts: Sequence[tuple[Floats, Any]]
+    rests: Sequence[Floats]
+
+
+LEVELS = 3
+
+
+class Exact(Fast):
+    """float64 whose matrix products are sums of integers below 2^53: exact in every order.
+
+    Other sums are numpy's own loops over elements, to which the bound for any order applies.
+    """
+
+    def roundings(self, terms: int) -> int:
+        """Return 64, whatever the terms: only the sum of the digits' products is rounded.
+
+        There are at most 6 such products. If a digit of x is not 0, x is at least half its unit,
+        so the digits' sizes sum to at most 3.01 |x|; and gamma_5 * 3.01^2 <= gamma_64.
+        """
+        return 64
+
+    def _dot(self, rows: Array, vector: Array) -> Array:
+        result: Array = (rows * vector).sum(axis=1)
+        return result
+
+    def _matmul(
+        self, x: Array, factor: Product, transposed: bool, absolute: bool
+    ) -> tuple[Array, Array | float]:
+        # n terms of twice so many bits stay at most 2^53.
+        terms = max(factor.weight.shape[1:])
+        bits = (53 - (terms - 1).bit_length()) // 2
+        if (factor, absolute) not in self._prepared:
+            weight = np.abs(factor.weight) if absolute else factor.weight
+            self._prepared[factor, absolute] = _digits(weight, bits, None)
+        a, w = _digits(x, bits, -1), self._prepared[factor, absolute]
+        result: Array | float = 0.0
+        for i, (left, left_scale) in enumerate(a.parts):
+            for right, right_scale in w.parts[: LEVELS - i]:
+                part = left @ (right.swapaxes(1, 2) if transposed else right)
+                result = result + np.ldexp(part, left_scale + right_scale)
+        # Part i of a, at most 2 rests[i], misses what the first parts of W leave over; at the end
+        # the rest of a misses all of W.
+        rests = zip(a.rests, reversed(w.rests), strict=True)
+        slack = sum(2 * left * right for left, right in rests) * terms + 64 * TINY
+        return np.asarray(result), inflate(slack[..., 0], 8)
+
+
+class Rational(Exact):
+    """Exact rationals for rows; boxes are those of the exact tier, their floats taken exactly."""
+
+    rounds = False
+    underflow = 0.0
+
+    def __init__(self) -> None:
+        """Use python-flint's numbers and matrices where it is installed, else Python's."""
+        super().__init__()
+        try:
+            self._flint: Any = importlib.import_module("flint")
+        except ImportError:
+            self._flint = None
+        self._exact: dict[Product, list[Any]] = {}
+
+    def numbers(self, x: Array) -> Array:
+        """Return floats or fractions as exact numbers."""
+        result = np.empty(x.size, object)
+        for i, q in enumerate(x.flat):
+            exact = Fraction(q)
+            result[i] = self._flint.fmpq(*exact.as_integer_ratio()) if self._flint else exact
+        return result.reshape(x.shape)
+
+    def coefficients(self, exact: Sequence[Fraction]) -> Array:
+        """Return the numbers as they are."""
+        return self.numbers(np.array([Fraction(q) for q in exact], object))
+
+    def constants(self, exact: Sequence[Fraction]) -> Array:
+        """Return the fractions."""
+        return np.array([Fraction(q) for q in exact], object)
+
+    def charge(self, roundings: int) -> Floats | float:
+        """Return 0."""
+        return 0.0
+
+    def plus(self, value: Array, x: Array) -> Array:
+        """Return value + x, fractions but for -inf."""
+        return np.array([q + _fraction(r) for q, r in zip(value, x, strict=True)], object)
+
+    def below(self, value: Array) -> Floats:
+        """Return floats that are at most the value."""
+        return np.array([float_below(q) for q in value])
+
+    def above(self, x: Array, roundings: int) -> Floats:
+        """Return floats that are at least x."""
+        return np.array([-float_below(-_fraction(q)) for q in x])
+
+    def minimum(self, positive: Array, negative: Array, box: Constants) -> Array:
+        """Return the least values as fractions, -inf where there is none."""
+        value = (positive * box.lower).sum(axis=1) + (negative * box.upper).sum(axis=1)
+        lost = _unbounded(positive, negative, box)
+        ends = [-np.inf if no else _fraction(q) for q, no in zip(value, lost, strict=True)]
+        return np.array(ends, object)
+
+    def _widen(self, lower: Array, upper: Array) -> tuple[Array, Array]:
+        return self.numbers(lower), self.numbers(upper)
+
+    def _matmul(
+        self, x: Array, factor: Product, transposed: bool, absolute: bool
+    ) -> tuple[Array, Array | float]:
+        if x.dtype != object:
+            return super()._matmul(x, factor, transposed, absolute)
+        if factor not in self._exact:  # only rows are exact, and they go backwards
+            weights = self.numbers(factor.weight.swapaxes(1, 2))
+            self._exact[factor] = [self._matrix(weight) for weight in weights]
+        result = np.empty((*x.shape[:-1], factor.weight.shape[1]), object)
+        for group, (part, weight) in enumerate(zip(x, self._exact[factor], strict=True)):
+            moved = (
+                self._matrix(part) @ weight if self._flint is None else self._matrix(part) * weight
+            )
+            result[group].flat = moved.flat if self._flint is None else moved.entries()
+        return result, 0.0
+
+    def _matrix(self, x: Array) -> Any:  # noqa: ANN401 - python-flint has no types
+        return self._flint.fmpq_mat(*x.shape, x.ravel().tolist()) if self._flint else x
+
+
+def arithmetic(tier: str) -> Fast:
+    """Return the arithmetic of a tier: `fast`, `exact` or `rational`."""
+    tiers = {"fast": Fast, "exact": Exact, "rational": Rational}
+    if tier not in tiers:
+        raise Unsupported(f"the tier {tier!r} is none of {', '.join(tiers)}")
+    return tiers[tier]()
+
+
+def _unbounded(positive: Array, negative: Array, box: Constants) -> NDArray[np.bool_]:
+    """Which rows have a coefficient that is not 0 where the end of the box is missing."""
+    lost = np.zeros(len(positive), np.bool_)
+    for part, missing in ((positive, box.no_lower), (negative, box.no_upper)):
+        if missing.any():
+            lost |= (part[:, missing] != 0).any(axis=1)
+    return lost
+
+
+def _digits(x: Floats, bits: int, axis: int | None) -> Digits:
+    """Split matrices into integer matrices of sizes up to 2^bits.
+
+    A row (or all, without an axis) shares its powers of two. Every step is exact: what is left
+    after rounding to a unit is a float64, with no more digits than there were.
+    """
+    parts: list[tuple[Floats, Any]] = []
+    rests = [np.abs(x).max(axis=axis, keepdims=True)]
+    scale = np.frexp(rests[0])[1] - bits
+    for _ in range(LEVELS):
+        if rests[-1].any():
+            part = np.rint(np.ldexp(x, -scale))
+            parts.append((part, scale))
+            x = x - np.ldexp(part, scale)
+            scale = scale - bits - 1  # what is left is at most half a unit
+        rests.append(np.abs(x).max(axis=axis, keepdims=True))
+    return Digits(parts, rests)
+
+
+def _fraction(q: Any) -> Any:  # noqa: ANN401 - a number of Python or of python-flint
+    """Return a number as a fraction; -inf stays as it is."""
+    if isinstance(q, float | int | Fraction):
+        return q if q == -np.inf else Fraction(q)
+    return Fraction(int(q.p), int(q.q))
+
+
+def float_below(q: Fraction | float) -> float:
+    """Return a float that is at most q, and near it."""
+    try:
+        nearest = float(q)
+    except OverflowError:
+        return -np.inf if q < 0 else float(np.finfo(np.float64).max)
+    return nearest if nearest <= q else float(np.nextafter(nearest, -np.inf))

@@ -1,0 +1,161 @@
+"""The check of a proof: its cases cover all clauses, and each leaf refutes those of its case."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Optional
+
+import numpy as np
+
+from absolver.certificates.arithmetic import arithmetic
+from absolver.certificates.format import fields
+from absolver.certificates.kernel import Facts, Half, Kernel
+from absolver.certificates.network import Broken, Clause, Network, Property
+from absolver.certificates.proposals import ProposalReader, listed, whole
+from absolver.certificates.semantics import profile
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What a check went through; `empty` clauses, whose boxes hold no point, need no case."""
+
+    cases: int
+    leaves: int
+    rows: int
+    empty: int
+
+
+def check_proof(
+    network: Network,
+    prop: Property,
+    records: Iterable[Mapping[str, Any]],
+    semantics: str,
+    tier: str,
+) -> Tally:
+    """Check the records that follow the claim of `verified`, one by one.
+
+    Guarantee: if it returns, no input of the property's unsafe set gets an output of that set, in
+    any execution of the semantics. Raises `Broken` or `Unsupported` otherwise.
+    """
+    kernel = Kernel(network, arithmetic(tier), profile(semantics), prop.ball)
+    check = _Check(kernel, prop)
+    uncovered = {i for i, clause in enumerate(prop.clauses) if not clause.empty}
+    empty, cases, stream = len(prop.clauses) - len(uncovered), 0, iter(records)
+    for record in stream:
+        try:
+            uncovered -= check.case(record, stream)
+        except Broken as error:
+            raise Broken(f"case {cases}, {error}") from None
+        cases += 1
+    if uncovered:
+        raise Broken(f"clause {min(uncovered)} is in none of the {cases} cases")
+    return Tally(cases, check.leaves, kernel.rows, empty)
+
+
+class _Path(NamedTuple):
+    """The sides of the splits from the root to a record, the last one first."""
+
+    half: Half
+    before: Optional["_Path"]
+
+
+class _Branch(NamedTuple):
+    """A tree that is to come: its parent's facts, None where no point is left, and its path."""
+
+    facts: Facts | None
+    path: _Path | None
+
+
+class _Check:
+    """The cases of one proof; `leaves` counts those of all cases so far."""
+
+    def __init__(self, kernel: Kernel, prop: Property) -> None:
+        self.leaves = 0
+        self._kernel, self._clauses = kernel, prop.clauses
+        self._reader = ProposalReader(kernel.network)
+
+    def case(
+        self, record: Mapping[str, Any], records: Iterator[Mapping[str, Any]]
+    ) -> AbstractSet[int]:
+        """Check one case with its tree, and return the clauses that it refutes."""
+        if record.get("record") != "case":
+            raise Broken(f"a record {record.get('record')!r} stands where a case begins")
+        fields(record, ("record", "clauses"))
+        clauses: dict[int, Clause] = {}
+        for entry in listed(record["clauses"]):
+            if len(listed(entry)) != 2:
+                raise Broken(f"{entry} is not a range of clauses")
+            first = whole(entry[0], 0, len(self._clauses))
+            for i in range(first, whole(entry[1], first + 1, len(self._clauses) + 1)):
+                clauses[i] = self._clauses[i]
+        clauses = {i: clause for i, clause in clauses.items() if not clause.empty}
+        # A stack instead of a recursion: trees may be deep.
+        stack, first_leaf = [_Branch(self._root(clauses), None)], self.leaves
+        while stack:
+            entry = next(records, None)
+            where = f"leaf {self.leaves - first_leaf}"
+            if entry is None:
+                raise Broken(f"{where}: the tree has no end")
+            try:
+                stack += self._follow(stack.pop(), entry, clauses)
+            except Broken as error:
+                raise Broken(f"{where}: {error}") from None
+        return clauses.keys()
+
+    def _root(self, clauses: Mapping[int, Clause]) -> Facts | None:
+        """Return the box around the boxes of the clauses, None where there is none."""
+        if not clauses:
+            return None
+        # Clauses often share the objects of their ends, which can be long.
+        lowers = {id(clause.lower): clause.lower for clause in clauses.values()}.values()
+        uppers = {id(clause.upper): clause.upper for clause in clauses.values()}.values()
+        return self._kernel.root(
+            [None if None in ends else min(ends) for ends in zip(*lowers, strict=True)],
+            [None if None in ends else max(ends) for ends in zip(*uppers, strict=True)],
+        )
+
+    def _follow(
+        self, branch: _Branch, record: Mapping[str, Any], clauses: Mapping[int, Clause]
+    ) -> list[_Branch]:
+        """Check one record of a tree, and return the trees that follow, the first one last."""
+        facts, path = branch
+        proposals = self._reader.proposals(record.get("facts", {}))
+        if facts is not None:
+            facts = self._kernel.enter(facts, proposals, path.half if path else None)
+        match record.get("record"):
+            case "split":
+                low, high = self._reader.halves(record)
+                return [_Branch(facts, _Path(high, path)), _Branch(facts, _Path(low, path))]
+            case "leaf":
+                fields(record, ("record", "refutations"), ("facts",))
+                if facts is not None:
+                    self._leaf(facts, path, listed(record["refutations"]), clauses)
+                self.leaves += 1
+                return []
+            case kind:
+                raise Broken(f"a record {kind!r} stands where a tree begins")
+
+    def _leaf(
+        self,
+        facts: Facts,
+        path: _Path | None,
+        refutations: Iterable[object],
+        clauses: Mapping[int, Clause],
+    ) -> None:
+        """Raise `Broken` unless each of the clauses is refuted."""
+        self._kernel.require_range(facts)
+        halves = []
+        while path is not None:
+            halves.append(path.half)
+            path = path.before
+        left, best = set(clauses), {-1: -np.inf}
+        for refutation in refutations:
+            block = self._reader.block(refutation, clauses, halves[::-1])
+            values = self._kernel.bound(facts, block.forms, block.lines)
+            for clause, value, strict in zip(block.clauses, values, block.strict, strict=True):
+                if value > 0 or (value == 0 and strict):
+                    left -= {clause} if clause >= 0 else clauses.keys()
+                best[clause] = max(best.get(clause, -np.inf), float(value))
+        if left:
+            value = max(best[-1], best.get(min(left), -np.inf))
+            raise Broken(f"clause {min(left)}: the row's value is {value:.6g}, not positive")

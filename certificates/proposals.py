@@ -1,0 +1,221 @@
+"""The records of a proof, read strictly into what the kernel takes: nothing in them is believed."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from absolver.certificates.boxes import Lines, Slope, moved_from
+from absolver.certificates.format import fields, rational
+from absolver.certificates.kernel import Form, Half, Proposals, RowRequest, operands_of
+from absolver.certificates.network import Broken, Clause, Floats, Network, Operator
+
+
+class Block(NamedTuple):
+    """Rows of a leaf: the clause that each one refutes, -1 for all, and whether 0 is enough."""
+
+    clauses: Sequence[int]
+    forms: Sequence[Form]
+    strict: Sequence[bool]
+    lines: Mapping[int, Lines]
+
+
+class ProposalReader:
+    """Reads what records say about one network; raises `Broken` where that makes no sense."""
+
+    def __init__(self, network: Network) -> None:
+        """Find the operators by their names."""
+        self._network = network
+        self._operators = {
+            node.name: v for v, node in enumerate(network.nodes) if isinstance(node, Operator)
+        }
+
+    def proposals(self, facts: object) -> Proposals:
+        """Return the facts of a record."""
+        facts = mapping(facts)
+        fields(facts, (), ("lines", "rows"))
+        rows: defaultdict[int, list[RowRequest]] = defaultdict(list)
+        for entry in listed(facts.get("rows", [])):
+            fields(mapping(entry), ("operand", "lower", "upper"), ("lines",))
+            node = self._bounded(entry["operand"])
+            size = self._network.sizes[node]
+            lower, upper = _mask(entry["lower"], size), _mask(entry["upper"], size)
+            rows[node].append(RowRequest(lower, upper, self._lines(entry.get("lines", []))))
+        return Proposals(self._lines(facts.get("lines", [])), rows)
+
+    def halves(self, record: Mapping[str, Any]) -> tuple[Half, Half]:
+        """Return the two sides of a split, as their trees follow it."""
+        fields(record, ("record", "of", "element", "threshold"), ("facts",))
+        node = 0 if record["of"] == "input" else self._bounded(record["of"])
+        element = whole(record["element"], 0, self._network.sizes[node])
+        threshold = rational(record["threshold"])
+        first, second = (Half(node, element, threshold, at_most) for at_most in (True, False))
+        return first, second
+
+    def block(
+        self,
+        record: object,
+        clauses: Mapping[int, Clause],
+        halves: Sequence[Half],
+    ) -> Block:
+        """Return a refutation's rows, for a leaf of these clauses behind these splits."""
+        entry = mapping(record)
+        fields(entry, ("clause", "row", "constraint"), _OPTIONAL)
+        names = _integers(entry["clause"])
+        if not set(names) <= {-1, *clauses}:
+            raise Broken(
+                f"a row is for clause {min(set(names) - {-1, *clauses})}, not of this case"
+            )
+        rows = [_Row() for _ in names]
+        for prefix in ("", "input_"):
+            for row, number, multiplier in _terms(entry, prefix):
+                clause = clauses.get(names[whole(row, 0, len(names))])
+                known = () if clause is None else clause.on_inputs if prefix else clause.on_outputs
+                constraint = known[whole(number, 0, len(known))]
+                rows[row].strict |= constraint.strict and multiplier > 0
+                for variable, coefficient in constraint.terms:
+                    rows[row].add(self._place(variable), multiplier * coefficient)
+                rows[row].constant -= multiplier * constraint.bound
+        if "split_multiplier" in entry:
+            weights = _multipliers(entry["split_multiplier"], (len(names), len(halves)))
+            for i, k in np.argwhere(weights):
+                half, weight = halves[k], Fraction(float(weights[i, k]))
+                weight = weight if half.at_most else -weight
+                rows[i].add((half.node, half.element), weight)
+                rows[i].constant -= weight * half.threshold
+        forms = [Form(row.constant, row.coefficients) for row in rows]
+        lines = self._lines(entry.get("lines", []))
+        return Block(names, forms, [row.strict for row in rows], lines)
+
+    def _place(self, variable: int) -> tuple[int, int]:
+        """Return the node and the element of a variable of the property."""
+        inputs = self._network.sizes[0]
+        return (0, variable) if variable < inputs else (self._network.output, variable - inputs)
+
+    def _bounded(self, operand: object) -> int:
+        """Return the node of an operand's bounded tensor."""
+        if not isinstance(operand, list) or len(operand) != 2:
+            raise Broken(f"{operand!r:.80} is not an operand")
+        operands = operands_of(self._network.nodes[self._operator(operand[0])])
+        node = operands[whole(operand[1], 0, len(operands))]
+        while moved_from(self._network.nodes[node]) is not None:
+            (node,) = operands_of(self._network.nodes[node])
+        return node
+
+    def _operator(self, name: object) -> int:
+        if not isinstance(name, str) or name not in self._operators:
+            raise Broken(f"{name!r:.80} is not an operator of the network")
+        return self._operators[name]
+
+    def _lines(self, entries: object) -> dict[int, Lines]:
+        lines = {}
+        for entry in listed(entries):
+            fields(mapping(entry), ("operator", "lower", "upper"))
+            v = self._operator(entry["operator"])
+            count, size = len(operands_of(self._network.nodes[v])), self._network.sizes[v]
+            sides = []
+            for side in ("lower", "upper"):
+                slopes = listed(entry[side])
+                if len(slopes) != count:
+                    raise Broken(
+                        f"{len(slopes)} slopes for the {count} operands of {entry['operator']}"
+                    )
+                sides.append([_slope(slope, size, count) for slope in slopes])
+            lines[v] = Lines(*sides)
+        return lines
+
+
+_OPTIONAL = (
+    "multiplier",
+    "input_row",
+    "input_constraint",
+    "input_multiplier",
+    "split_multiplier",
+    "lines",
+)
+
+
+class _Row:
+    """A row of a refutation while its terms are collected."""
+
+    def __init__(self) -> None:
+        self.constant, self.strict = Fraction(0), False
+        self.coefficients: dict[tuple[int, int], Fraction] = {}
+
+    def add(self, place: tuple[int, int], coefficient: Fraction) -> None:
+        self.coefficients[place] = self.coefficients.get(place, Fraction(0)) + coefficient
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """Return an object of JSON."""
+    if not isinstance(value, dict):
+        raise Broken(f"{value!r:.80} is not an object")
+    return value
+
+
+def listed(value: object) -> list[Any]:
+    """Return a list of JSON."""
+    if not isinstance(value, list):
+        raise Broken(f"{value!r:.80} is not a list")
+    return value
+
+
+def whole(value: object, first: int, end: int) -> int:
+    """Return an integer of the range."""
+    if type(value) is not int or not first <= value < end:
+        raise Broken(f"{value!r:.80} is not an integer from {first} to {end - 1}")
+    return value
+
+
+def numbers(value: object, kinds: str, shape: tuple[int, ...] | None = None) -> NDArray[Any]:
+    """Return an array of some kinds of numpy's types, and of a shape where one is given."""
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in kinds:
+        raise Broken(f"{value!r:.80} is not an array of the right type")
+    if shape is not None and value.shape != shape:
+        raise Broken(f"an array has shape {value.shape}, not {shape}")
+    if not np.isfinite(value).all():
+        raise Broken("an array has an entry that is not finite")
+    return value
+
+
+def _integers(value: object) -> list[int]:
+    array = numbers(value, "i")
+    if array.ndim != 1:
+        raise Broken(f"an array of numbers has shape {array.shape}")
+    return [int(n) for n in array]
+
+
+def _multipliers(value: object, shape: tuple[int, ...]) -> Floats:
+    array = numbers(value, "f", shape).astype(np.float64)
+    if not (array >= 0).all():
+        raise Broken(f"a multiplier is {array.min()}, negative")
+    return array
+
+
+def _terms(entry: Mapping[str, Any], prefix: str) -> list[tuple[int, int, Fraction]]:
+    """Return the row, the constraint and the multiplier of each term."""
+    row, constraint, multiplier = (prefix + key for key in ("row", "constraint", "multiplier"))
+    if prefix and not entry.keys() & {row, constraint, multiplier}:
+        return []
+    rows, numbers = (_integers(entry.get(key)) for key in (row, constraint))
+    weights = np.ones(len(rows))
+    if multiplier in entry:
+        weights = _multipliers(entry[multiplier], (len(rows),))
+    if len(rows) != len(numbers):
+        raise Broken(f"{len(rows)} rows are given for {len(numbers)} constraints")
+    return list(zip(rows, numbers, map(Fraction, weights.tolist()), strict=True))
+
+
+def _mask(value: object, size: int) -> NDArray[np.bool_]:
+    return np.full(size, value) if isinstance(value, bool) else numbers(value, "b", (size,))
+
+
+def _slope(value: object, size: int, operands: int) -> Slope:
+    if value == "chord" and operands == 1:
+        return "chord"
+    if type(value) is int and value == 0:
+        return np.zeros(size)
+    return numbers(value, "bf", (size,)).astype(np.float64)
