@@ -33,6 +33,7 @@ GRADES: Mapping[str, str] = {
     "runtime": "as a runtime computed it, which is asserted and can be replayed",
     "all executions": "in every float32 execution",
 }
+COUNTS = ("clauses", "empty", "cases", "leaves", "rows")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -150,7 +151,8 @@ def _checked(
         if declared not in (None, semantics) and (declared, semantics) != ("real", "float32"):
             raise Broken(f"the property declares {declared}, the claim is over {semantics}")
         tally = check_proof(network, prop, records, semantics, options.tier)
-        return {"cases": tally.cases, "leaves": tally.leaves, "rows": tally.rows}
+        counts = {"clauses": len(prop.clauses), "empty": tally.empty, "cases": tally.cases}
+        return counts | {"leaves": tally.leaves, "rows": tally.rows}
     grades = check_witness(network, prop, next(records, {}), options.tier)
     if not grades or (declared == "float32" and set(grades) == {"exact"}):
         raise Broken(f"the property declares {declared}, the witness shows only {list(grades)}")
@@ -168,7 +170,7 @@ def _text(report: Mapping[str, Any]) -> str:
     for grade in report.get("grades", ()):
         lines[f"shown {grade}"] = GRADES[grade]
     if "tier" in report:
-        counts = [f"{key} {report[key]}" for key in ("cases", "leaves", "rows") if key in report]
+        counts = [f"{key} {report[key]}" for key in COUNTS if key in report]
         tier = f"tier {report['tier']} ({TIERS[report['tier']]})"
         lines["checked"] = ", ".join([tier, *counts, f"{report['seconds']} s"])
     rest = "".join(f"{name:<10} {ascii(str(text))[1:-1]}\n" for name, text in lines.items())

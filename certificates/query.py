@@ -37,27 +37,22 @@ def _property(
     query: Mapping[str, Any], inputs: Sequence[Tensor], outputs: Sequence[Tensor]
 ) -> Property:
     fields(query, ("query", "array", "norm", "epsilon", "label", "clip", "outputs"))
-    label, count = query["label"], sum(math.prod(tensor.shape) for tensor in outputs)
-    if query["query"] != 1 or query["outputs"] != count or label not in range(count) or count < 2:
+    label, norm, clip = query["label"], query["norm"], query["clip"]
+    count = sum(math.prod(tensor.shape) for tensor in outputs)
+    center, epsilon = _center(query["array"], inputs), rational(query["epsilon"])
+    if type(label) is not int or not 0 <= label < count == query["outputs"] or count < 2:
         raise Broken(f"label {label} of {query['outputs']} outputs, the network has {count}")
-    center, epsilon, norm = (
-        _center(query["array"], inputs),
-        rational(query["epsilon"]),
-        query["norm"],
-    )
-    if norm not in ("inf", "2", "1") or epsilon < 0:
-        raise Unsupported(f"the norm {norm} with epsilon {epsilon}")
+    if query["query"] != 1 or norm not in ("inf", "2", "1") or epsilon < 0:
+        raise Unsupported(f"query {query['query']}, norm {norm} with epsilon {epsilon}")
     lower, upper = [x - epsilon for x in center], [x + epsilon for x in center]
-    if query["clip"] is not None:
-        low, high = map(rational, query["clip"])
+    if clip is not None:
+        low, high = map(rational, clip if isinstance(clip, list) else ())
         lower, upper = [max(x, low) for x in lower], [min(x, high) for x in upper]
-    box, first = (tuple(lower), tuple(upper)), len(center)
-    one, zero = Fraction(1), Fraction(0)
+    first, box = len(center), (tuple(lower), tuple(upper))
     clauses = []
-    for other in range(count):
-        if other != label:
-            terms = sorted([(first + label, one), (first + other, -one)])
-            clauses.append(Clause(*box, (), (Constraint(tuple(terms), zero, strict=False),)))
+    for other in (*range(label), *range(label + 1, count)):
+        terms = sorted([(first + label, Fraction(1)), (first + other, Fraction(-1))])
+        clauses.append(Clause(*box, (), (Constraint(tuple(terms), Fraction(0), strict=False),)))
     ball = None if norm == "inf" else Ball(center, epsilon, int(norm))
     words = {"query": f"label {label}, kept within {epsilon} in norm {norm}"}
     return Property(tuple(clauses), ball, words=words)
@@ -67,11 +62,9 @@ def _center(array: Mapping[str, Any], inputs: Sequence[Tensor]) -> tuple[Fractio
     """The centre, whose shape is that of the only input up to axes of length 1."""
     fields(array, ("dtype", "shape", "data"))
     values = np.frombuffer(base64.b64decode(array["data"], validate=True), "<f4")
-    shapes = [
-        [n for n in shape if n != 1] for shape in (array["shape"], *(t.shape for t in inputs))
-    ]
-    if array["dtype"] != "float32" or shapes != [shapes[0]] * 2 or not np.isfinite(values).all():
+    axes = [[n for n in shape if n != 1] for shape in (array["shape"], *(t.shape for t in inputs))]
+    if array["dtype"] != "float32" or axes != [axes[0]] * 2:
         raise Broken(f"the centre is {array['dtype']} {array['shape']}, the inputs are {inputs}")
-    if len(values) != math.prod(inputs[0].shape):
-        raise Broken(f"the centre has {len(values)} numbers for the shape {array['shape']}")
+    if len(values) != math.prod(inputs[0].shape) or not np.isfinite(values).all():
+        raise Broken("the centre has not as many finite numbers as its shape says")
     return tuple(Fraction(float(x)) for x in values)
