@@ -137,10 +137,8 @@ def _checked(
     """What was counted or shown, if the records prove the claim."""
     from absolver.certificates.network import Broken, Unsupported
     from absolver.certificates.onnx_reader import read_network
-    from absolver.certificates.proof import check_proof
     from absolver.certificates.query import read_query
     from absolver.certificates.vnnlib import read_vnnlib
-    from absolver.certificates.witness import check_witness
 
     network = read_network(contents["network"])
     read_property = read_query if options.query else read_vnnlib
@@ -150,9 +148,13 @@ def _checked(
         # Every float32 error may be 0, so that a proof over float32 is one over the reals.
         if declared not in (None, semantics) and (declared, semantics) != ("real", "float32"):
             raise Broken(f"the property declares {declared}, the claim is over {semantics}")
+        from absolver.certificates.proof import check_proof
+
         tally = check_proof(network, prop, records, semantics, options.tier)
         counts = {"clauses": len(prop.clauses), "empty": tally.empty, "cases": tally.cases}
         return counts | {"leaves": tally.leaves, "rows": tally.rows}
+    from absolver.certificates.witness import check_witness
+
     grades = check_witness(network, prop, next(records, {}), options.tier)
     if not grades or (declared == "float32" and set(grades) == {"exact"}):
         raise Broken(f"the property declares {declared}, the witness shows only {list(grades)}")
