@@ -101,10 +101,6 @@ def _claim(problem: Safety, target: Target, verdict: str) -> Entry:
             f"{problem.network.path}: weights in files of their own are not hashed with it; save "
             "the network as one file"
         )
-    if isinstance(problem.claim, Neighbourhood) and problem.claim.norm == "0":
-        raise NotCertifiable(
-            "certificates have no rule for norm 0 yet: a change of few pixels is not certified"
-        )
     return {
         "record": "claim",
         "version": 1,
@@ -132,6 +128,8 @@ def _writer(path: Path) -> Iterator[CertificateWriter]:
 
 def _refuse(problem: Safety) -> None:
     """Raise where the certificate's claim would not be the one that was decided."""
+    if isinstance(problem.claim, Neighbourhood):
+        _refuse_neighbourhood(problem.claim)
     for spec in problem.network.graph.inputs:
         if not spec.element_type.startswith("float"):
             raise NotCertifiable(
@@ -149,3 +147,16 @@ def _refuse(problem: Safety) -> None:
                 f"{node.origin}: certificates name an operator by its node's first output, which "
                 "has no name here"
             )
+
+
+def _refuse_neighbourhood(claim: Neighbourhood) -> None:
+    if claim.norm == "0":
+        raise NotCertifiable(
+            "certificates have no rule for norm 0 yet: a change of few pixels is not certified"
+        )
+    single = claim.center.astype(np.float32)
+    if not np.array_equal(single.astype(claim.center.dtype), claim.center):
+        raise NotCertifiable(
+            f"the input is of type {claim.center.dtype} with numbers that float32 cannot hold; "
+            "certificates are about float32 inputs"
+        )

@@ -139,8 +139,14 @@ class Neighbourhood:
         return None
 
     def record(self) -> Mapping[str, object]:
-        """Return the query as plain data for JSON (docs/certificate-format.md, section 7)."""
+        """Return the query as plain data for JSON (docs/certificate-format.md, section 7).
+
+        An array whose numbers float32 can hold is written in that type.
+        """
         array = np.ascontiguousarray(self.center)
+        single = array.astype(np.float32)
+        if np.array_equal(single.astype(array.dtype), array):
+            array = single
         data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
         return {
             "query": 1,

@@ -141,11 +141,17 @@ def test_the_record_is_json_and_names_every_number_exactly() -> None:
     }
 
 
-def test_big_endian_and_transposed_arrays_have_the_record_of_their_values() -> None:
+def test_arrays_in_other_orders_or_types_have_the_record_of_their_values() -> None:
     expected = query("inf", "1").record()
-    for other in (IMAGE.astype(">f4"), np.asfortranarray(IMAGE)):
+    for other in (IMAGE.astype(">f4"), np.asfortranarray(IMAGE), IMAGE.astype(np.float64)):
         near = ball_property(other, "1", "inf", 2, CLIP, 4)
         assert near.record() == expected
+
+
+def test_a_number_that_float32_cannot_hold_keeps_its_type() -> None:
+    finer = ball_property(IMAGE + np.float64(1e-12), "1", "inf", 2, CLIP, 4)
+    array = finer.record()["array"]
+    assert isinstance(array, dict) and array["dtype"] == "float64"
 
 
 def test_the_clauses_of_a_query_are_numbered_in_order() -> None:
