@@ -98,7 +98,9 @@ class Tensor:
 class Network:
     """Nodes in an order in which operands come first; node 0 is the input, of all inputs joined.
 
-    `nodes[0]` is None. `output` is the node of all outputs joined.
+    `nodes[0]` is None. `output` is the node of all outputs joined. The semantics of executions
+    cover the network only if `executions` is true: all that the output depends on is of binary32,
+    and what the file computes from constants does not depend on the execution.
     """
 
     nodes: tuple[Affine | Operator | None, ...]
@@ -106,6 +108,7 @@ class Network:
     outputs: tuple[Tensor, ...]
     output: int
     sizes: tuple[int, ...]
+    executions: bool = True
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,110 @@
+"""What ONNX's reference implementation says: constants, and where operators move elements."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper, numpy_helper, shape_inference
+from onnx.reference import ReferenceEvaluator
+
+from absolver.certificates.network import Broken, Unsupported
+from absolver.certificates.onnx_graph import Step, Variable
+
+# Operators whose value IEEE 754 determines, so that all executions agree on it, and others.
+_DETERMINED = frozenset(
+    "Abs Add And Cast Ceil Clip Concat ConstantOfShape Div Equal Expand Flatten Floor Gather "
+    "GatherElements GatherND Greater GreaterOrEqual Identity Less LessOrEqual Max Min Mul Neg Not "
+    "Or Pad Range Relu Reshape Round ScatterND Sign Slice Split Sqrt Squeeze Sub Tile Transpose "
+    "Unsqueeze Where".split()
+)
+_ROUNDED = frozenset("Cos Exp Gemm Log MatMul Mod Pow ReduceMean ReduceProd ReduceSum Sin".split())
+
+# The operands whose elements are moved.
+MOVED: Mapping[str, Sequence[int]] = MappingProxyType(
+    dict.fromkeys(
+        "DepthToSpace Expand Flatten Gather GatherElements GatherND Reshape Slice SpaceToDepth "
+        "Split Squeeze Tile Transpose Unsqueeze".split(),
+        (0,),
+    )
+    | {"Concat": range(2**16), "Pad": (0, 2), "ScatterND": (0, 2), "Where": (1, 2)}
+)
+
+
+def array(item: TensorProto) -> NDArray[Any]:
+    """A tensor that is stored in the file."""
+    if item.data_location == TensorProto.EXTERNAL:
+        raise Unsupported(f"tensor {item.name!r} is stored in another file")
+    try:
+        return numpy_helper.to_array(item)
+    except (TypeError, ValueError) as error:
+        raise Broken(f"tensor {item.name!r}: {error}") from error
+
+
+def constants(step: Step) -> list[NDArray[Any]]:
+    """The outputs of a node whose operands are all constant, or whose output is."""
+    if step.kind == "Constant":
+        (item,) = step.proto.attribute
+        value = helper.get_attribute_value(item)
+        types = {"value_float": np.float32, "value_int": np.int64}
+        if item.name == "value":
+            return [array(value)]
+        return [np.array(value, types[item.name.removesuffix("s")])]
+    if step.kind in ("Shape", "Size"):
+        return _evaluated(step, [np.zeros(step.value(0).shape, bool)])
+    if step.kind not in _DETERMINED | _ROUNDED:
+        raise step.refuse("no rule for this operator on constants")
+    operands = [value for value in step.operands if not isinstance(value, Variable)]
+    real = any(value is not None and value.dtype.kind == "f" for value in operands)
+    if real and step.kind in _ROUNDED:
+        step.graph.executions = False
+    return _evaluated(step, operands)
+
+
+def moved(step: Step) -> list[Variable]:
+    """The outputs of a node that moves data: what it does to the elements' numbers.
+
+    They count from 1, so that 0 stands for the zeros of padding.
+    """
+    if step.attribute("value", 0) or step.attribute("reduction", "none") != "none":
+        raise step.refuse("no rule for its attributes")
+    operands: list[NDArray[Any] | None] = []
+    data, start = [], 1
+    for i, value in enumerate(step.operands):
+        if value is not None and i in MOVED[step.kind]:
+            operands.append(np.arange(start, start + value.size).reshape(value.shape))
+            data.append(value)
+            start += value.size
+        else:
+            operands.append(step.optional(i))
+    return [step.assemble(data, numbers - 1) for numbers in _evaluated(step, operands)]
+
+
+def _evaluated(step: Step, operands: Sequence[NDArray[Any] | None]) -> list[NDArray[Any]]:
+    node = NodeProto()
+    node.CopyFrom(step.proto)
+    names = ["" if value is None else f"operand {i}" for i, value in enumerate(operands)]
+    node.input[:] = names
+    outputs = [helper.make_empty_tensor_value_info(name) for name in node.output]
+    given = [
+        numpy_helper.from_array(value, name)
+        for name, value in zip(names, operands, strict=True)
+        if value is not None
+    ]
+    graph = helper.make_graph([node], "node", [], outputs, given)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", step.opset)])
+    # How large the outputs are has to be known before they are computed.
+    inferred = shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    shapes = []
+    for output in inferred.graph.output:
+        axes = output.type.tensor_type.shape.dim
+        if not all(axis.HasField("dim_value") for axis in axes):
+            raise step.refuse("the size of its result is not known beforehand")
+        shapes.append(tuple(axis.dim_value for axis in axes))
+        step.reserve(*shapes[-1])
+    with np.errstate(all="ignore"):
+        results = [np.asarray(value) for value in ReferenceEvaluator(model).run(None, {})]
+    if [value.shape for value in results] != shapes:
+        raise step.refuse(f"the shapes of its results are not {shapes}")
+    return results
