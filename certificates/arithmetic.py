@@ -186,7 +186,8 @@ class Exact(Fast):
             weight = np.abs(factor.weight) if absolute else factor.weight
             self._prepared[factor, absolute] = _digits(weight, bits, None)
         a, w = _digits(x, bits, -1), self._prepared[factor, absolute]
-        result: Array | float = 0.0
+        width = factor.weight.shape[1 if transposed else 2]
+        result = np.zeros((*x.shape[:-1], width))
         for i, (left, left_scale) in enumerate(a.parts):
             for right, right_scale in w.parts[: LEVELS - i]:
                 part = left @ (right.swapaxes(1, 2) if transposed else right)
@@ -195,7 +196,7 @@ class Exact(Fast):
         # the rest of a misses all of W.
         rests = zip(a.rests, reversed(w.rests), strict=True)
         slack = sum(2 * left * right for left, right in rests) * terms + 64 * TINY
-        return np.asarray(result), inflate(slack[..., 0], 8)
+        return result, inflate(slack[..., 0], 8)
 
 
 class Rational(Exact):

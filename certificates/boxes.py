@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from absolver.certificates.arithmetic import Array, Constants, Fast, cost, inflate
 from absolver.certificates.linear import Linear
@@ -168,6 +169,11 @@ class OperatorNode:
             for s, t in zip(lower, upper, strict=True)
         ]
         return Step(image, constants, slopes, sums, largest)
+
+    def bent(self, boxes: Sequence[Box]) -> NDArray[np.bool_]:
+        """Return where the function is not known to be affine over the boxes."""
+        affine = self._rule.affine(boxes, self._node.attributes)
+        return np.ones(self._node.size, np.bool_) if affine is None else ~affine[0]
 
     def _slopes(self, proposed: Sequence[Slope] | None, boxes: Sequence[Box]) -> list[Floats]:
         node, slopes = self._node, []

@@ -19,6 +19,7 @@ from absolver.certificates.boxes import (
     OperatorNode,
     Step,
     meet,
+    moved_from,
     size_of,
 )
 from absolver.certificates.network import Affine, Ball, Broken, Floats, Network, Operator
@@ -157,6 +158,21 @@ class Kernel:
                     f"{self.profile.name}"
                 )
 
+    def bent(self, facts: Facts) -> dict[int, NDArray[np.bool_]]:
+        """Return, for each bounded tensor, where some operator is not affine over the boxes.
+
+        An operand that was moved asks for all elements of its bounded tensor.
+        """
+        masks: dict[int, NDArray[np.bool_]] = {}
+        for node, operands in zip(self._nodes, self.operands, strict=True):
+            if isinstance(node, OperatorNode):
+                mask = node.bent([facts.boxes[p] for p in operands])
+                for p in operands:
+                    v = bounded(self.network, p)
+                    asked = mask if v == p else np.full(self.network.sizes[v], mask.any())
+                    masks[v] = masks.get(v, False) | asked
+        return masks
+
     @np.errstate(all="ignore")
     def bound(self, facts: Facts, forms: Sequence[Form], lines: Mapping[int, Lines]) -> Array:
         """Return lower bounds of forms over the points of a record, as the tier's numbers.
@@ -284,6 +300,19 @@ class Kernel:
         exact = not self.arithmetic.rounds
         ends = (np.maximum(case[0], box.lower), np.minimum(case[1], box.upper)) if exact else box
         return self.arithmetic.prepare(*ends)
+
+
+def place(network: Network, variable: int) -> tuple[int, int]:
+    """Return the node and the element of a property's variable: inputs count before outputs."""
+    inputs = network.sizes[0]
+    return (0, variable) if variable < inputs else (network.output, variable - inputs)
+
+
+def bounded(network: Network, node: int) -> int:
+    """Return the bounded tensor of an operand: back through nodes that only move data."""
+    while moved_from(network.nodes[node]) is not None:
+        (node,) = operands_of(network.nodes[node])
+    return node
 
 
 def operands_of(node: Affine | Operator | None) -> tuple[int, ...]:

@@ -8,9 +8,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from absolver.certificates.boxes import Lines, Slope, moved_from
+from absolver.certificates.boxes import Lines, Slope
 from absolver.certificates.format import fields, rational
-from absolver.certificates.kernel import Form, Half, Proposals, RowRequest, operands_of
+from absolver.certificates.kernel import (
+    Form,
+    Half,
+    Proposals,
+    RowRequest,
+    bounded,
+    operands_of,
+    place,
+)
 from absolver.certificates.network import Broken, Clause, Floats, Network, Operator
 
 
@@ -77,7 +85,7 @@ class ProposalReader:
                 constraint = known[whole(number, 0, len(known))]
                 rows[row].strict |= constraint.strict and multiplier > 0
                 for variable, coefficient in constraint.terms:
-                    rows[row].add(self._place(variable), multiplier * coefficient)
+                    rows[row].add(place(self._network, variable), multiplier * coefficient)
                 rows[row].constant -= multiplier * constraint.bound
         if "split_multiplier" in entry:
             weights = _multipliers(entry["split_multiplier"], (len(names), len(halves)))
@@ -90,20 +98,12 @@ class ProposalReader:
         lines = self._lines(entry.get("lines", []))
         return Block(names, forms, [row.strict for row in rows], lines)
 
-    def _place(self, variable: int) -> tuple[int, int]:
-        """Return the node and the element of a variable of the property."""
-        inputs = self._network.sizes[0]
-        return (0, variable) if variable < inputs else (self._network.output, variable - inputs)
-
     def _bounded(self, operand: object) -> int:
         """Return the node of an operand's bounded tensor."""
         if not isinstance(operand, list) or len(operand) != 2:
             raise Broken(f"{operand!r:.80} is not an operand")
         operands = operands_of(self._network.nodes[self._operator(operand[0])])
-        node = operands[whole(operand[1], 0, len(operands))]
-        while moved_from(self._network.nodes[node]) is not None:
-            (node,) = operands_of(self._network.nodes[node])
-        return node
+        return bounded(self._network, operands[whole(operand[1], 0, len(operands))])
 
     def _operator(self, name: object) -> int:
         if not isinstance(name, str) or name not in self._operators:

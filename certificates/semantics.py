@@ -47,11 +47,8 @@ class Profile:
 
     def require(self, network: Network) -> None:
         """Raise `Unsupported` unless the semantics is defined for the network."""
-        for tensor in (*network.inputs, *network.outputs):
-            if not self.real and tensor.dtype != "float32":
-                raise Unsupported(
-                    f"{self.name} covers float32 only: {tensor.name} is {tensor.dtype}"
-                )
+        if not self.real and not network.binary32:
+            raise Unsupported(f"{self.name} covers binary32 only, the network has other types")
 
     def affine_error(self, node: Affine, reach: Floats, bias: Floats, largest: float) -> Floats:
         """Bound |e| of an affine node whose terms have sizes that sum to at most `reach`.
