@@ -214,7 +214,7 @@ def _mask(value: object, size: int) -> NDArray[np.bool_]:
 
 
 def _slope(value: object, size: int, operands: int) -> Slope:
-    if value == "chord" and operands == 1:
+    if isinstance(value, str) and value == "chord" and operands == 1:
         return "chord"
     if type(value) is int and value == 0:
         return np.zeros(size)
