@@ -47,8 +47,10 @@ class Profile:
 
     def require(self, network: Network) -> None:
         """Raise `Unsupported` unless the semantics is defined for the network."""
-        if not self.real and not network.binary32:
-            raise Unsupported(f"{self.name} covers binary32 only, the network has other types")
+        if not self.real and not network.executions:
+            raise Unsupported(
+                f"{self.name} does not cover the network: it is not binary32 throughout"
+            )
 
     def affine_error(self, node: Affine, reach: Floats, bias: Floats, largest: float) -> Floats:
         """Bound |e| of an affine node whose terms have sizes that sum to at most `reach`.
