@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(str(error), UNREADABLE)
     except Exception as error:
         if os.environ.get("ABSOLVER_DEBUG"):
-            raise
+            traceback.print_exc()
         return _complain(f"a fault of the checker itself, {error!r}", INTERNAL)
 
 
@@ -109,78 +110,85 @@ def _check(options: argparse.Namespace, facts: dict[str, Any]) -> None:
                     f"the certificate's is {claim[name]}"
                 )
         facts["tier"] = options.tier
-        facts |= _checked(claim, contents, records, options)
+        _check_records(claim, contents, records, options.query is not None, facts)
         for _ in records:
             raise Broken("a record follows the proof")
 
 
-def _claim(record: Mapping[str, Any]) -> Mapping[str, Any]:
+def _claim(record: Mapping[str, Any]) -> Mapping[str, str]:
     """The first record, if it is a claim of this version."""
     from absolver.certificates.format import fields
     from absolver.certificates.network import Broken
 
     fields(record, ("record", "version", "producer", "network", "property", "verdict", "semantics"))
-    verdict, semantics = str(record["verdict"]), str(record["semantics"])
-    first = record["record"] == "claim" and record["version"] == 1
+    if not all(type(value) is (int if key == "version" else str) for key, value in record.items()):
+        raise Broken("the claim's version is no integer, or something else in it is no text")
+    verdict, semantics = record["verdict"], record["semantics"]
     known = semantics in SEMANTICS and (verdict == "verified" or semantics == "real")
-    if not first or verdict not in CLAIMS or not known:
+    if (record["record"], record["version"]) != ("claim", 1) or verdict not in CLAIMS or not known:
         raise Broken(f"the claim {verdict!r} over {semantics!r} is not one of version 1")
     return record
 
 
-def _checked(
-    claim: Mapping[str, Any],
+def _check_records(
+    claim: Mapping[str, str],
     contents: Mapping[str, bytes],
     records: Iterator[Mapping[str, object]],
-    options: argparse.Namespace,
-) -> dict[str, Any]:
-    """What was counted or shown, if the records prove the claim."""
+    is_query: bool,
+    facts: dict[str, Any],
+) -> None:
+    """Raise an error unless the records prove the claim; note what was counted or shown."""
     from absolver.certificates.network import Broken, Unsupported
     from absolver.certificates.onnx_reader import read_network
+    from absolver.certificates.proof import check_proof
     from absolver.certificates.query import read_query
     from absolver.certificates.vnnlib import read_vnnlib
+    from absolver.certificates.witness import check_witness
 
     network = read_network(contents["network"])
-    read_property = read_query if options.query else read_vnnlib
+    read_property = read_query if is_query else read_vnnlib
     prop = read_property(contents["property"], network.inputs, network.outputs)
-    declared, semantics = prop.semantics, claim["semantics"]
+    facts |= {"clauses": len(prop.clauses), **prop.words}
+    declared, semantics, tier = prop.semantics, claim["semantics"], facts["tier"]
     if claim["verdict"] == "verified":
         # Every float32 error may be 0, so that a proof over float32 is one over the reals.
         if declared not in (None, semantics) and (declared, semantics) != ("real", "float32"):
             raise Broken(f"the property declares {declared}, the claim is over {semantics}")
-        from absolver.certificates.proof import check_proof
-
-        tally = check_proof(network, prop, records, semantics, options.tier)
-        counts = {"clauses": len(prop.clauses), "empty": tally.empty, "cases": tally.cases}
-        return counts | {"leaves": tally.leaves, "rows": tally.rows}
-    from absolver.certificates.witness import check_witness
-
-    grades = check_witness(network, prop, next(records, {}), options.tier)
+        facts |= vars(check_proof(network, prop, records, semantics, tier))
+        return
+    facts["grades"] = grades = check_witness(network, prop, next(records, {}), tier)
     if not grades or (declared == "float32" and set(grades) == {"exact"}):
         raise Broken(f"the property declares {declared}, the witness shows only {list(grades)}")
     if "strict" in prop.words:
         raise Unsupported(f"{prop.words['strict']}, and a witness is checked against closed boxes")
-    return {"grades": list(grades)}
 
 
 def _text(report: Mapping[str, Any]) -> str:
     """The report for people, names and messages from the files escaped."""
-    lines = {key: report[key] for key in ("reason", "claim", "over") if key in report}
+    lines = {key: report[key] for key in ("reason", "claim", "query", "over") if key in report}
+    if "reason" in lines and "claim" in lines:
+        lines["claim"] = f"not proved: {lines['claim']}"
     for name in ("network", "property"):
         if name in report:
             lines[name] = f"{report[name]}, SHA-256 {report[f'{name}_sha256']}"
-    for grade in report.get("grades", ()):
-        lines[f"shown {grade}"] = GRADES[grade]
+    shown = [f"{grade}: {GRADES[grade]}" for grade in report.get("grades", ())]
     if "tier" in report:
         counts = [f"{key} {report[key]}" for key in COUNTS if key in report]
         tier = f"tier {report['tier']} ({TIERS[report['tier']]})"
         lines["checked"] = ", ".join([tier, *counts, f"{report['seconds']} s"])
-    rest = "".join(f"{name:<10} {ascii(str(text))[1:-1]}\n" for name, text in lines.items())
-    return f"{report['answer']}\n{rest}"
+    rest = [*lines.items(), *(("shown", grade) for grade in shown)]
+    return (
+        report["answer"] + "".join(f"\n{name:<10} {_escaped(text)}" for name, text in rest) + "\n"
+    )
+
+
+def _escaped(text: str) -> str:
+    """The text on one line of ASCII: names in the files may hold anything."""
+    return text.encode("unicode_escape").decode("ascii")
 
 
 def _complain(message: str, code: int) -> int:
-    sys.stderr.write(f"audit: {ascii(message)[1:-1]}\n")
+    sys.stderr.write(f"audit: {_escaped(message)}\n")
     return code
 
 
@@ -191,3 +199,7 @@ class _Parser(argparse.ArgumentParser):
         """Print the usage and the mistake."""
         self.print_usage(sys.stderr)
         self.exit(USAGE, f"audit: {message}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
