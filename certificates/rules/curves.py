@@ -56,7 +56,7 @@ class Curve(Rule):
             else:
                 left, right = (self._tangent(z, (z,), slope, sign) for z in (low, high))
             least = np.where(low <= high, np.minimum(least, np.minimum(left, right)), least)
-        return np.where(covered >= boxes[0].upper, least, -np.inf)
+        return np.where((covered >= boxes[0].upper) & (least < np.inf), least, -np.inf)
 
     def _tangent(self, x: Floats, ends: tuple[Floats, ...], slope: Floats, sign: float) -> Floats:
         """Return the least value at the ends of the tangent at x of `sign * (f(z) - slope * z)`."""

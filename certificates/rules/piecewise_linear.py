@@ -32,7 +32,7 @@ class PiecewiseLinear(Rule):
     segments: Callable[[Box, Attributes], list[Segment]]
 
     def least(self, slopes: Slopes, boxes: Boxes, attributes: Attributes, sign: float) -> Floats:
-        """Return the least value at an end of a segment, -inf where no segment occurs."""
+        """Return the least value at an end of a segment."""
         least, slope = np.full_like(slopes[0], np.inf), sign * slopes[0]
         for segment in self.segments(boxes[0], attributes):
             # At an infinite end a tilt of 0, which is exact, leaves the intercept.
@@ -41,14 +41,14 @@ class PiecewiseLinear(Rule):
             ends = [mul_down(tilt, z) for tilt in tilts for z in (segment.lower, segment.upper)]
             value = add_down(np.minimum.reduce(ends), sign * np.asarray(segment.intercept))
             least = np.where(segment.occurs, np.minimum(least, value), least)
-        return np.where(least < np.inf, least, -np.inf)
+        return np.where((least < np.inf) & (boxes[0].lower <= boxes[0].upper), least, -np.inf)
 
     def affine(self, boxes: Boxes, attributes: Attributes) -> Lines:
         """Return where a single segment occurs, and its slope."""
         segments = self.segments(boxes[0], attributes)
         occurs = [segment.occurs for segment in segments]
         slope = np.select(occurs, [np.asarray(segment.slope) for segment in segments], 0.0)
-        return np.sum(occurs, axis=0) == 1, (slope,)
+        return (np.sum(occurs, axis=0) == 1) & (boxes[0].lower <= boxes[0].upper), (slope,)
 
 
 def kinked(box: Box, left: Numbers) -> list[Segment]:
