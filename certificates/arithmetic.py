@@ -101,10 +101,11 @@ class Fast:
 
         It is -inf where a coefficient that is not 0 meets an end that is missing, or is no number.
         """
-        # Each dot is at most the exact one with the box before it was widened, plus underflows.
+        # Each dot is at most the exact one with the box before it was widened, plus underflows. A
+        # sum that overflowed on the way is no number, whatever the terms after it.
         value = self._dot(positive, box.lower) + self._dot(negative, box.upper)
+        known = np.isfinite(value) & np.isfinite(positive.sum(axis=1) - negative.sum(axis=1))
         value = down(down(value) - positive.shape[1] * TINY)
-        known = np.isfinite(positive.sum(axis=1) - negative.sum(axis=1))
         return np.where(known & ~_unbounded(positive, negative, box), value, -np.inf)
 
     def product(

@@ -238,7 +238,7 @@ class Kernel:
         """Return lower bounds of `value + sum of rows[v] . h_v`, all replaced back to the input."""
         a = self.arithmetic
         self.rows += len(value)
-        for v in range(max(rows), 0, -1):
+        for v in range(max(rows, default=0), 0, -1):
             step, node, coefficients = steps[v], self._nodes[v], rows.pop(v, None)
             if coefficients is None or step is None or node is None:
                 continue
