@@ -1,4 +1,4 @@
-"""The command `audit`: does a certificate prove its claim about a network and a property?"""
+"""The command `audit`: whether a certificate proves its claim about a network and a property."""
 
 # Only the standard library is imported before the arguments are read: `audit --help` is quick.
 import argparse
@@ -177,9 +177,8 @@ def _text(report: Mapping[str, Any]) -> str:
         tier = f"tier {report['tier']} ({TIERS[report['tier']]})"
         lines["checked"] = ", ".join([tier, *counts, f"{report['seconds']} s"])
     rest = [*lines.items(), *(("shown", grade) for grade in shown)]
-    return (
-        report["answer"] + "".join(f"\n{name:<10} {_escaped(text)}" for name, text in rest) + "\n"
-    )
+    table = [f"{name:<10} {_escaped(text)}" for name, text in rest]
+    return "\n".join([report["answer"], *table, ""])
 
 
 def _escaped(text: str) -> str:

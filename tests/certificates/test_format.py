@@ -274,9 +274,9 @@ def test_a_full_disk_is_the_callers_to_report(
 def test_fields_are_those_that_the_format_names() -> None:
     record = {"record": "split", "of": "input", "facts": {}}
     fields(record, ("record", "of"), ("facts", "other"))
-    with pytest.raises(Broken, match="missing: \['element'\]"):
+    with pytest.raises(Broken, match=r"missing: \['element'\]"):
         fields(record, ("record", "of", "element"), ("facts",))
-    with pytest.raises(Broken, match="unknown: \['facts'\]"):
+    with pytest.raises(Broken, match=r"unknown: \['facts'\]"):
         fields(record, ("record", "of"))
 
 
