@@ -16,10 +16,12 @@ from absolver.certificates.onnx_graph import Step, Variable
 _DETERMINED = frozenset(
     "Abs Add And Cast Ceil Clip Concat ConstantOfShape Div Equal Expand Flatten Floor Gather "
     "GatherElements GatherND Greater GreaterOrEqual Identity Less LessOrEqual Max Min Mul Neg Not "
-    "Or Pad Range Relu Reshape Round ScatterND Sign Slice Split Sqrt Squeeze Sub Tile Transpose "
+    "Or Pad Relu Reshape Round ScatterND Sign Slice Split Sqrt Squeeze Sub Tile Transpose "
     "Unsqueeze Where".split()
 )
-_ROUNDED = frozenset("Cos Exp Gemm Log MatMul Mod Pow ReduceMean ReduceProd ReduceSum Sin".split())
+_ROUNDED = frozenset(
+    "Cos Exp Gemm Log MatMul Mod Pow Range ReduceMean ReduceProd ReduceSum Sin".split()
+)
 
 # The operands whose elements are moved.
 MOVED: Mapping[str, Sequence[int]] = MappingProxyType(
@@ -94,17 +96,20 @@ def _evaluated(step: Step, operands: Sequence[NDArray[Any] | None]) -> list[NDAr
     ]
     graph = helper.make_graph([node], "node", [], outputs, given)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", step.opset)])
-    # How large the outputs are has to be known before they are computed.
-    inferred = shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
-    shapes = []
-    for output in inferred.graph.output:
-        axes = output.type.tensor_type.shape.dim
-        if not all(axis.HasField("dim_value") for axis in axes):
-            raise step.refuse("the size of its result is not known beforehand")
-        shapes.append(tuple(axis.dim_value for axis in axes))
-        step.reserve(*shapes[-1])
-    with np.errstate(all="ignore"):
-        results = [np.asarray(value) for value in ReferenceEvaluator(model).run(None, {})]
+    try:
+        inferred = shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+        # How large the outputs are has to be known before they are computed.
+        shapes = []
+        for output in inferred.graph.output:
+            axes = output.type.tensor_type.shape.dim
+            if not all(axis.HasField("dim_value") for axis in axes):
+                raise step.refuse("the size of its result is not known beforehand")
+            shapes.append(tuple(axis.dim_value for axis in axes))
+            step.reserve(*shapes[-1])
+        with np.errstate(all="ignore"):
+            results = [np.asarray(value) for value in ReferenceEvaluator(model).run(None, {})]
+    except (shape_inference.InferenceError, AssertionError) as error:
+        raise step.refuse(f"it cannot be evaluated: {error}") from error
     if [value.shape for value in results] != shapes:
         raise step.refuse(f"the shapes of its results are not {shapes}")
     return results

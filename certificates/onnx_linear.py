@@ -131,15 +131,22 @@ def _inside(places: Ints, size: int) -> Ints:
     return np.where((places >= 0) & (places < size), places, -1)
 
 
+def _geometry(step: Step, kernel: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
+    """Strides, dilations and pads."""
+    ones = [1] * len(kernel)
+    strides, dilations = step.attribute("strides", ones), step.attribute("dilations", ones)
+    if min(*kernel, *strides, *dilations) < 1 or len(dilations) != len(kernel):
+        raise step.refuse(f"kernel {kernel}, strides {strides}, dilations {dilations}")
+    return strides, dilations, step.attribute("pads", [0, 0] * len(kernel))
+
+
 def _window_axes(step: Step, sizes: Sequence[int], kernel: Sequence[int]) -> list[tuple[Ints, int]]:
     """For each axis: the place of each window's cells, `[windows, cells]`, and where padding ends.
 
     Places outside of the axis are padding, or what ceil mode adds to it.
     """
     rank, result = len(kernel), []
-    strides = step.attribute("strides", [1] * rank)
-    dilations = step.attribute("dilations", [1] * rank)
-    pads = step.attribute("pads", [0] * 2 * rank)
+    strides, dilations, pads = _geometry(step, kernel)
     automatic, ceil = step.attribute("auto_pad", "NOTSET"), step.attribute("ceil_mode", 0)
     for i, (n, stride) in enumerate(zip(sizes, strides, strict=True)):
         extent = (kernel[i] - 1) * dilations[i] + 1
@@ -161,9 +168,7 @@ def _window_axes(step: Step, sizes: Sequence[int], kernel: Sequence[int]) -> lis
 def _transposed_axes(step: Step, sizes: Sequence[int], kernel: Sequence[int]) -> list[Ints]:
     """For each axis of ConvTranspose: the input that a weight meets, `[outputs, weights]`."""
     rank, result = len(kernel), []
-    strides = step.attribute("strides", [1] * rank)
-    dilations = step.attribute("dilations", [1] * rank)
-    pads = step.attribute("pads", [0] * 2 * rank)
+    strides, dilations, pads = _geometry(step, kernel)
     more = step.attribute("output_padding", [0] * rank)
     if step.attribute("auto_pad", "NOTSET") != "NOTSET":
         raise step.refuse("no rule for auto_pad")

@@ -39,7 +39,9 @@ def lower(step: Step) -> list[Variable]:
     """The outputs of a node with an operand that depends on the input."""
     if step.kind in _CURVES:
         attributes = _CURVES[step.kind].items()
-        read = {name: float(step.attribute(name, default)) for name, default in attributes}
+        read = {
+            name: step.floats(step.attribute(name, default)).item() for name, default in attributes
+        }
         name = {"LeakyRelu": "leaky_relu"}.get(step.kind, step.kind.lower())
         results = [step.apply(name, step.variable(), executed="", **read)]
     elif step.kind in _LOWERINGS:
@@ -249,7 +251,7 @@ def _equal(step: Step, x: Value, y: Value) -> Variable:
     return _not(step, step.apply("abs", step.apply("sign", difference)))
 
 
-def _truth(step: Step, result: Variable) -> Variable:
+def _truth(result: Variable) -> Variable:
     return replace(result, dtype=np.dtype(bool))
 
 
@@ -319,60 +321,47 @@ def _dropout(step: Step) -> Variable:
 
 
 _LOWERINGS: Mapping[str, Callable[[Step], Variable]] = MappingProxyType(
-    {
+    dict.fromkeys("ArgMax ArgMin".split(), _arg_max)
+    | dict.fromkeys("Conv ConvTranspose".split(), convolution)
+    | dict.fromkeys("GlobalAveragePool GlobalMaxPool".split(), _reduction)
+    | dict.fromkeys(
+        "ReduceL2 ReduceMax ReduceMean ReduceMin ReduceSum ReduceSumSquare".split(), _reduction
+    )
+    | dict.fromkeys("InstanceNormalization LayerNormalization".split(), _normalization)
+    | dict.fromkeys("LogSoftmax Softmax".split(), _softmax)
+    | dict.fromkeys("Resize Upsample".split(), resize)
+    | {
         "Add": addition,
-        "And": lambda step: _truth(step, _and(step, step.variable(0), step.variable(1))),
-        "ArgMax": _arg_max,
-        "ArgMin": _arg_max,
+        "And": lambda step: _truth(_and(step, step.variable(0), step.variable(1))),
         "AveragePool": average_pool,
         "BatchNormalization": batch_normalization,
         "Cast": _cast,
         "Clip": _clip,
-        "Conv": convolution,
-        "ConvTranspose": convolution,
         "Div": _quotient,
         "Dropout": _dropout,
-        "Equal": lambda step: _truth(step, _equal(step, step.value(0), step.value(1))),
+        "Equal": lambda step: _truth(_equal(step, *step.values())),
         "Gelu": _gelu,
         "Gemm": gemm,
-        "GlobalAveragePool": _reduction,
-        "GlobalMaxPool": _reduction,
-        "Greater": lambda step: _truth(step, _above(step, step.value(0), step.value(1))),
-        "GreaterOrEqual": lambda step: _truth(
-            step, _not(step, _above(step, step.value(1), step.value(0)))
-        ),
+        "Greater": lambda step: _truth(_above(step, *step.values())),
+        "GreaterOrEqual": lambda step: _truth(_not(step, _above(step, *step.values()[::-1]))),
         "HardSigmoid": _hard_sigmoid,
         "Identity": lambda step: step.variable(),
-        "InstanceNormalization": _normalization,
-        "LayerNormalization": _normalization,
-        "Less": lambda step: _truth(step, _above(step, step.value(1), step.value(0))),
-        "LessOrEqual": lambda step: _truth(
-            step, _not(step, _above(step, step.value(0), step.value(1)))
-        ),
-        "LogSoftmax": _softmax,
+        "Less": lambda step: _truth(_above(step, *step.values()[::-1])),
+        "LessOrEqual": lambda step: _truth(_not(step, _above(step, *step.values()))),
         "MatMul": matmul,
         "Max": lambda step: _extreme(step, "max", step.values()),
         "MaxPool": lambda step: _extreme(step, "max", max_pool_cells(step)),
         "Mean": lambda step: mean(step, addition(step), len(step.operands)),
         "Min": lambda step: _extreme(step, "min", step.values()),
-        "Mul": lambda step: _times(step, step.value(0), step.value(1)),
+        "Mul": lambda step: _times(step, *step.values()),
         "Neg": lambda step: _negated(step, step.variable()),
-        "Not": lambda step: _truth(step, _not(step, step.variable())),
+        "Not": lambda step: _truth(_not(step, step.variable())),
         "OneHot": _one_hot,
-        "Or": lambda step: _truth(step, _or(step, step.variable(0), step.variable(1))),
+        "Or": lambda step: _truth(_or(step, step.variable(0), step.variable(1))),
         "PRelu": _prelu,
         "Pow": _power,
-        "ReduceL2": _reduction,
-        "ReduceMax": _reduction,
-        "ReduceMean": _reduction,
-        "ReduceMin": _reduction,
-        "ReduceSum": _reduction,
-        "ReduceSumSquare": _reduction,
-        "Resize": resize,
-        "Softmax": _softmax,
         "Sub": _difference,
         "Sum": addition,
-        "Upsample": resize,
         "Where": _where,
     }
 )

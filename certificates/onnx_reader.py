@@ -70,15 +70,13 @@ def _parse(data: bytes) -> ModelProto:
     graph = model.graph
     if model.functions or graph.sparse_initializer:
         raise Unsupported("functions and sparse tensors in the ONNX file have no rule")
-    stored = [item.name for item in graph.initializer]
-    given = [item.name for item in graph.input]
-    computed = [name for node in graph.node for name in node.output if name]
     # An input that is stored as well has the stored value.
-    unique = len({*given, *stored}) + len(set(computed))
-    if unique != len({*given, *stored, *computed}) or len(set(computed)) != len(computed):
-        raise Broken("a tensor of the ONNX file is computed twice")
-    if len(set(given)) != len(given) or len(set(stored)) != len(stored):
-        raise Broken("two inputs or two stored tensors of the ONNX file have one name")
+    stored = {item.name for item in graph.initializer}
+    names = [item.name for item in graph.initializer]
+    names += [item.name for item in graph.input if item.name not in stored]
+    names += [name for node in graph.node for name in node.output if name]
+    if len(set(names)) != len(names):
+        raise Broken("two tensors of the ONNX file have one name")
     return model
 
 
@@ -144,7 +142,7 @@ def _results(
     where = f"{node.op_type} {node.name or ', '.join(node.output)!r}"
     unknown = [name for name in node.input if name and name not in values]
     if unknown or not node.output or not node.output[0]:
-        raise Broken(f"{where}: {unknown} are not computed, or it has no output")
+        raise Unsupported(f"{where}: nothing computes {unknown}, or it has no first output")
     if node.domain not in ("", "ai.onnx"):
         raise Unsupported(f"{where}: no rule for operators of {node.domain!r}")
     kinds = {item.type for item in node.attribute}

@@ -1,4 +1,4 @@
-"""Evaluates a checker's network in float64, for comparisons; the checker itself has no use for it."""
+"""Evaluates a checker's network in float64, for comparisons; the checker has no use for it."""
 
 import math
 from collections.abc import Callable, Mapping
