@@ -51,7 +51,8 @@ def test_unsat_is_all_that_standard_output_says(
     file = query(tmp_path, "2.5", element_type)
     code, out, err = run(capsys, "verify", file, "--network", f"f={network}")
     assert (code, out) == (0, ["unsat"])
-    assert "over the reals" in err and "no claim is made about float execution" in err
+    about = "float32" if element_type == "float32" else "real"
+    assert err.startswith(f"absolver: verified; {about} semantics; ") and "checked by audit" in err
 
 
 def test_sat_comes_with_the_assignment_in_the_querys_words(
@@ -151,8 +152,24 @@ def test_supports_needs_a_capability(capsys: pytest.CaptureFixture[str]) -> None
     assert code == 64 and out == [] and "--onnx-operators" in err
 
 
-def test_float_execution_is_not_claimed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(capsys, "supports", "--onnx-element-types")[1] == ["real"]
+def test_real_arithmetic_and_float32_executions_are_supported(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(capsys, "supports", "--onnx-element-types")[1] == ["real", "float32"]
+
+
+@pytest.mark.soundness
+def test_a_query_about_float32_is_not_answered_by_a_proof_over_the_reals(
+    write_network: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # 2^24 x + x - 2^24 x is at most 1 over the reals; some order of the sum gives 2.
+    network = write_network(([[1.0]] * 3, [0.0] * 3), ([[2.0**24, 1.0, -(2.0**24)]], [0.0]))
+    answers = {
+        kind: run(capsys, "verify", query(tmp_path, "3", kind), "--network", f"f={network}")[1]
+        for kind in ("float32", "real")
+    }
+    assert answers["float32"] == ["unknown"]
+    assert answers["real"] == ["unsat"]
 
 
 @pytest.mark.parametrize(("flag", "text"), [("--name", "Absolver"), ("--version", None)])

@@ -23,6 +23,7 @@ from absolver.analyzer.errors import (
     EXIT_SOFTWARE,
     EXIT_UNCHECKED,
     EXIT_USAGE,
+    EXIT_VERIFIED,
 )
 
 Write = Callable[..., Path]
@@ -319,5 +320,5 @@ def test_a_signal_interrupts_a_real_run(write_network: Write, write_property: Wr
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate()
-    assert process.returncode in (EXIT_INTERRUPTED, EXIT_UNCHECKED, 2)
+    assert process.returncode in (EXIT_INTERRUPTED, EXIT_VERIFIED, EXIT_UNCHECKED, 2)
     assert "Traceback" not in error
