@@ -16,6 +16,11 @@ Entry = dict[str, object]
 Mask = NDArray[np.bool_]
 Numbers = NDArray[np.float64]
 
+# Boxes that the checker may find: wider by this share of the width, and of the numbers' size. A
+# neuron that is just stable here may not be so there, above all over float32.
+WIDER = (1e-2, 1e-4)
+# A box this narrow for its numbers is a point, rounded outward: no slope costs anything there.
+POINT = 1e-9
 # A slope this near to the chord's is the chord's: half of the digits that float32 would keep.
 CHORD_TOLERANCE = 1e-6
 
@@ -24,13 +29,14 @@ class LineEncoder:
     """The lines of one operator for each element of a batch, as compact as they can be written.
 
     Guarantee: the slopes that are written are those given, to one rounding to float32 or to
-    `CHORD_TOLERANCE` of a chord's, wherever the operator is not affine on its box.
+    `CHORD_TOLERANCE` of a chord's, wherever the checker may need one: where the operator is not
+    affine on a slightly wider box. All others are 0.
     """
 
     def __init__(self, node: Nonlinear, slopes: Slopes, box: Sequence[Interval]) -> None:
         """Take the slopes of a batch, and the boxes they are for."""
         self._label = node.label
-        self._affine = _numpy(node.operator.affine_on(box)[0]).astype(bool)
+        self._needed = _numpy(_needs_slopes(node, box)).astype(bool)
         self._sides = {
             "lower": [_numpy(slope) for slope in slopes.lower],
             "upper": [_numpy(slope) for slope in slopes.upper],
@@ -39,21 +45,21 @@ class LineEncoder:
 
     def entry(self, element: int) -> Entry | None:
         """Return the `lines` of one element of the batch; None where all slopes are 0."""
-        curved = ~self._affine[element]
         sides = {
-            side: [self._slope(slope[element], curved, element) for slope in operands]
+            side: [self._slope(slope[element], element) for slope in operands]
             for side, operands in self._sides.items()
         }
         if all(isinstance(s, int) for operands in sides.values() for s in operands):
             return None
         return {"operator": self._label, **sides}
 
-    def _slope(self, slope: Numbers, curved: Mask, element: int) -> object:
-        slope = np.where(curved, slope, 0.0)
+    def _slope(self, slope: Numbers, element: int) -> object:
+        needed = self._needed[element]
+        slope = np.where(needed, slope, 0.0)
         if not slope.any():
             return 0
         if self._chord is not None:
-            chord = np.where(curved, self._chord[element], 0.0)
+            chord = np.where(needed, self._chord[element], 0.0)
             if (np.abs(slope - chord) <= CHORD_TOLERANCE * np.abs(chord)).all():
                 return "chord"
         return compact(slope)
@@ -108,6 +114,16 @@ def _side(mask: Mask) -> bool | Mask:
     if mask.all():
         return True
     return mask if mask.any() else False
+
+
+def _needs_slopes(node: Nonlinear, box: Sequence[Interval]) -> Tensor:
+    wider, wide = [], torch.zeros_like(box[0].lower, dtype=torch.bool)
+    for lower, upper in box:
+        size = torch.maximum(lower.abs(), upper.abs())
+        more = WIDER[0] * (upper - lower) + WIDER[1] * size
+        wider.append(Interval(lower - more, upper + more))
+        wide = wide | (upper - lower > POINT * size)
+    return wide & ~node.operator.affine_on(wider)[0]
 
 
 def _chord(node: Nonlinear, box: Interval) -> Numbers:

@@ -33,7 +33,7 @@ def test_the_lines_of_crown_around_relu_are_the_chord_and_one_bit_each() -> None
     assert entry is not None
     assert entry["operator"] == "h#0" and entry["upper"] == ["chord"]
     (lower,) = entry["lower"]
-    # Where the box decides the neuron the slope does not matter, and is 0.
+    # Where the box clearly decides the neuron the slope does not matter, and is 0.
     assert lower.dtype == np.bool_ and lower.tolist() == [True, False, False, False]
 
 
@@ -53,6 +53,16 @@ def test_parallel_lines_are_chords() -> None:
 
 def test_an_operator_that_all_boxes_decide_has_no_lines() -> None:
     assert lines("relu", "crown", Interval(BOX.lower + 10, BOX.upper + 10)) is None
+
+
+def test_a_neuron_that_is_barely_stable_has_its_slope() -> None:
+    # The checker rounds outward, and may find it unstable by a hair.
+    box = Interval(BOX.lower.clone(), BOX.upper)
+    box.lower[0, 2] = 1e-9
+    entry = lines("relu", "crown", box)
+    assert entry is not None
+    (lower,) = entry["lower"]
+    assert lower.tolist() == [True, False, True, False] and entry["upper"] == ["chord"]
 
 
 def test_each_operand_has_its_slopes() -> None:
