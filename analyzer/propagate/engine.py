@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypedDict, Unpack
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from absolver.analyzer.graph.graph import Graph, Node, Nonlinear
+from absolver.analyzer.propagate.enclosures import EnclosuresPropagator
+from absolver.analyzer.propagate.execution import Rounding, sums_of_products
 from absolver.analyzer.propagate.inputs import InputsPropagator
 from absolver.analyzer.propagate.neurons import NeuronsPropagator
 from absolver.analyzer.propagate.precision import full_float32
@@ -46,7 +49,8 @@ class Propagation:
 
     Guarantee: for every element b of the batch and every x in its region, `rows[b, r]` is at most
     the r-th linear form of the network's output at x, and every node of `hidden` has its values
-    at x inside its interval (over the reals, up to the rounding of this evaluation).
+    at x inside its interval: over the reals, up to the rounding of this evaluation, or without
+    exception in the semantics of a `Rounding`.
     """
 
     rows: Float[Tensor, "batch rows"]
@@ -56,14 +60,20 @@ class Propagation:
     """Where some row has no finite bound: the nodes whose bounds are infinite, for people."""
 
 
+class Options(TypedDict, total=False):
+    """What a pass may be told beside its problem."""
+
+    memory_bytes: int
+    given: Given | None
+    rounding: Rounding | None
+
+
 def propagate(
     graph: Graph,
     domain: Domain,
     region: Region,
     rows: Float[Tensor, "#batch rows outputs"],
-    *,
-    memory_bytes: int = DEFAULT_MEMORY_BYTES,
-    given: Given | None = None,
+    **options: Unpack[Options],
 ) -> Propagation:
     """Run a domain, exactly as declared, through a graph.
 
@@ -73,27 +83,43 @@ def propagate(
     domain's own, except that a cheap interval step decides which neurons are stable, and those
     keep the interval's bounds; so do neurons whose own bounds would carry an operator across a
     pole that the interval's avoid.
+
+    With a `rounding` every bound is proved in the semantics that it names, whatever the dtype and
+    the device: the rounding of this evaluation is paid. What is `given` has to hold in that
+    semantics then, and the graph's coefficients count as the exact ones: those of a float32
+    network are, in float32 and in float64.
     """
-    with full_float32():
-        return _propagate_in_parts(graph, domain, region, rows, memory_bytes, given or Given())
+    rounding, given = options.get("rounding"), options.get("given") or Given()
+    memory_bytes = options.get("memory_bytes", DEFAULT_MEMORY_BYTES)
+    setting = _Setting(graph.joined, domain, memory_bytes, rounding)
+    if rounding is None:
+        with full_float32():
+            return _propagate_in_parts(setting, region, rows, given)
+    rounding.check(graph)
+    with sums_of_products(rows), torch.no_grad():
+        return _propagate_in_parts(setting, region, rows, given)
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """What all parts of a batch share."""
+
+    graph: Graph
+    domain: Domain
+    memory_bytes: int
+    rounding: Rounding | None
 
 
 def _propagate_in_parts(
-    graph: Graph,
-    domain: Domain,
-    region: Region,
-    rows: Tensor,
-    memory_bytes: int,
-    given: Given,
+    setting: _Setting, region: Region, rows: Tensor, given: Given
 ) -> Propagation:
-    size = _elements_at_once(graph, domain, region, memory_bytes)
+    size = _elements_at_once(setting.graph, setting.domain, region, setting.memory_bytes)
     if size >= region.batch:
-        return _Walk(graph.joined, domain, region, memory_bytes, given).run(rows)
+        return _Walk(setting, region, given).run(rows)
     parts = []
     for index in torch.split(torch.arange(region.batch, device=rows.device), size):
         own = rows if len(rows) == 1 else rows[index]
-        walk = _Walk(graph.joined, domain, region.select(index), memory_bytes, given.of(index))
-        parts.append(walk.run(own))
+        parts.append(_Walk(setting, region.select(index), given.of(index)).run(own))
     return _stacked(parts)
 
 
@@ -135,23 +161,21 @@ def _stacked(parts: Sequence[Propagation]) -> Propagation:
 class _Walk:
     """The state of one pass: the factors of a reduced product side by side, and the facts."""
 
-    def __init__(
-        self,
-        graph: Graph,
-        domain: Domain,
-        region: Region,
-        memory_bytes: int,
-        given: Given,
-    ) -> None:
+    def __init__(self, setting: _Setting, region: Region, given: Given) -> None:
+        graph, domain = setting.graph, setting.domain
         self._graph = graph
         self._region = region
+        self._memory_bytes = setting.memory_bytes
         self._given = given
         self._facts: dict[str, Interval] = {}
         self._needed = operands_of_operators(graph)
         self._exact = exact_on_boxes(graph) if isinstance(region, Box) else frozenset()
         finals = domain.factors or (domain,)
-        self._cheap = ValuesPropagator(graph, region)
-        self._finals = [self._propagator(d, memory_bytes) for d in finals]
+        self._enclosures: EnclosuresPropagator | None = None
+        if setting.rounding is not None:
+            self._enclosures = EnclosuresPropagator(graph, region, setting.rounding)
+        self._cheap = self._enclosures or ValuesPropagator(graph, region)
+        self._finals = [self._propagator(d) for d in finals]
         # Where hidden bounds come from another domain, that one walks along and decides them.
         self._deciders: list[Propagator] = []
         for final_domain, final in zip(finals, self._finals, strict=True):
@@ -159,19 +183,22 @@ class _Walk:
             decider = final
             while chain.bounds_from is not None:
                 chain = chain.bounds_from
-                decider = self._propagator(chain, memory_bytes)
+                decider = self._propagator(chain)
             self._deciders.append(decider)
 
-    def _propagator(self, domain: Domain, memory_bytes: int) -> Propagator:
+    def _propagator(self, domain: Domain) -> Propagator:
+        kind: type[InputsPropagator | SymbolsPropagator | NeuronsPropagator]
         match domain.carrier:
             case Carrier.VALUES:
                 return self._cheap
             case Carrier.INPUTS:
-                return InputsPropagator(self._graph, domain, self._region, memory_bytes)
+                kind = InputsPropagator
             case Carrier.SYMBOLS:
-                return SymbolsPropagator(self._graph, domain, self._region, memory_bytes)
+                kind = SymbolsPropagator
             case Carrier.NEURONS:
-                return NeuronsPropagator(self._graph, domain, self._region, memory_bytes)
+                kind = NeuronsPropagator
+        region, memory_bytes = self._region, self._memory_bytes
+        return kind(self._graph, domain, region, memory_bytes, self._enclosures)
 
     def run(self, rows: Tensor) -> Propagation:
         walkers = list(dict.fromkeys([self._cheap, *self._finals, *self._deciders]))
@@ -180,12 +207,14 @@ class _Walk:
             for walker in walkers:
                 walker.visit(node, box)
             if (operators := self._needed.get(node.name)) is not None:
-                facts = self._bound(node, operators)
+                facts = self._claimed(self._bound(node, operators))
                 self._facts[node.name] = facts
                 for walker in walkers:
                     walker.learn(node, facts)
         minima = [final.minimum(rows, self._given.multiples) for final in self._finals]
         best = torch.stack(minima).amax(0) if len(minima) > 1 else minima[0]
+        if self._enclosures is not None:
+            best = torch.where(self._enclosures.overflows.unsqueeze(1), -torch.inf, best)
         decided = bool(torch.isfinite(best).all())
         return Propagation(best, self._facts, () if decided else tuple(self._unbounded()))
 
@@ -208,6 +237,10 @@ class _Walk:
                 torch.where(wanted, facts.upper, cheap.upper),
             )
         return self._met_with_known(node, _within_definition(facts, cheap, operators))
+
+    def _claimed(self, facts: Interval) -> Interval:
+        """Claim nothing of elements of which an execution may have overflown."""
+        return facts if self._enclosures is None else self._enclosures.unless_overflown(facts)
 
     def _met_with_known(self, node: Node, facts: Interval) -> Interval:
         known = self._given.bounds.get(node.name)

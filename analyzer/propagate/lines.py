@@ -1,16 +1,17 @@
 """Relaxations prepared for back-substitution: lines around an operator, and a reference trace."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from absolver.analyzer.propagate.floats import DOUBLE, above, below, gamma, unit
 from absolver.dsl.domain import Domain
 from absolver.dsl.operators.record import Interval, Operator
-from absolver.dsl.relaxation import Relaxation, relax
+from absolver.dsl.relaxation import Relaxation, relax, relax_proved
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Lines:
     gap: Float[Tensor, "batch *shape"]
     unbounded: Bool[Tensor, "batch *shape"] | None
     """Neurons with no finite line on some side: a row that needs one of them has no bound."""
+    lower: tuple[Float[Tensor, "batch *shape"], ...] | None = None
+    """The lower slopes, of proved lines only: a row times one of both slopes rounds once."""
 
     @cached_property
     def live(self) -> Bool[Tensor, "batch *shape"]:
@@ -58,6 +61,7 @@ class Lines:
             tuple(change(line) for line in self.excess),
             change(self.gap),
             None if self.unbounded is None else change(self.unbounded),
+            None if self.lower is None else tuple(change(line) for line in self.lower),
         )
 
 
@@ -78,25 +82,108 @@ def lines_around(
     return Lines(relaxation.upper, excess, gap - reference, unbounded), reference
 
 
+def proved_lines_around(
+    domain: Domain,
+    operator: Operator,
+    box: Sequence[Interval],
+    trace: Sequence[Tensor],
+    noise: Tensor | None,
+) -> tuple[Lines, Tensor]:
+    """Do what `lines_around` does, so that the formula of `Lines` holds in spite of rounding.
+
+    `noise` bounds how far an execution of the operator may be from its exact values.
+
+    The reference y0 is rounded up to a number that the upper line and the noise do not pass at z0;
+    what the lower line lacks of it is the gap, rounded down. It also has the rounding of the
+    product with a row.
+    """
+    relaxation, unbounded = proved_lines(domain, operator, box, noise)
+    dtype = box[0].lower.dtype
+    over, upper_error = _line_at(relaxation.upper_offset, relaxation.upper, trace)
+    under, lower_error = _line_at(relaxation.lower_offset, relaxation.lower, trace)
+    reference = above(over, upper_error, dtype)
+    exact = below(under, lower_error, torch.float64) - reference.double()
+    # 4: the difference itself, with room. Where both ends are one number, it is 0 exactly.
+    size = torch.where(exact == 0, 0.0, exact.abs())
+    terms = int((size != 0).flatten(1).sum(1).max())
+    share = gamma(terms + 2, unit(dtype)) * (1 + 4 * gamma(terms + 2, unit(dtype)))
+    gap = below(exact, (share + 4 * DOUBLE) * size, dtype)
+    excess = tuple(low - up for low, up in zip(relaxation.lower, relaxation.upper, strict=True))
+    unknown = _rounded_on_unbounded(relaxation, box)
+    unbounded = unknown if unbounded is None else unbounded | unknown
+    lines = Lines(
+        relaxation.upper,
+        excess,
+        torch.where(unbounded, 0.0, gap),
+        unbounded if bool(unbounded.any()) else None,
+        relaxation.lower,
+    )
+    return lines, torch.where(unbounded, 0.0, reference)
+
+
+def proved_lines(
+    domain: Domain, operator: Operator, box: Sequence[Interval], noise: Tensor | None
+) -> tuple[Relaxation, Bool[Tensor, "batch *shape"] | None]:
+    """Relax an operator as `finite_lines` does, its executions included."""
+    relaxation, unbounded = finite_lines(domain, operator, box, proved=True)
+    if noise is None:
+        return relaxation, unbounded
+    lower = below(relaxation.lower_offset, noise, noise.dtype)
+    upper = above(relaxation.upper_offset, noise, noise.dtype)
+    return replace(relaxation, lower_offset=lower, upper_offset=upper), unbounded
+
+
+def is_whole(slope: Tensor) -> Tensor:
+    """Say where a slope is 0, 1 or -1, so that a product with it is not rounded."""
+    size = slope.abs()
+    return (size == 0) | (size == 1)
+
+
+def _line_at(
+    offset: Tensor, slopes: Sequence[Tensor], point: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Evaluate a line in float64, and bound the error of that: 0 where nothing is rounded."""
+    value, size = offset, offset.abs()
+    whole = (offset == 0) if len(slopes) == 1 else torch.zeros_like(offset, dtype=torch.bool)
+    for slope, x in zip(slopes, point, strict=True):
+        term = slope.double() * x.double()
+        value, size = value + term, size + term.abs()
+        whole = whole & is_whole(slope)
+    error = 4 * (len(slopes) + 1) * DOUBLE * size + torch.finfo(size.dtype).tiny
+    return value, torch.where(whole, 0.0, error)
+
+
+def _rounded_on_unbounded(relaxation: Relaxation, box: Sequence[Interval]) -> Tensor:
+    """Say where a product with a slope is rounded although its operand has no finite bounds."""
+    result = torch.zeros_like(box[0].lower, dtype=torch.bool)
+    for lower, upper, operand in zip(relaxation.lower, relaxation.upper, box, strict=True):
+        infinite = operand.lower.isinf() | operand.upper.isinf()
+        result = result | (infinite & ~(is_whole(lower) & is_whole(upper)))
+    return result
+
+
 def finite_lines(
-    domain: Domain, operator: Operator, box: Sequence[Interval]
+    domain: Domain, operator: Operator, box: Sequence[Interval], *, proved: bool = False
 ) -> tuple[Relaxation, Bool[Tensor, "batch *shape"] | None]:
     """Relax an operator over a box, and say where it has no finite line on some side.
 
     Where the domain's slopes lead to no finite intercept (the box is unbounded), horizontal lines
     at the ends of the operator's range take their place; where that is unbounded too, the lines
-    are 0 and must not be used.
+    are 0 and must not be used. Offsets that are `proved` in spite of rounding are float64.
     """
-    relaxation = relax(operator, domain.slopes(operator, box), box)
+    slopes = domain.slopes(operator, box)
+    if proved:
+        box = [Interval(i.lower.double(), i.upper.double()) for i in box]
+    relaxation = (relax_proved if proved else relax)(operator, slopes, box)
     finite = torch.isfinite(relaxation.lower_offset) & torch.isfinite(relaxation.upper_offset)
     if bool(finite.all()):
         return relaxation, None
-    reach = operator.range(box)
+    reach = operator.proved_range(box) if proved else operator.range(box)
     bounded = torch.isfinite(reach.lower) & torch.isfinite(reach.upper)
     zero = torch.zeros_like(reach.lower)
 
     def kept(line: Tensor, otherwise: Tensor) -> Tensor:
-        return torch.where(finite, line, torch.where(bounded, otherwise, zero))
+        return torch.where(finite, line, torch.where(bounded, otherwise, zero).to(line.dtype))
 
     horizontal = Relaxation(
         tuple(kept(slope, zero) for slope in relaxation.lower),

@@ -42,15 +42,16 @@ def written_out(rows: Rows) -> Float[Tensor, "group rows *shape"]:
     return rows if isinstance(rows, Tensor) else rows.dense()
 
 
-def add(pending: dict[str, Rows], name: str, rows: Rows) -> None:
-    """Add rows to those that already wait for a node."""
+def add(pending: dict[str, Rows], name: str, rows: Rows) -> bool:
+    """Add rows to those that already wait for a node; say whether there were any."""
     if (other := pending.get(name)) is None:
         pending[name] = rows
-        return
+        return False
     if isinstance(rows, Windows) and isinstance(other, Windows) and (both := other.plus(rows)):
         pending[name] = both
-        return
-    pending[name] = written_out(other) + written_out(rows)
+    else:
+        pending[name] = written_out(other) + written_out(rows)
+    return True
 
 
 def through_linear(linear: LinearMap, rows: Rows, live: Int[Tensor, " columns"] | None) -> Rows:
@@ -89,11 +90,11 @@ def _through_dense(linear: Dense, rows: Rows, live: Tensor | None) -> Rows:
 
 
 def through_lines(
-    lines: Lines, elements: slice, rows: Rows, names: tuple[str, ...], pending: dict[str, Rows]
-) -> Float[Tensor, "group rows"]:
-    """Substitute an operator's lines into rows on its result; returns what the rows gain.
+    lines: Lines, elements: slice, rows: Rows
+) -> tuple[Float[Tensor, "group rows"], list[Rows]]:
+    """Substitute an operator's lines into rows on its result.
 
-    `Lines` has the formula. The new rows on the operands named go to `pending`.
+    Returns what the rows gain, and the new rows on each operand. `Lines` has the formula.
     """
     if lines.unbounded is not None:
         rows = written_out(rows)
@@ -111,9 +112,21 @@ def through_lines(
         case _:
             gain, values = _through(lines.of(elements), rows)
             results = list(values)
-    for name, result in zip(names, results, strict=True):
-        add(pending, name, result)
-    return gain
+    return gain, results
+
+
+def weigh(rows: Rows, weights: Float[Tensor, "group *shape"]) -> Float[Tensor, "group rows"]:
+    """Sum the sizes of coefficients times the weights of their neurons."""
+    match rows:
+        case Windows():
+            at_cells = rows.at_windows(weights.flatten(1, 2))
+            return (rows.by_side().abs() * at_cells).flatten(3).sum(3).flatten(1)
+        case Columns():
+            return contract(rows.values.abs(), weights.flatten(1).index_select(1, rows.neurons))
+        case _ if channels_last(rows):
+            return contract(rows.movedim(3, -1).abs(), weights.movedim(2, -1))
+        case _:
+            return contract(rows.abs(), weights)
 
 
 def _through(lines: Lines, a: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -123,6 +136,12 @@ def _through(lines: Lines, a: Tensor) -> tuple[Tensor, list[Tensor]]:
     if lines.unbounded is not None:
         used = contract(a.abs(), lines.unbounded.to(a.dtype)) > 0
         gain = torch.where(used, -torch.inf, gain)
+    if lines.lower is not None:
+        negative = a.clamp(max=0)
+        return gain, [
+            (positive * lower.unsqueeze(1)).addcmul_(negative, upper.unsqueeze(1))
+            for lower, upper in zip(lines.lower, lines.upper, strict=True)
+        ]
     results = [
         (a * upper.unsqueeze(1)).addcmul_(positive, excess.unsqueeze(1))
         for upper, excess in zip(lines.upper, lines.excess, strict=True)
@@ -156,8 +175,12 @@ def _through_at_windows(lines: Lines, rows: Windows) -> tuple[Tensor, list[Rows]
     positive = values.clamp(min=0)
     gap = rows.at_windows(lines.gap.flatten(1, 2))
     results: list[Rows] = []
-    for upper, excess in zip(lines.upper, lines.excess, strict=True):
-        scaled = values * rows.at_windows(upper.flatten(1, 2))
-        scaled.addcmul_(positive, rows.at_windows(excess.flatten(1, 2)))
+    # Of proved lines, each coefficient is one product with one of both slopes.
+    first, second = (values, positive), (lines.upper, lines.excess)
+    if lines.lower is not None:
+        first, second = (values.clamp(max=0), positive), (lines.upper, lines.lower)
+    for upper, other in zip(*second, strict=True):
+        scaled = first[0] * rows.at_windows(upper.flatten(1, 2))
+        scaled.addcmul_(first[1], rows.at_windows(other.flatten(1, 2)))
         results.append(rows.with_sides(scaled))
     return (positive * gap).flatten(3).sum(3).flatten(1), results

@@ -1,14 +1,25 @@
 """The carrier `over symbols`: affine forms over shared noise symbols (zonotopes)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from absolver.analyzer.graph.graph import Affine, Graph, Input, Node, Nonlinear, operands
-from absolver.analyzer.propagate.lines import finite_lines
+from absolver.analyzer.propagate.enclosures import EnclosuresPropagator
+from absolver.analyzer.propagate.floats import (
+    above,
+    add_below,
+    below,
+    distance,
+    gamma,
+    raised,
+    summed_up,
+    unit,
+)
+from absolver.analyzer.propagate.lines import finite_lines, proved_lines
 from absolver.analyzer.propagate.propagator import (
     Multiple,
     Propagator,
@@ -16,10 +27,15 @@ from absolver.analyzer.propagate.propagator import (
     without_nan,
 )
 from absolver.analyzer.propagate.structure import count_uses
+from absolver.analyzer.propagate.terms import roundings
 from absolver.analyzer.regions.region import Region
+from absolver.analyzer.regions.rounding import round_down
 from absolver.dsl.domain import Domain
 from absolver.dsl.operators.mul import Mul
 from absolver.dsl.operators.record import Interval
+
+# Beyond it the sums over pairs of symbols are so long that lines around the product are better.
+_LARGEST_PRODUCT_SHARE = 1e-2
 
 
 @dataclass(frozen=True)
@@ -34,11 +50,22 @@ class _Form:
     center: Float[Tensor, "batch *shape"]
     generators: Float[Tensor, "batch symbols *shape"]
     radius: Float[Tensor, "batch *shape"] | None
+    slack: Float[Tensor, "batch *shape"] | None = None
+    """What rounding may have moved the form by, in float64, where bounds are proved."""
 
     def deviation(self) -> Tensor:
         """The largest distance from the centre."""
         own = self.generators.abs().sum(1)
         return own if self.radius is None else own + self.radius
+
+    def size(self) -> Float[Tensor, "batch *shape"]:
+        """Bound the sizes of all terms, in float64."""
+        return summed_up(self.center.abs() + self.deviation(), self.generators.shape[1] + 2)
+
+    def moved(self) -> Float[Tensor, "batch *shape"]:
+        """Return the slack of a form that has some."""
+        assert self.slack is not None, "all forms of a proved walk have slack"
+        return self.slack
 
 
 class SymbolsPropagator(Propagator):
@@ -48,8 +75,15 @@ class SymbolsPropagator(Propagator):
     radius for each neuron (a hybrid zonotope; Mirman et al. 2018), which is sound and less tight.
     """
 
-    def __init__(self, graph: Graph, domain: Domain, region: Region, memory_bytes: int) -> None:
-        """Prepare for a walk through the graph."""
+    def __init__(
+        self,
+        graph: Graph,
+        domain: Domain,
+        region: Region,
+        memory_bytes: int,
+        enclosures: EnclosuresPropagator | None = None,
+    ) -> None:
+        """Prepare for a walk through the graph; `enclosures` walk along where bounds are proved."""
         self._graph = graph
         self._domain = domain
         self._region = region
@@ -57,6 +91,8 @@ class SymbolsPropagator(Propagator):
         self._forms: dict[str, _Form] = {}
         self._uses = count_uses(graph)
         self._symbols = 0
+        self._enclosures = enclosures
+        self._dtype = region.bounding_box()[0].dtype
 
     def visit(self, node: Node, box: Sequence[Interval]) -> None:
         """Compute the node's form from those of its operands."""
@@ -64,7 +100,11 @@ class SymbolsPropagator(Propagator):
             case Input():
                 form = self._start()
             case Affine():
-                form = _affine(node, [self._forms[i] for i in node.inputs])
+                forms = [self._forms[i] for i in node.inputs]
+                form = _affine(node, forms)
+                if self._enclosures is not None:
+                    noise = self._enclosures.execution(node.name)
+                    form = replace(form, slack=_affine_slack(node, forms, noise))
             case Nonlinear():
                 form = self._nonlinear(node, box)
             case _:
@@ -79,6 +119,11 @@ class SymbolsPropagator(Propagator):
         """Concretise the node's form."""
         del wanted
         form = self._forms[node.name]
+        if form.slack is not None:
+            reach = summed_up(form.deviation(), form.generators.shape[1] + 1) + form.slack
+            center = form.center.double()
+            low, up = below(center, reach, self._dtype), above(center, reach, self._dtype)
+            return without_nan(Interval(low, up))
         deviation = form.deviation()
         return without_nan(Interval(form.center - deviation, form.center + deviation))
 
@@ -88,6 +133,8 @@ class SymbolsPropagator(Propagator):
         """Bound each row over the output's form."""
         del multiples
         form = self._forms[self._graph.output.name]
+        if form.slack is not None:
+            return round_down(lower_without_nan(_proved_rows(form, rows)), self._dtype)
         bound = (rows @ form.center.flatten(1).unsqueeze(2)).squeeze(2)
         bound = bound - (rows @ form.generators.flatten(2).transpose(1, 2)).abs().sum(2)
         if form.radius is not None:
@@ -97,22 +144,37 @@ class SymbolsPropagator(Propagator):
     def _start(self) -> _Form:
         """Give every input that varies a symbol of its own."""
         lower, upper = self._region.bounding_box()
-        radius = (upper - lower) / 2
+        center = (lower + upper) / 2
+        proved = self._enclosures is not None
+        radius = distance(center, lower, upper) if proved else (upper - lower) / 2
         generators = _diagonal(radius)
         self._symbols = generators.shape[1]
-        return _Form((lower + upper) / 2, generators, None)
+        slack = torch.zeros_like(center, dtype=torch.float64) if proved else None
+        return _Form(center, generators, None, slack)
 
     def _nonlinear(self, node: Nonlinear, box: Sequence[Interval]) -> _Form:
         """Take one slope for both sides; half the distance of the two lines is a fresh symbol."""
         forms = [self._forms[name] for name in node.inputs]
         if isinstance(node.operator, Mul) and all(form.radius is None for form in forms):
-            return self._product(node.operator, forms)
-        relaxation, unbounded = finite_lines(self._domain, node.operator, box)
-        center = (relaxation.lower_offset + relaxation.upper_offset) / 2
-        error = (relaxation.upper_offset - relaxation.lower_offset) / 2
+            if self._enclosures is None:
+                return self._product(node.operator, forms)
+            if (share := _product_share(forms)) is not None:
+                moved = _product_slack(forms, share, self._enclosures.execution(node.name))
+                return replace(self._product(node.operator, forms), slack=moved)
+        if self._enclosures is None:
+            relaxation, unbounded = finite_lines(self._domain, node.operator, box)
+            center = (relaxation.lower_offset + relaxation.upper_offset) / 2
+            error = (relaxation.upper_offset - relaxation.lower_offset) / 2
+        else:
+            noise = self._enclosures.execution(node.name)
+            relaxation, unbounded = proved_lines(self._domain, node.operator, box, noise)
+            ends = (relaxation.lower_offset, relaxation.upper_offset)
+            center = ((ends[0] + ends[1]) / 2).to(self._dtype)
+            error = distance(center, *ends)
         if unbounded is not None:
             error = torch.where(unbounded, torch.inf, error)
         radius: Tensor | None = None
+        slack: Tensor | None = None
         generators = error.new_zeros((error.shape[0], 0, *error.shape[1:]))
         for form, slope in zip(forms, relaxation.upper, strict=True):
             center = center + slope * form.center
@@ -120,7 +182,9 @@ class SymbolsPropagator(Propagator):
             if form.radius is not None:
                 own = slope.abs() * form.radius
                 radius = own if radius is None else radius + own
-        return self._with_fresh(_Form(center, generators, radius), error)
+        if self._enclosures is not None:
+            slack = _operator_slack(forms, relaxation.upper, center)
+        return self._with_fresh(_Form(center, generators, radius, slack), error)
 
     def _product(self, operator: Mul, forms: Sequence[_Form]) -> _Form:
         """Multiply two forms exactly up to the quadratic term, which gets a fresh symbol."""
@@ -142,10 +206,11 @@ class SymbolsPropagator(Propagator):
         if (self._symbols + fresh.shape[1]) * error.numel() * error.element_size() > self._budget:
             # No room for symbols of its own: the error stays with its neuron.
             radius = error if form.radius is None else form.radius + error
-            return _Form(form.center, form.generators, radius)
+            slack = None if form.slack is None else form.slack + _share(4, radius) * radius
+            return _Form(form.center, form.generators, radius, slack)
         old = _padded(form.generators, self._symbols)
         self._symbols += fresh.shape[1]
-        return _Form(form.center, torch.cat([old, fresh], dim=1), form.radius)
+        return replace(form, generators=torch.cat([old, fresh], dim=1))
 
     def _reduced(self, form: _Form) -> _Form:
         """Fold the youngest symbols into the radius where the budget is passed."""
@@ -155,7 +220,79 @@ class SymbolsPropagator(Propagator):
             return form
         folded = form.generators[:, keep:].abs().sum(1)
         radius = folded if form.radius is None else form.radius + folded
-        return _Form(form.center, form.generators[:, :keep].clone(), radius)
+        terms = 2 * form.generators.shape[1] + 4
+        slack = None if form.slack is None else form.slack + _share(terms, radius) * radius
+        return _Form(form.center, form.generators[:, :keep].clone(), radius, slack)
+
+
+def _share(terms: int, like: Tensor) -> float:
+    return gamma(terms, unit(like.dtype))
+
+
+def _underflow(forms: Sequence[_Form], terms: int) -> float:
+    """Bound what underflow can move a form by."""
+    symbols = sum(form.generators.shape[1] + 2 for form in forms)
+    return 4 * terms * symbols * float(torch.finfo(forms[0].center.dtype).tiny)
+
+
+def _affine_slack(node: Affine, forms: Sequence[_Form], noise: Tensor | None) -> Tensor:
+    """Bound how far the form of an affine node is from that which is exact."""
+    sizes = [form.size() for form in forms]
+    # A generator may be there although the neuron itself is 0.
+    terms = roundings(node, [torch.ones_like(size) for size in sizes])
+    dtype = forms[0].center.dtype
+    share = gamma(terms, unit(dtype))
+    total = torch.zeros((), dtype=torch.float64, device=sizes[0].device)
+    for linear, form, size in zip(node.maps, forms, sizes, strict=True):
+        error = raised(form.moved() + share * size, dtype)
+        total = total + summed_up(linear.apply_abs(error), terms)
+    if node.bias is not None:
+        total = total + share * node.bias.abs().double()
+    total = total if noise is None else total + noise
+    return total + _underflow(forms, terms)
+
+
+def _operator_slack(forms: Sequence[_Form], slopes: Sequence[Tensor], center: Tensor) -> Tensor:
+    """Bound how far a form times slopes, added up, is from that which is exact."""
+    share = _share(len(forms) + 4, center)
+    total = share * torch.where(center.isfinite(), center.abs(), 0.0).double()
+    for form, slope in zip(forms, slopes, strict=True):
+        size = slope.abs().double()
+        moved = size * (form.moved() + share * form.size())
+        total = total + torch.where(size == 0, 0.0, moved)
+    # The resulting centre is a sum that has the offset's centre as one of its terms.
+    return 2 * total + _underflow(forms, 4)
+
+
+def _product_share(forms: Sequence[_Form]) -> float | None:
+    """Bound the relative error of a product of forms; None where its sums are too long."""
+    symbols = max(form.generators.shape[1] for form in forms)
+    terms = 4 * (symbols * symbols + 2 * symbols + 8)
+    if terms * unit(forms[0].center.dtype) > _LARGEST_PRODUCT_SHARE:
+        return None
+    return _share(terms, forms[0].center)
+
+
+def _product_slack(forms: Sequence[_Form], share: float, noise: Tensor | None) -> Tensor:
+    """Bound how far a product of forms is from that which is exact."""
+    first, second = forms
+    sizes = first.size(), second.size()
+    total = 4 * share * sizes[0] * sizes[1]
+    total = total + first.moved() * (sizes[1] + second.moved()) + sizes[0] * second.moved()
+    total = total if noise is None else total + noise
+    return 2 * total + _underflow(forms, 16) * (1 + sizes[0] + sizes[1])
+
+
+def _proved_rows(form: _Form, rows: Tensor) -> Tensor:
+    """Bound rows over a form in float64, and pay the rounding of that."""
+    rows = rows.double()
+    radius = form.moved() if form.radius is None else form.moved() + form.radius.double()
+    bound = (rows @ form.center.double().flatten(1).unsqueeze(2)).squeeze(2)
+    spread = (rows @ form.generators.double().flatten(2).transpose(1, 2)).abs().sum(2)
+    terms = rows.shape[2] + form.generators.shape[1]
+    each = radius + gamma(2 * terms + 8, unit(rows.dtype)) * form.size()
+    paid = summed_up((rows.abs() @ each.flatten(1).unsqueeze(2)).squeeze(2), terms)
+    return add_below(add_below(bound, -spread), -paid)
 
 
 def _affine(node: Affine, forms: Sequence[_Form]) -> _Form:
