@@ -177,7 +177,8 @@ class Kernel:
     def bound(self, facts: Facts, forms: Sequence[Form], lines: Mapping[int, Lines]) -> Array:
         """Return lower bounds of forms over the points of a record, as the tier's numbers.
 
-        The best of both: the form by its nodes' boxes, and substituted to the input.
+        The form by its nodes' boxes; where that is not positive, the best of it and of the form
+        with all nodes replaced back to the input.
         """
         steps, a = self._with_lines(facts, lines), self.arithmetic
         bounds = [np.zeros(0)]

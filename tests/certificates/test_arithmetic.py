@@ -1,0 +1,143 @@
+"""The three arithmetics against fractions: what they promise about products and minima."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from absolver.certificates import arithmetic as module
+from absolver.certificates.arithmetic import Fast, Rational, arithmetic
+from absolver.certificates.network import Product, Unsupported
+from absolver.certificates.rounding import gamma
+from tests.certificates.kernels import TIERS, exactly
+
+seeds = st.integers(0, 2**32 - 1)
+tiers = st.sampled_from(TIERS)
+
+
+def mixed(rng: np.random.Generator, shape: tuple[int, ...], width: int = 30) -> np.ndarray:
+    """Numbers of all scales up to 2^width, some of them 0."""
+    numbers = rng.standard_normal(shape) * 2.0 ** rng.integers(-width, width + 1, shape)
+    return np.where(rng.random(shape) < 0.2, 0.0, numbers)
+
+
+@pytest.mark.soundness
+@given(seeds, tiers, st.booleans(), st.sampled_from([3, 30, 200]))
+def test_a_product_is_as_near_as_it_promises(seed, tier, transposed, width):
+    rng = np.random.default_rng(seed)
+    groups, outer, k, n, rows = rng.integers(1, 4, 5)
+    factor = Product(mixed(rng, (groups, k, n), width), int(outer))
+    x = mixed(rng, (rows, groups * outer * (n if transposed else k)), width)
+    a = arithmetic(tier)
+    result, slack = a.product(x, factor, transposed=transposed)
+    weight = exactly(factor.weight.swapaxes(1, 2) if transposed else factor.weight)
+    parts = exactly(x).reshape(rows, groups, outer, -1)
+    true = np.matmul(parts, weight[None]).reshape(rows, -1)
+    sizes = np.matmul(abs(parts), abs(weight)[None]).reshape(rows, -1)
+    relative = Fraction(float(gamma(a.roundings(n if transposed else k))))
+    slack = exactly(np.broadcast_to(slack, rows))[:, None]
+    assert (abs(exactly(result) - true) <= relative * sizes + slack).all()
+
+
+@given(seeds)
+def test_rows_of_rationals_are_multiplied_exactly(seed):
+    rng = np.random.default_rng(seed)
+    factor = Product(mixed(rng, (2, 3, 4), 100), 2)
+    x = exactly(mixed(rng, (3, 16), 100)) / 3
+    for a in (Rational(), without_flint()):
+        result, slack = a.product(a.numbers(x), factor, transposed=True)
+        weight = exactly(factor.weight.swapaxes(1, 2))
+        true = np.matmul(x.reshape(3, 2, 2, 4), weight[None]).reshape(3, -1)
+        assert slack == 0
+        assert (result == a.numbers(true)).all()
+
+
+def without_flint() -> Rational:
+    a = Rational()
+    a._flint = None
+    return a
+
+
+@pytest.mark.soundness
+@given(seeds, st.integers(1, 26), st.sampled_from([3, 100, 500]))
+def test_digits_are_small_integers_and_miss_no_more_than_the_rests(seed, bits, width):
+    x = mixed(np.random.default_rng(seed), (3, 5), width)
+    digits = module._digits(x, bits, -1)
+    left = exactly(x)
+    for i, (part, scale) in enumerate(digits.parts):
+        assert (part == np.rint(part)).all() and np.abs(part).max() <= 2**bits
+        assert (abs(left).max(axis=1) <= exactly(digits.rests[i][:, 0])).all()
+        left = left - exactly(part) * Fraction(2) ** scale
+    assert (abs(left).max(axis=1) <= exactly(digits.rests[-1][:, 0])).all()
+
+
+@given(seeds)
+def test_the_exact_tier_gives_the_same_in_every_order(seed):
+    rng = np.random.default_rng(seed)
+    weight, x = mixed(rng, (1, 40, 3)), mixed(rng, (4, 40))
+    order = rng.permutation(40)
+    first, second = (
+        arithmetic("exact").product(rows, Product(np.ascontiguousarray(w), 1))[0]
+        for rows, w in ((x, weight), (x[:, order], weight[:, order]))
+    )
+    assert np.array_equal(first, second)
+
+
+@pytest.mark.soundness
+@given(seeds, tiers, st.sampled_from([2, 30, 400]))
+def test_a_minimum_over_a_box_is_below_the_true_one(seed, tier, width):
+    rng = np.random.default_rng(seed)
+    ends = np.sort(mixed(rng, (2, 6), width), axis=0)
+    rows = mixed(rng, (4, 6), width)
+    a = arithmetic(tier)
+    exact_rows = a.numbers(rows)
+    positive = np.maximum(exact_rows, 0)
+    values = a.minimum(positive, exact_rows - positive, a.prepare(*ends))
+    low, high, rows = exactly(ends[0]), exactly(ends[1]), exactly(rows)
+    true = np.where(rows > 0, rows * low, rows * high).sum(axis=1)
+    for value, least in zip(values, true, strict=True):
+        assert value <= least
+        if tier == "rational":
+            assert value == least
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_an_end_that_is_missing_counts_only_where_it_is_needed(tier):
+    a = arithmetic(tier)
+    box = a.prepare(np.array([-np.inf, -1.0]), np.array([1.0, np.inf]))
+    rows = a.numbers(np.array([[-1.0, 1.0], [0.0, 2.0], [1.0, 0.0], [0.0, -1.0], [0.0, 0.0]]))
+    positive = np.maximum(rows, 0)
+    values = [float(v) for v in a.minimum(positive, rows - positive, box)]
+    np.testing.assert_allclose(values, [-2, -2, -np.inf, -np.inf, 0], rtol=1e-12, atol=1e-300)
+
+
+@pytest.mark.soundness
+@pytest.mark.parametrize("tier", ["fast", "exact"])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_a_row_that_is_no_number_proves_nothing(tier, wrong):
+    a = arithmetic(tier)
+    rows = np.array([[wrong, 1.0]])
+    positive = np.maximum(rows, 0)
+    with np.errstate(all="ignore"):
+        value = a.minimum(positive, rows - positive, a.prepare(np.ones(2), np.ones(2)))
+    assert value == -np.inf
+
+
+@pytest.mark.soundness
+@given(st.fractions(), tiers)
+def test_constants_are_below_and_coefficients_near(q, tier):
+    a: Fast = arithmetic(tier)
+    (constant,), (coefficient,) = a.constants([q]), a.coefficients([q])
+    assert constant <= q
+    assert abs(module._fraction(coefficient) - q) <= abs(q) * Fraction(1, 2**53)
+
+
+def test_coefficients_of_unusual_sizes_are_no_numbers():
+    assert np.isnan(Fast().coefficients([Fraction(1, 10**400), Fraction(10) ** 400])).all()
+
+
+def test_an_unknown_tier_is_refused():
+    with pytest.raises(Unsupported, match="'slow' is none of fast, exact, rational"):
+        arithmetic("slow")

@@ -1,0 +1,356 @@
+"""The kernel's bounds hold at vertices and kinks, in all tiers, for all slopes, and are tight."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from absolver.certificates.arithmetic import arithmetic
+from absolver.certificates.boxes import Lines
+from absolver.certificates.kernel import Form, Half, Kernel, Proposals, RowRequest
+from absolver.certificates.linear import Linear
+from absolver.certificates.network import (
+    Affine,
+    Ball,
+    Broken,
+    Move,
+    Network,
+    Operator,
+    Product,
+    Scale,
+    Tensor,
+    Total,
+    Unsupported,
+)
+from absolver.certificates.semantics import profile
+from tests.certificates.kernels import (
+    TIERS,
+    adversarial_points,
+    boxes_and_layers,
+    dense,
+    exactly,
+    kernel_and_facts,
+    output_bounds,
+    proposals,
+    run_exactly,
+    run_float32,
+)
+
+tiers = st.sampled_from(TIERS)
+seeds = st.integers(0, 2**32 - 1)
+
+
+@pytest.mark.soundness
+@given(boxes_and_layers(), tiers, st.booleans())
+def test_no_value_escapes_the_bounds_whatever_the_slopes(case, tier, wild):
+    layers, lower, upper, rng = case
+    network = dense(*layers)
+    given_facts = proposals(network, rng if wild else None)
+    kernel, facts = kernel_and_facts(network, (lower, upper), tier, given_facts)
+    least, most = output_bounds(kernel, facts)
+    for x in adversarial_points(layers, lower, upper, rng):
+        for low, y, high in zip(least, run_exactly(layers, x), most, strict=True):
+            assert low <= y <= high
+
+
+@pytest.mark.soundness
+@given(boxes_and_layers(), tiers)
+def test_no_float32_execution_escapes_the_bounds(case, tier):
+    layers, lower, upper, rng = case
+    kernel, facts = kernel_and_facts(dense(*layers), (lower, upper), tier, semantics="float32")
+    least, most = output_bounds(kernel, facts)
+    for point in adversarial_points(layers, lower, upper, rng):
+        x = np.array([float(v) for v in point], np.float32)
+        inside = all(
+            low <= Fraction(float(v)) <= high for low, v, high in zip(lower, x, upper, strict=True)
+        )
+        if inside:
+            for low, y, high in zip(least, run_float32(layers, x, rng), most, strict=True):
+                assert low <= y <= high
+
+
+@settings(max_examples=40)
+@given(boxes_and_layers(kinds=("integers", "mixed", "decimals")), seeds)
+def test_a_tier_is_not_above_the_rational_one_with_the_same_boxes(case, seed):
+    layers, lower, upper, _ = case
+    network = dense(*layers)
+    _, facts = kernel_and_facts(network, (lower, upper), "fast")
+    boxes = {
+        v: [RowRequest(np.zeros(n, np.bool_), np.zeros(n, np.bool_), {})]
+        for v, n in enumerate(network.sizes)
+    }
+    rng = np.random.default_rng(seed)
+    places = [(v, j) for v, n in enumerate(network.sizes) for j in range(n)]
+    form = Form(Fraction(1, 7), {place: Fraction(int(rng.integers(-9, 9)), 7) for place in places})
+    values = []
+    for tier in TIERS:
+        kernel = Kernel(network, arithmetic(tier), profile("real"))
+        other = kernel.enter(kernel.root(lower, upper), Proposals({}, boxes))
+        other = type(facts)(facts.boxes, other.steps, facts.lines, other.case, other.region)
+        values.append(kernel.bound(other, [form], facts.lines)[0])
+    fast, exact, rational = values
+    assert fast <= rational and exact <= rational
+    assert float(rational) - min(fast, exact) <= 1e-9 * (1 + 1000 * abs(float(rational)))
+
+
+@pytest.mark.precision
+@pytest.mark.parametrize("tier", TIERS)
+def test_the_hinge_whose_corner_floats_miss_is_bounded_by_its_maximum(tier):
+    layers = [(np.array([[-1.0]]), np.array([2.0])), (np.array([[7.0]]), np.array([0.0]))]
+    kernel, facts = kernel_and_facts(dense(*layers), ([Fraction(1)], [Fraction(6)]), tier)
+    (low,), (high,) = output_bounds(kernel, facts)
+    assert 7 <= high <= 7 + Fraction(1, 10**12)
+    assert -Fraction(1, 10**12) <= low <= 0
+
+
+@pytest.mark.soundness
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize(("semantics", "truth"), [("real", 1.5), ("float32", 2.0)])
+def test_what_absorption_hides_is_bounded(tier, semantics, truth):
+    layers = [
+        (np.ones((3, 1)), np.zeros(3)),
+        (np.array([[2.0**24, 1.0, -(2.0**24)]]), np.zeros(1)),
+    ]
+    kernel, facts = kernel_and_facts(
+        dense(*layers), ([Fraction(1)], [Fraction(2)]), tier, semantics=semantics
+    )
+    (low,), (high,) = output_bounds(kernel, facts)
+    assert low <= truth <= high
+    if semantics == "real":
+        assert float(high) == pytest.approx(2.0, abs=1e-6)
+
+
+def network_of(*nodes, inputs):
+    sizes = (inputs, *(node.size for node in nodes))
+    tensors = (Tensor("x", (inputs,), "float32"),), (Tensor("y", (sizes[-1],), "float32"),)
+    return Network((None, *nodes), *tensors, len(nodes), sizes)
+
+
+def random_map(rng, inputs):
+    kind = rng.integers(4)
+    if kind == 0:
+        return Move(rng.integers(-1, inputs, 5), inputs), 5
+    if kind == 1:
+        index = rng.integers(0, 3, inputs)
+        return Total(index, 3), 3
+    if kind == 2:
+        numerator, denominator = rng.integers(-9, 9, inputs), rng.integers(1, 9, inputs)
+        error = rng.choice([0.0, 1e-3], inputs)
+        return Scale(numerator.astype(float), denominator.astype(float), error), inputs
+    groups, outer = (2, 1) if inputs % 2 == 0 else (1, inputs)
+    return Product(rng.integers(-4, 5, (groups, inputs // groups // outer, 2)) / 4, outer), (
+        groups * outer * 2
+    )
+
+
+def matrix_of(linear, inputs):
+    """The exact matrix, a column for each element of x, and the bound of its error."""
+    eye = [[Fraction(int(i == j)) for j in range(inputs)] for i in range(inputs)]
+    match linear:
+        case Move(index=index):
+            rows = [eye[i] if i >= 0 else [Fraction(0)] * inputs for i in index]
+        case Total(index=index, size=size):
+            rows = [[Fraction(int(index[i] == j)) for i in range(inputs)] for j in range(size)]
+        case Scale(numerator=p, denominator=q):
+            rows = [
+                [Fraction(a) / Fraction(b) * x for x in row]
+                for row, a, b in zip(eye, p, q, strict=True)
+            ]
+        case Product(weight=weight, outer=outer):
+            groups, k, n = weight.shape
+            rows = [[Fraction(0)] * inputs for _ in range(groups * outer * n)]
+            for g, o, i, j in np.ndindex(groups, outer, k, n):
+                rows[(g * outer + o) * n + j][(g * outer + o) * k + i] = Fraction(weight[g, i, j])
+    return np.array(rows, object).reshape(-1, inputs)
+
+
+@given(seeds, tiers)
+def test_maps_are_their_matrices_and_backwards_their_transposes(seed, tier):
+    rng = np.random.default_rng(seed)
+    inputs = int(rng.integers(1, 7))
+    linear, outputs = random_map(rng, inputs)
+    ready, matrix = Linear(linear, arithmetic(tier)), matrix_of(linear, inputs)
+    x, rows = rng.integers(-9, 10, (2, inputs)), rng.integers(-9, 10, (3, outputs))
+    numbers = arithmetic(tier).numbers
+    forward, _ = ready.forward(x.astype(float))
+    sizes, _ = ready.forward(abs(x).astype(float), absolute=True)
+    backward, _ = ready.backward(numbers(rows.astype(float)))
+    close = {"rtol": 1e-12, "atol": 1e-12}
+    np.testing.assert_allclose(forward, (x @ matrix.T).astype(float), **close)
+    np.testing.assert_allclose(sizes, (abs(x) @ abs(matrix).T).astype(float), **close)
+    np.testing.assert_allclose(backward.astype(float), (rows @ matrix).astype(float), **close)
+    marked = rng.random(inputs) < 0.3
+    reached = (matrix[:, marked] != 0).any(axis=1)
+    assert (ready.reaches(marked) >= reached).all()
+
+
+@pytest.mark.soundness
+@settings(max_examples=60)
+@given(seeds, tiers)
+def test_graphs_with_shared_nodes_are_bounded(seed, tier):
+    """Two maps of one node, a relu of their sum, a product of two nodes, and their sum."""
+    rng = np.random.default_rng(seed)
+    inputs = int(rng.integers(1, 5))
+    first, n = random_map(rng, inputs)
+    index = rng.integers(-1, inputs, n)
+    bias, doubt = rng.integers(-3, 4, n) / 4, rng.choice([0.0, 1e-2], n)
+    total = Affine(((0, first), (0, Move(index, inputs))), bias, 5, "sum", n, doubt)
+    relu = Operator("relu", (1,), {}, "relu", "h#0", n)
+    square = Operator("mul", (2, 1), {}, "mul", "m#0", n)
+    ones = Product(np.ones((1, n, 1)), 1)
+    out = Affine(((3, ones), (2, ones), (1, ones)), None, 3 * n, "out", 1)
+    network = network_of(total, relu, square, out, inputs=inputs)
+    lower = [Fraction(int(v), 3) for v in rng.integers(-5, 5, inputs)]
+    upper = [
+        v + Fraction(int(w), 3) for v, w in zip(lower, rng.integers(0, 5, inputs), strict=True)
+    ]
+    lines = {3: Lines([rng.standard_normal(n), rng.standard_normal(n)], [np.zeros(n)] * 2)}
+    everything = np.ones(n, np.bool_)
+    rows = {1: [RowRequest(everything, everything, {2: Lines([everything * 1.0], ["chord"])})]}
+    kernel, facts = kernel_and_facts(network, (lower, upper), tier, Proposals(lines, rows))
+    (least,), (most,) = output_bounds(kernel, facts)
+    matrix = matrix_of(first, inputs) + matrix_of(Move(index, inputs), inputs)
+    for _ in range(8):
+        x = np.array([rng.choice(ends) for ends in zip(lower, upper, strict=True)], object)
+        error = np.zeros(n, object)
+        if isinstance(first, Scale):
+            factor_error = rng.choice([-1, 1], inputs) * first.error
+            error = error + exactly(factor_error) * x
+        error = error + exactly(doubt * rng.choice([-1, 1], n))
+        z = matrix @ x + exactly(bias) + error
+        h = np.maximum(z, 0)
+        y = (h * z + h + z).sum()
+        assert least <= y <= most
+
+
+@pytest.mark.soundness
+@pytest.mark.parametrize("tier", TIERS)
+def test_inputs_without_bounds_leave_what_does_not_depend_on_them(tier):
+    layers = [
+        (np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]), np.zeros(3)),
+        (np.eye(3), np.zeros(3)),
+    ]
+    kernel, facts = kernel_and_facts(
+        dense(*layers), ([None, Fraction(1)], [None, Fraction(2)]), tier
+    )
+    least, most = output_bounds(kernel, facts)
+    assert [float(v) for v in least] == pytest.approx([-np.inf, 1, -np.inf])
+    assert [float(v) for v in most] == pytest.approx([np.inf, 2, np.inf])
+    assert not any(np.isnan(end).any() for box in facts.boxes for end in box)
+
+
+@pytest.mark.soundness
+@pytest.mark.parametrize("tier", TIERS)
+def test_a_tiny_weight_of_an_unbounded_input_counts(tier):
+    layers = [(np.array([[1e-300, 1e300]]), np.zeros(1))]
+    kernel, facts = kernel_and_facts(
+        dense(*layers), ([None, Fraction(0)], [None, Fraction(0)]), tier
+    )
+    (low,), (high,) = output_bounds(kernel, facts)
+    assert (float(low), float(high)) == (-np.inf, np.inf)
+
+
+@pytest.mark.soundness
+@pytest.mark.parametrize("tier", ["fast", "exact"])
+def test_overflow_in_a_row_proves_nothing(tier):
+    layers = [(np.full((2, 2), 1e200), np.zeros(2)), (np.full((1, 2), 1e200), np.ones(1))]
+    kernel, facts = kernel_and_facts(dense(*layers), ([Fraction(0)] * 2, [Fraction(1)] * 2), tier)
+    (low,), (high,) = output_bounds(kernel, facts)
+    assert low <= 1 and high == np.inf
+
+
+@pytest.mark.soundness
+@settings(max_examples=40)
+@given(seeds, tiers, st.sampled_from([1, 2]))
+def test_rows_over_a_ball_hold_at_its_extreme_points(seed, tier, norm):
+    rng = np.random.default_rng(seed)
+    weight = rng.integers(-4, 5, (2, 3)).astype(float)
+    center = [Fraction(int(v), 10) for v in rng.integers(-9, 9, 3)]
+    ball = Ball(tuple(center), Fraction(1, 10), norm)
+    box = [c - ball.radius for c in center], [c + ball.radius for c in center]
+    network = dense((weight, np.zeros(2)))
+    kernel, facts = kernel_and_facts(network, box, tier, ball=ball)
+    least, _ = output_bounds(kernel, facts)
+    for row, bound in zip(weight, least, strict=True):
+        exact = [Fraction(w) for w in row]
+        value = sum(w * c for w, c in zip(exact, center, strict=True))
+        reach = ball.radius * max(map(abs, exact))
+        if norm == 2:  # the squared distance is exact
+            assert (value - bound) ** 2 >= ball.radius**2 * sum(w * w for w in exact)
+            reach = ball.radius * Fraction(float(np.linalg.norm(row)))
+        else:
+            assert bound <= value - reach
+        assert float(value - reach - bound) <= 1e-12
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_the_rational_tier_reaches_equality_where_the_others_stay_below(tier):
+    layers = [(np.array([[3.0, -2.0]]), np.array([0.1]))]
+    third = Fraction(1, 3)
+    kernel, facts = kernel_and_facts(dense(*layers), ([third, third], [third, third]), tier)
+    (low,), _ = output_bounds(kernel, facts)
+    assert (low == third + Fraction(0.1)) == (tier == "rational")
+    assert low <= third + Fraction(0.1)
+
+
+def test_a_split_cuts_a_box_and_an_empty_one_ends_the_record():
+    layers = [(np.array([[1.0]]), np.zeros(1)), (np.array([[1.0]]), np.zeros(1))]
+    kernel, facts = kernel_and_facts(dense(*layers), ([Fraction(-1)], [Fraction(1)]), "fast")
+    below = kernel.enter(facts, Proposals(), Half(1, 0, Fraction(1, 10), at_most=True))
+    assert 0.1 <= below.boxes[1].upper[0] <= 0.1 + 1e-16
+    assert 0.1 <= below.boxes[2].upper[0] <= 0.1 + 1e-15
+    assert kernel.enter(below, Proposals(), Half(1, 0, Fraction(1, 5), at_most=False)) is None
+
+
+def test_only_what_a_split_can_change_is_computed_again():
+    layers = [(np.ones((1, 1)), np.zeros(1))] * 3
+    kernel, facts = kernel_and_facts(dense(*layers), ([Fraction(-1)], [Fraction(1)]), "fast")
+    below = kernel.enter(facts, Proposals(), Half(3, 0, Fraction(1, 2), at_most=True))
+    assert [a is b for a, b in zip(facts.steps, below.steps, strict=True)] == [True] * 4 + [
+        False
+    ] * 2
+
+
+def test_values_that_may_overflow_are_outside_of_float32():
+    layers = [(np.array([[3e38, -3e38]]), np.zeros(1))]
+    lower, upper = [Fraction(1)] * 2, [Fraction(1)] * 2
+    kernel, facts = kernel_and_facts(dense(*layers), (lower, upper), "fast", semantics="float32")
+    with pytest.raises(Broken, match="z0: its values may reach 6e\\+38, which overflows"):
+        kernel.require_range(facts)
+    kernel, facts = kernel_and_facts(dense(*layers), (lower, upper), "fast")
+    kernel.require_range(facts)
+
+
+@pytest.mark.precision
+def test_the_error_of_executions_grows_with_the_format():
+    layers = [(np.ones((1, 4)), np.zeros(1))]
+    lower, upper = [Fraction(1)] * 4, [Fraction(1)] * 4
+    widths = []
+    for semantics in ("real", "float32", "tf32", "bf16"):
+        kernel, facts = kernel_and_facts(
+            dense(*layers), (lower, upper), "fast", semantics=semantics
+        )
+        (low,), (high,) = output_bounds(kernel, facts)
+        widths.append(float(high - low) / 8)
+    # gamma_5 of the sum; 2 u' more where operands are rounded first.
+    assert widths == pytest.approx([0, 5 * 2**-24, 2 * 2**-11, 2 * 2**-8], rel=0.05, abs=1e-14)
+
+
+def test_networks_without_a_rule_or_of_other_types_are_refused():
+    odd = Operator("perhaps", (0,), {}, "exact", "h#0", 1)
+    with pytest.raises(Unsupported, match="no rule for the function perhaps"):
+        Kernel(network_of(odd, inputs=1), arithmetic("fast"), profile("real"))
+    curve = Operator("tanh", (0,), {}, "no such entry", "h#0", 1)
+    kernel = Kernel(network_of(curve, inputs=1), arithmetic("fast"), profile("float32"))
+    with pytest.raises(Unsupported, match="h#0: no table of float errors for no such entry"):
+        kernel.enter(kernel.root([Fraction(0)], [Fraction(1)]), Proposals())
+    network = network_of(curve, inputs=1)
+    double = Network(
+        network.nodes, network.inputs, network.outputs, 1, network.sizes, executions=False
+    )
+    with pytest.raises(Unsupported, match="float32 does not cover the network"):
+        Kernel(double, arithmetic("fast"), profile("float32"))
+    with pytest.raises(Unsupported, match="'float8' is none of real, float32"):
+        profile("float8")
