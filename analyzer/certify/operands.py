@@ -11,12 +11,12 @@ from torch import Tensor
 from absolver.analyzer.graph.graph import Affine, Graph, Node, Nonlinear
 from absolver.analyzer.graph.linear.axis import WithAxis
 from absolver.analyzer.graph.linear.map import LinearMap
-from absolver.analyzer.graph.linear.movement import Reshape, Select, Slice, Transpose
+from absolver.analyzer.graph.linear.movement import Embed, Reshape, Select, Slice, Transpose
 from absolver.analyzer.graph.linear.reduction import Broadcast
 from absolver.analyzer.graph.linear.scaling import Identity
 from absolver.dsl.operators.record import Interval
 
-MOVES = (Reshape, Transpose, Slice, Select, Broadcast, Identity)
+MOVES = (Reshape, Transpose, Slice, Embed, Select, Broadcast, Identity)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +89,7 @@ def _origin(graph: Graph, name: str) -> tuple[str, Int[Tensor, " elements"]]:
 
 
 def _move(node: Node) -> LinearMap | None:
-    """Return the map of a node that does nothing but pick or repeat elements, else None."""
+    """Return the map of a node that only picks or repeats elements, or puts zeros between."""
     if not isinstance(node, Affine) or len(node.maps) != 1 or node.bias is not None:
         return None
     linear = node.maps[0]
