@@ -21,8 +21,9 @@ from absolver.analyzer.propagate.engine import propagate
 from absolver.analyzer.regions.box import Box
 from absolver.analyzer.report import Report, Verdict
 from absolver.analyzer.rounding import rounding_allowance
-from absolver.analyzer.verify import verify
+from absolver.analyzer.verify import Wishes, verify
 from absolver.domains import load
+from tests.checking import audit_here
 
 Write = Callable[..., Path]
 DOMAINS = ("interval", "zonotope", "crown", "fast_lin", "symbolic_interval", None)
@@ -33,7 +34,7 @@ def verify_by_bounds(network: Path, query: Path, **options: object) -> Report:
     """`verify` without its attack, which would answer before a bound is looked at."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(verification, "search", lambda *_, **__: None)
-        return verify(network, query, **options)
+        return verify(network, query, wishes=Wishes(checker=audit_here), **options)
 
 
 @pytest.mark.soundness
@@ -164,10 +165,12 @@ def test_a_counterexample_lies_exactly_in_the_box_and_violates(
         f"(assert (>= X_0 {decimals[0]}))(assert (<= X_0 {decimals[1]}))"
         f"(assert (>= Y_0 {decimals[2]}))"
     )
-    report = verify(network, query)
+    report = verify(network, query, wishes=Wishes(checker=audit_here))
     a, b, c = map(Fraction, decimals)
     truth = max(abs(a), abs(b)) >= c
     assert report.verdict is not (Verdict.VERIFIED if truth else Verdict.FALSIFIED)
+    if report.verdict is Verdict.FALSIFIED:
+        assert report.checked
     if report.counterexample is not None and report.counterexample.beside == 0:
         x = Fraction(float(report.counterexample.flat_inputs[0]))
         y = Fraction(float(report.counterexample.flat_outputs[0]))
