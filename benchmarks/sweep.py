@@ -166,7 +166,7 @@ def read_answer(code: int, output: str, errors: str) -> tuple[str, str]:
     first, *rest = output.splitlines() or [""]
     if "Traceback" in errors:
         return "error", f"Traceback: {errors.splitlines()[-1]}"
-    if first in VERDICTS and code in (1, 2, 3):
+    if first in VERDICTS and code in (0, 1, 2, 3):
         return VERDICTS[first], rest[0] if rest else ""
     told = errors.strip().splitlines() or ["nothing on standard error"]
     return "error", f"exit {code}: {told[-1]}"
