@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from absolver.analyzer.cli.analyze import main
+from absolver.analyzer.cli.analyze import main as analyze
+from absolver.certificates.audit import main as audit
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -24,12 +25,16 @@ def without_numbers(text: str) -> list[str]:
 
 
 def test_the_first_command_prints_what_the_readme_shows(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.chdir(ROOT)
+    # Where the command writes, with what it reads.
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
     steps = blocks("sh")[0].replace("\\\n", " ").split("&&")
-    program, *arguments = shlex.split(steps[-1])
-    assert program == ".venv/bin/analyze" and main(arguments) == 3
+    for program, step in zip((analyze, audit), steps[-2:], strict=True):
+        name, *arguments = shlex.split(step)
+        assert name == f".venv/bin/{program.__module__.split('.')[-1]}"
+        assert program(arguments) == 0
     assert without_numbers(capsys.readouterr().out) == without_numbers(blocks("text")[0])
 
 
