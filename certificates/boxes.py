@@ -3,8 +3,9 @@
 Everything is rounded outwards. A term that is not there costs nothing, so that 0 * inf = 0.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +29,7 @@ class Lines(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
+class Line:
     """How a row gets from a node h to its operands p: `h - sum of M_p p` lies in `constants`.
 
     M_p is the affine node's map, or the diagonal matrix of an operator's slopes, None if all are 0:
@@ -38,12 +39,21 @@ class Step:
     bound the sum of |p| over the elements of p that are bounded, are the price of a slack.
     """
 
-    box: Box
     constants: Constants
     slopes: Sequence[tuple[Array, Array] | None]
     sums: Sequence[Floats]
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """An interval step: a node's box, and how rows get past the node, found when it is needed.
+
+    No number that an execution meets in computing the node is larger than `largest`.
+    """
+
+    box: Box
     largest: float
-    """No number that an execution meets in computing the node is larger."""
+    line: Callable[[], Line]
 
 
 def size_of(box: Box) -> Floats:
@@ -121,10 +131,14 @@ class AffineNode:
             image = Box(down(center - margin), up(center + margin))
         else:
             image = Box(*(np.where(moves.index < 0, 0.0, end[moves.index]) for end in boxes[0]))
-        costs = cost(self._charge, reach), backward_error, self._doubt, executed
-        constants = _constants(self._arithmetic, Box(self._bias, self._bias), (costs, costs))
         largest = float(inflate(reach + size + executed, 4).max(initial=0.0))
-        return Step(image, constants, (), sums, largest)
+
+        def line() -> Line:
+            costs = cost(self._charge, reach), backward_error, self._doubt, executed
+            bias = Box(self._bias, self._bias)
+            return Line(_constants(self._arithmetic, bias, (costs, costs)), (), sums)
+
+        return Step(image, largest, cache(line))
 
 
 class OperatorNode:
@@ -139,13 +153,19 @@ class OperatorNode:
         self._charges = [arithmetic.charge(1 + n) for n in uses]
 
     def step(self, boxes: Sequence[Box], lines: Lines | None = None) -> Step:
-        """Find the range, and the offsets of lines: exact ones where f is affine."""
-        node, attributes = self._node, self._node.attributes
-        image = self._rule.range(boxes, attributes)
-        error = self._profile.operator_error(node, image)
+        """Find the range."""
+        image = self._rule.range(boxes, self._node.attributes)
+        error = self._profile.operator_error(self._node, image)
         if error.any():
             image = Box(down(image.lower - error), up(image.upper + error))
-        lower, upper = (self._slopes(side, boxes) for side in lines or (None, None))
+        largest = float(size_of(image).max(initial=0.0))
+        return Step(image, largest, cache(partial(self._line, boxes, lines, error)))
+
+    def _line(self, boxes: Sequence[Box], lines: Lines | None, error: Floats) -> Line:
+        """Find the offsets of the proposed slopes, of exact ones where f is affine."""
+        attributes = self._node.attributes
+        affine = self._rule.affine(boxes, attributes)
+        lower, upper = (self._slopes(side, boxes, affine) for side in lines or (None, None))
         below = self._rule.offset_below(lower, boxes, attributes)
         above = self._rule.offset_above(upper, boxes, attributes)
         line = Box(np.fmax(below, -np.inf), np.fmin(above, np.inf))
@@ -162,22 +182,25 @@ class OperatorNode:
         constants = _constants(self._arithmetic, line, costs)
         finite = [np.where(np.isfinite(size), size, 0.0) for size in sizes]
         sums = [inflate(size.sum(), size.size) for size in finite]
-        largest = float(size_of(image).max(initial=0.0))
         numbers = self._arithmetic.numbers
-        slopes = [
+        exact = [
             (numbers(s), numbers(t)) if s.any() or t.any() else None
             for s, t in zip(lower, upper, strict=True)
         ]
-        return Step(image, constants, slopes, sums, largest)
+        return Line(constants, exact, sums)
 
     def bent(self, boxes: Sequence[Box]) -> NDArray[np.bool_]:
         """Return where the function is not known to be affine over the boxes."""
         affine = self._rule.affine(boxes, self._node.attributes)
         return np.ones(self._node.size, np.bool_) if affine is None else ~affine[0]
 
-    def _slopes(self, proposed: Sequence[Slope] | None, boxes: Sequence[Box]) -> list[Floats]:
+    def _slopes(
+        self,
+        proposed: Sequence[Slope] | None,
+        boxes: Sequence[Box],
+        affine: tuple[NDArray[np.bool_], tuple[Floats, ...]] | None,
+    ) -> list[Floats]:
         node, slopes = self._node, []
-        affine = self._rule.affine(boxes, node.attributes)
         for i, box in enumerate(boxes):
             slope = np.zeros(node.size) if proposed is None else proposed[i]
             if isinstance(slope, str):

@@ -228,7 +228,7 @@ class Kernel:
             for part in self._pieces(named, v):
                 rows = np.zeros((part.size, size))
                 rows[np.arange(part.size), part] = sign
-                value = a.constants([Fraction(0)] * part.size)
+                value = np.repeat(a.constants([Fraction(0)]), part.size)
                 end[part] = a.below(self._substitute(facts, steps, {v: a.numbers(rows)}, value))
             ends.append(sign * end)
         return Box(*ends)
@@ -243,20 +243,20 @@ class Kernel:
             step, node, coefficients = steps[v], self._nodes[v], rows.pop(v, None)
             if coefficients is None or step is None or node is None:
                 continue
-            positive, negative = _signs(coefficients)
-            value = a.plus(value, a.minimum(positive, negative, step.constants))
+            line, (positive, negative) = step.line(), _signs(coefficients)
+            value = a.plus(value, a.minimum(positive, negative, line.constants))
             for i, p in enumerate(self.operands[v]):
                 slack: Array | float = 0.0
                 if isinstance(node, AffineNode):
                     moved, slack = node.maps[i].backward(coefficients)
-                elif (slopes := step.slopes[i]) is not None:
+                elif (slopes := line.slopes[i]) is not None:
                     moved = positive * slopes[0] + negative * slopes[1]
                     slack = a.underflow
                 else:
                     continue
                 if np.any(slack):
                     # Twice: for the roundings of the sums that it becomes a part of.
-                    price = np.broadcast_to(up(2 * slack * step.sums[i]), len(value))
+                    price = np.broadcast_to(up(2 * slack * line.sums[i]), len(value))
                     value = a.plus(value, -price)
                 rows[p] = rows[p] + moved if p in rows else moved
         if 0 in rows:
