@@ -78,7 +78,7 @@ def _matrices(
         step.reserve(*wide)
         left = step.move(x, lambda i: np.broadcast_to(i[..., None, :], wide))
         right = step.move(y, lambda i: np.broadcast_to(i.swapaxes(-1, -2)[..., None, :, :], wide))
-        products = step.apply("mul", left, right, executed="exact")
+        products = step.apply("mul", left, right, executed="matmul")
         return step.total(products, (len(wide) - 1,), products=True, more=more)
     stack = batch if math.prod(y.shape[:-2]) > 1 else ()
     groups = math.prod(stack)
@@ -156,6 +156,8 @@ def _window_axes(step: Step, sizes: Sequence[int], kernel: Sequence[int]) -> lis
             begin = both // 2 if automatic == "SAME_UPPER" else both - both // 2
             end = both - begin
         room = n + begin + end - extent
+        if room < 0:  # onnxruntime rounds towards zero, and finds a window
+            raise step.refuse(f"{n + begin + end} cells for a kernel that spans {extent}")
         count = (-(-room // stride) if ceil else room // stride) + 1
         if ceil and (count - 1) * stride >= n + begin:
             count -= 1

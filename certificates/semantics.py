@@ -15,7 +15,8 @@ from absolver.certificates.rounding import Box, gamma, up
 TABLE: Mapping[str, tuple[float, float]] = {
     # entry: (a, r) with an error of at most a + r |f|
     **dict.fromkeys(
-        ("exact", "relu", "abs", "sign", "floor", "ceil", "max", "min", "clip"), (0.0, 0.0)
+        ("exact", "matmul", "relu", "abs", "sign", "floor", "ceil", "max", "min", "clip"),
+        (0.0, 0.0),
     ),
     **dict.fromkeys(
         ("leaky_relu", "mul", "square", "reciprocal", "sqrt", "division"), (2.0**-149, 2.0**-24)
@@ -79,6 +80,8 @@ class Profile:
             return np.zeros(node.size)
         if node.executed not in TABLE:
             raise Unsupported(f"{node.name}: no table of float errors for {node.executed}")
+        if node.executed == "matmul" and self.operand_unit:
+            raise Unsupported(f"{node.name}: {self.name} covers products with constants only")
         absolute, relative = TABLE[node.executed]
         if absolute == relative == 0:
             return np.zeros(node.size)

@@ -4,8 +4,12 @@ import hashlib
 from fractions import Fraction
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
+from absolver.certificates.network import Unsupported
+from absolver.certificates.onnx_reader import read_network
 from tests.attack.claims import Bound, Part, vnnlib
 from tests.attack.container import Record, certificate
 from tests.attack.generate import Network
@@ -64,3 +68,42 @@ def test_a_row_without_terms_proves_nothing(tier):
     records = [claim(network.model(), text), case, leaf(row=nothing, constraint=nothing)]
     answer = Judge(network.model(), text)(certificate(records), tier)
     assert answer.startswith("invalid")
+
+
+def model(nodes: list[onnx.NodeProto], inputs: int, outputs: int) -> bytes:
+    """A graph from `x [1, inputs]` to `y [1, outputs]`."""
+    infos = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size])
+        for name, size in (("x", inputs), ("y", outputs))
+    ]
+    graph = helper.make_graph(nodes, "hole", infos[:1], infos[1:])
+    opset = [helper.make_opsetid("", 19)]
+    return helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
+
+
+@pytest.mark.regression
+@pytest.mark.parametrize("semantics", ["tf32", "bf16"])
+def test_operands_of_a_product_of_variables_are_rounded_too(semantics):
+    # 1 + 2^-11 becomes 1 in tf32, so that its square is 1 instead of 1.00098.
+    content = model([helper.make_node("MatMul", ["x", "x"], ["y"])], 1, 1)
+    value = 1 + Fraction(1, 2**11)
+    form = Bound(((Fraction(1), 0),), Fraction(10001, 10000), strict=False)
+    text = vnnlib([Part(((value, value),), (form,))], 1, 1)
+    case = {"record": "case", "clauses": [[0, 1]]}
+    records = [claim(content, text, semantics), case, leaf()]
+    assert Judge(content, text)(certificate(records)).startswith("incomplete")
+
+
+@pytest.mark.regression
+def test_a_kernel_that_does_not_fit_is_refused():
+    # onnxruntime gives one window of (x0 + x2) / 2 each; there is none by ONNX's formula.
+    pool = helper.make_node("AveragePool", ["image"], ["pooled"], kernel_shape=[3], dilations=[2])
+    shape = helper.make_node("Constant", [], ["shape"], value_ints=[1, 1, 4])
+    nodes = [
+        shape,
+        helper.make_node("Reshape", ["x", "shape"], ["image"]),
+        pool,
+        helper.make_node("ReduceSum", ["pooled"], ["y"]),
+    ]
+    with pytest.raises(Unsupported, match="spans 5"):
+        read_network(model(nodes, 4, 1))
