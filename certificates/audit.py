@@ -100,7 +100,9 @@ def _check(options: argparse.Namespace, facts: dict[str, Any]) -> None:
         stream.seek(0)
         records = read_records(stream)
         claim = _claim(next(records, {}))
-        facts |= {"claim": CLAIMS[claim["verdict"]], "over": SEMANTICS[claim["semantics"]]}
+        facts["claim"] = CLAIMS[claim["verdict"]]
+        if claim["verdict"] == "verified":
+            facts["over"] = SEMANTICS[claim["semantics"]]
         for name, content in contents.items():
             digest = hashlib.sha256(content).hexdigest()
             facts |= {name: sources[name], f"{name}_sha256": digest}
