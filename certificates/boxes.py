@@ -125,7 +125,9 @@ class AffineNode:
         executed = self._profile.affine_error(node, reach, size, largest)
         margin = up(gamma(2 * self._forward) * up(reach + size))
         margin = radius + slack + margin + forward_error + self._doubt + executed
-        margin, center = inflate(margin, self._forward), center + self._bias
+        center = center + self._bias
+        # Where a sum overflowed on the way, inf - inf is no bound.
+        margin = np.where(np.isfinite(center), inflate(margin, self._forward), np.inf)
         moves = moved_from(node)
         if moves is None:
             image = Box(down(center - margin), up(center + margin))

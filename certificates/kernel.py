@@ -136,8 +136,6 @@ class Kernel:
                 steps[v], boxes[v] = step, meet(before, step.box)
             if half is not None and half.node == v:
                 boxes[v] = _cut(boxes[v], half)
-            if v == 0 and boxes[0] is not before:
-                facts = replace(facts, region=self._region(boxes[0], facts.case))
             for request in proposals.rows.get(v, ()):
                 if not (boxes[v].lower > boxes[v].upper).any():
                     boxes[v] = meet(boxes[v], self._row_box(facts, v, request))
@@ -145,6 +143,8 @@ class Kernel:
                 return None
             if any(not np.array_equal(x, y) for x, y in zip(before, boxes[v], strict=True)):
                 changed.add(v)
+            if v == 0 and changed:
+                facts = replace(facts, region=self._region(boxes[0], facts.case))
         return facts
 
     def require_range(self, facts: Facts) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
-from absolver.certificates.arithmetic import arithmetic
+from absolver.certificates.arithmetic import arithmetic, float_below
 from absolver.certificates.format import fields
 from absolver.certificates.kernel import Facts, Half, Kernel
 from absolver.certificates.network import Broken, Clause, Network, Property
@@ -155,7 +155,7 @@ class _Check:
             for clause, value, strict in zip(block.clauses, values, block.strict, strict=True):
                 if value > 0 or (value == 0 and strict):
                     left -= {clause} if clause >= 0 else clauses.keys()
-                best[clause] = max(best.get(clause, -np.inf), float(value))
+                best[clause] = max(best.get(clause, -np.inf), float_below(value))
         if left:
             value = max(best[-1], best.get(min(left), -np.inf))
             raise Broken(f"clause {min(left)}: the row's value is {value:.6g}, not positive")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from absolver.certificates.arithmetic import Array, arithmetic
+from absolver.certificates.arithmetic import Array, arithmetic, float_below
 from absolver.certificates.boxes import Lines
 from absolver.certificates.format import fields
 from absolver.certificates.kernel import Form, Kernel, Proposals, RowRequest, place
@@ -80,13 +80,14 @@ def _require_input(point: Sequence[Fraction], clause: Clause, ball: Ball | None)
     """Raise `Broken` unless the point is in the clause's box, in the ball, and meets the rest."""
     for i, (x, moved) in enumerate(zip(point, _nearest(point, clause), strict=True)):
         if x != moved:
-            raise Broken(f"input {i} is {float(x)!r}, outside of the box by {float(x - moved):.3g}")
+            away = float_below(x - moved)
+            raise Broken(f"input {i} is {float_below(x)!r}, outside of the box by {away:.3g}")
     if clause.empty:
         raise Broken("the clause's box is empty")
     if ball is not None:
         away = [abs(x - c) for x, c in zip(point, ball.center, strict=True)]
         if sum(d**ball.norm for d in away) > ball.radius**ball.norm:
-            raise Broken(f"the input is outside of the ball of radius {float(ball.radius)}")
+            raise Broken(f"the input is outside of the ball of radius {float_below(ball.radius)}")
     _require(clause.on_inputs, point)
 
 
@@ -95,7 +96,7 @@ def _require(constraints: Sequence[Constraint], values: Sequence[Fraction]) -> N
     for i, constraint in enumerate(constraints):
         excess = sum(q * values[k] for k, q in constraint.terms) - constraint.bound
         if excess > 0 or (excess == 0 and constraint.strict):
-            raise Broken(f"constraint {i} is missed by {float(excess):.6g}")
+            raise Broken(f"constraint {i} is missed by {float_below(excess):.6g}")
 
 
 def _require_output(
@@ -112,7 +113,7 @@ def _require_output(
             if all(shown):
                 return
             missed = shown.index(False)
-            least = float(values[missed])
+            least = float_below(values[missed])
         if not least > -NARROW:
             break
     raise Broken(f"constraint {missed} may be missed by {-least:.6g}")

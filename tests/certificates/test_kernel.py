@@ -1,5 +1,6 @@
 """The kernel's bounds hold at vertices and kinks, in all tiers, for all slopes, and are tight."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -93,6 +94,44 @@ def test_a_tier_is_not_above_the_rational_one_with_the_same_boxes(case, seed):
     fast, exact, rational = values
     assert fast <= rational and exact <= rational
     assert float(rational) - min(fast, exact) <= 1e-9 * (1 + 1000 * abs(float(rational)))
+
+
+@pytest.mark.soundness
+@given(seeds, tiers, st.integers(1, 40))
+def test_rows_whose_coefficients_cancel_stay_below(seed, tier, closeness):
+    """The rounding of the coefficients is all that is left of the row."""
+    rng = np.random.default_rng(seed)
+    first = rng.standard_normal((1, 5))
+    second = first * (1 + rng.standard_normal((1, 5)) * 2.0**-closeness)
+    scale = rng.standard_normal() * 100
+    network = two_layers(np.concatenate([first, second]), np.array([[scale, -scale]]))
+    point = [Fraction(int(n)) for n in rng.integers(-9, 10, 5)]
+    kernel, facts = kernel_and_facts(network, (point, point), tier, Proposals())
+    (low,), (high,) = output_bounds(kernel, facts)
+    value = Fraction(scale) * ((exactly(first) - exactly(second))[0] @ point)
+    assert low <= value <= high
+
+
+@pytest.mark.soundness
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize(
+    ("small", "weight", "large"),
+    # Beside 1, three digits of 26 bits know no 2^-90; and 2^-1200 is no float.
+    [(2.0**-90, 1.0, 2.0**100), (2.0**-600, 2.0**-600, 2.0**1020)],
+)
+def test_coefficients_too_small_to_be_kept_are_paid_for(tier, small, weight, large):
+    network = two_layers(np.diag([1.0, weight]), np.array([[1.0, small]]))
+    point = [Fraction(0), Fraction(-large)]
+    kernel, facts = kernel_and_facts(network, (point, point), tier, Proposals())
+    (low,), _ = output_bounds(kernel, facts)
+    assert low <= Fraction(small) * Fraction(weight) * -Fraction(large)
+
+
+def two_layers(first, second):
+    """Two affine nodes with nothing between them."""
+    nodes = dense((first, np.zeros(len(first))), (second, np.zeros(len(second)))).nodes
+    last = replace(nodes[3], terms=((1, nodes[3].terms[0][1]),))
+    return network_of(nodes[1], last, inputs=first.shape[1])
 
 
 @pytest.mark.precision
