@@ -23,8 +23,8 @@ from absolver.certificates.network import (
     Unsupported,
 )
 
-LIMIT = 2**28
-"""Numbers in a network, indices of its maps included: two gigabytes."""
+TENSOR_LIMIT, NETWORK_LIMIT = 2**25, 2**28
+"""Elements of a tensor; elements of all tensors and indices of all maps: two gigabytes."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ class Graph:
         if isinstance(node, Affine):
             for _, linear in node.terms:
                 self._numbers += linear.index.size if isinstance(linear, Move | Total) else 0
-        if self._numbers > LIMIT:
-            raise Unsupported(f"the network has more than {LIMIT} numbers at {node.name!r}")
+        if self._numbers > NETWORK_LIMIT:
+            raise Unsupported(f"more than {NETWORK_LIMIT} elements and indices at {node.name!r}")
         self.nodes.append(node)
         self.sizes.append(node.size)
         return Variable(len(self.nodes) - 1, tuple(shape), dtype)
@@ -152,8 +152,8 @@ class Step:
 
     def reserve(self, *shape: int) -> None:
         """Refuse a tensor that would not fit, before it is made."""
-        if math.prod(shape) > LIMIT:
-            raise self.refuse(f"a tensor of shape {shape} has more than {LIMIT} elements")
+        if min(shape, default=0) < 0 or math.prod(shape) > TENSOR_LIMIT:
+            raise self.refuse(f"shape {shape} is negative or has more than {TENSOR_LIMIT} elements")
 
     def affine(
         self,

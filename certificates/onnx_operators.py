@@ -312,6 +312,13 @@ def _one_hot(step: Step) -> Variable:
     return replace(result, dtype=values.dtype)
 
 
+def _gather_elements(step: Step) -> Variable:
+    indices, axis = step.constant(1), step.attribute("axis", 0)
+    places = np.indices(indices.shape)
+    places[axis] = indices
+    return step.move(step.variable(), lambda i: i[tuple(places)])
+
+
 def _dropout(step: Step) -> Variable:
     step.attribute("ratio"), step.attribute("seed")
     training = step.optional(2)
@@ -340,6 +347,7 @@ _LOWERINGS: Mapping[str, Callable[[Step], Variable]] = MappingProxyType(
         "Div": _quotient,
         "Dropout": _dropout,
         "Equal": lambda step: _truth(_equal(step, *step.values())),
+        "GatherElements": _gather_elements,
         "Gelu": _gelu,
         "Gemm": gemm,
         "Greater": lambda step: _truth(_above(step, *step.values())),

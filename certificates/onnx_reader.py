@@ -26,6 +26,9 @@ OLDEST, NEWEST = 7, 23
 
 _TYPES = frozenset({"float32", "float64", "int32", "int64", "bool"})
 
+# What numpy and protobuf raise where a file contradicts itself.
+_FAULTS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
 
 def read_network(data: bytes) -> Network:
     """The network of an ONNX file's bytes.
@@ -33,6 +36,15 @@ def read_network(data: bytes) -> Network:
     Guarantee: over the reals, the network's function is that of the file with its exact constants;
     what the file computes from constants alone is rounded as their types say.
     """
+    try:
+        # Infinite results of constants are found where they are used.
+        with np.errstate(all="ignore"):
+            return _read(data)
+    except _FAULTS as error:
+        raise Broken(f"the ONNX file cannot be read: {error}") from error
+
+
+def _read(data: bytes) -> Network:
     model = _parse(data)
     opset = _opset(model)
     stored = {item.name: item for item in model.graph.initializer}
@@ -155,14 +167,7 @@ def _results(
         if not variable or node.op_type in ("Shape", "Size"):
             return constants(step)
         results = lower(step)
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except _FAULTS as error:
         raise step.refuse(f"it cannot be read: {error}") from error
     for value in results:
         _check_type(node.output[0], value)
