@@ -13,6 +13,7 @@ from onnx import numpy_helper
 from absolver.analyzer.cli.absolver import main
 from absolver.analyzer.cli.supports import CAPABILITIES, ONNX_OPERATORS
 from absolver.analyzer.frontends.onnx_operators import HANDLERS
+from absolver.certificates.audit import main as audit
 from absolver.dsl.operators import OPERATORS
 
 Write = Callable[..., Path]
@@ -76,6 +77,19 @@ def test_an_assignment_can_be_written_as_tensors(
     assert out == ["sat"]
     a, b = (numpy_helper.to_array(onnx.load_tensor(str(folder / f"{name}.pb"))) for name in "AB")
     assert a.shape == b.shape == (1, 1) and abs(a[0, 0]) == b[0, 0]
+
+
+def test_a_certificate_is_kept_for_audit(
+    network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, proof = query(tmp_path, "2.5"), tmp_path / "out.cert"
+    run(capsys, "verify", file, "--network", f"f={network}", "--certificate", proof)
+    assert audit([str(network), str(file), str(proof)]) == 0
+    assert capsys.readouterr().out.startswith("valid\n")
+    target = tmp_path / "no" / "folder"
+    options = ("--network", f"f={network}", "--certificate", target)
+    code, out, err = run(capsys, "verify", file, *options)
+    assert code == 73 and out == [] and str(target) in err
 
 
 def test_unknown_exits_0(network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
