@@ -112,6 +112,14 @@ class Graph:
             nodes[node.name] = node
         return replace(self, nodes=tuple(nodes.values()))
 
+    @cached_property
+    def doubled(self) -> "Graph":
+        """The same network with its coefficients in float64, on the device where they are."""
+        nodes = (node for node in self.nodes if isinstance(node, Affine))
+        tensors = (t for n in nodes for m in n.maps for t in (*m.coefficients(), n.bias))
+        like = next((t for t in tensors if t is not None), torch.zeros(()))
+        return self if like.dtype == torch.float64 else self.to(like.device, torch.float64)
+
     def trace(self, x: Tensor) -> dict[str, Tensor]:
         """Evaluate every node on concrete inputs `[batch, *input shape]`, as torch rounds."""
         values = {self.input.name: x}

@@ -9,11 +9,11 @@ node's result z = W x + b + e, with the trace t computed, so that
     s = gamma |W| |x - x0|  (a' = fl(a W))  +  |t - (W x0 + b)|  +  |e|
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from absolver.analyzer.graph.graph import Affine, Graph, Node, Nonlinear
@@ -23,14 +23,23 @@ from absolver.analyzer.propagate.floats import (
     distance,
     evaluation_error,
     gamma,
-    magnitude,
     raised,
     summed_up,
     unit,
 )
-from absolver.analyzer.propagate.lines import Lines, is_whole
+from absolver.analyzer.propagate.lines import is_whole
 from absolver.analyzer.propagate.rows import Rows, weigh
-from absolver.analyzer.propagate.terms import backward_terms, exact_rows, moves, roundings
+from absolver.analyzer.propagate.structure import count_uses
+from absolver.analyzer.propagate.terms import (
+    backward_terms,
+    exact_rows,
+    forward_terms,
+    roundings,
+)
+from absolver.dsl.relaxation import Relaxation
+
+# Weights at a node that are not those of going on from it.
+_START, _END = "the start at ", "the end at "
 
 
 @dataclass(frozen=True)
@@ -83,160 +92,140 @@ class Charges:
     """The costs of rounding at every node, gathered on the way through a graph."""
 
     def __init__(self, graph: Graph, enclosures: EnclosuresPropagator, dtype: torch.dtype) -> None:
-        """Prepare for a walk through the graph."""
+        """Prepare for a walk through the graph with rows of a dtype."""
         self._graph = graph
         self._enclosures = enclosures
         self._dtype = dtype
+        self._uses = count_uses(graph)
         self._reach: dict[str, Tensor] = {}
         self._passages: dict[str, _Passage] = {}
-        # Of coefficients that come from a product with a slope, by node that they come to.
-        self._products: dict[str, Tensor] = {}
-        self._users: dict[str, list[Node]] = {}
-        # Neurons of a node that some operator does not switch off, by node.
-        self._live: dict[str, Tensor] = {}
+        self._underflow = torch.zeros(())
+        # Nodes with one use, an operator whose lines have what it costs to go on from them.
+        self._advanced: set[str] = set()
         self._weights: dict[str, Weights | None] = {}
 
-    def visit(self, node: Node, trace: Tensor, lines: Lines | None = None) -> None:
-        """Take in a node and the trace that was computed for it."""
-        self._learn(node.name, trace)
-        match node:
-            case Affine():
-                self._affine(node)
-            case Nonlinear():
-                assert lines is not None, "an operator comes with its lines"
-                self._operator(node, lines)
+    def visit(self, node: Node, trace: Tensor) -> None:
+        """Take in a node and the trace that was computed for it; an operator after `advance`."""
+        self.learn(node, trace)
+        if isinstance(node, Affine):
+            self._affine(node)
 
     def learn(self, node: Node, trace: Tensor) -> None:
-        """Take note of a tighter box of a node."""
-        self._learn(node.name, trace)
+        """Measure how far a node's values are from its trace."""
+        self._reach[node.name] = distance(trace, *self._enclosures.box(node.name))
+        self._weights.pop(_END + node.name, None)
 
-    def pay(
-        self, name: str, rows: Rows, elements: slice, exact: bool = False
-    ) -> Float[Tensor, "#group #rows"]:
-        """Return what it costs to come to a node with some rows, and to go on from there.
+    def advance(self, node: Nonlinear, relaxation: Relaxation) -> list[Tensor]:
+        """Return what a unit of coefficient on each operand costs that comes through lines.
 
-        `exact` rows have one coefficient each, which is 1 or -1.
+        It is one product with a slope, and what it costs to go on from the operand, if nothing but
+        the operator uses that.
         """
-        if exact:
-            node = self._graph.by_name[name]
-            assert isinstance(node, Affine), "rows of single neurons start at affine nodes"
-            weights = Weights.of(self._start_costs(node), self._dtype)
-            return self._nothing if weights is None else weights.times(rows, elements)
-        if name not in self._weights:
-            self._weights[name] = self._weigh(name)
-        weights = self._weights[name]
-        cost = self._floor(name, elements)
-        return cost if weights is None else weights.times(rows, elements) + cost
+        costs = []
+        tiny = torch.finfo(self._dtype).tiny
+        for name, lower, upper in zip(node.inputs, relaxation.lower, relaxation.upper, strict=True):
+            far = self._reach[name]
+            self._underflow = self._underflow + 4 * tiny * _total(far)
+            # A coefficient times 0, 1 or -1 is not rounded.
+            whole = is_whole(lower) & is_whole(upper)
+            cost = torch.where(whole, 0.0, 2 * unit(self._dtype) * far)
+            if self._uses[name] == 1 and (passage := self._passages.get(name)) is not None:
+                live = (lower != 0) | (upper != 0)
+                cost = cost + passage.of(self._terms_of(name, live), self._dtype)
+                self._advanced.add(name)
+            costs.append(cost)
+        self._underflow = self._underflow + 2 * tiny * far[0].numel()
+        return costs
 
-    def spare_nothing(self, name: str) -> None:
-        """Count on coefficients at all neurons of a node, whatever its operators switch off."""
-        if name in self._live:
-            self._live[name] = torch.ones_like(self._live[name])
-            self._weights.pop(name, None)
+    def take_back(self, name: str) -> None:
+        """Charge rows at a node themselves: they do not all come through lines."""
+        self._advanced.discard(name)
 
-    def pay_sum(self, name: str, rows: Rows, elements: slice) -> Float[Tensor, "#group #rows"]:
+    def pay(self, name: str, rows: Rows, elements: slice) -> Float[Tensor, "group rows"] | None:
+        """Return what it costs to go on from an affine node with some rows."""
+        if name in self._advanced or name not in self._passages:
+            return None
+        return self._times(name, rows, elements, self._passage_cost)
+
+    def pay_first(
+        self, name: str, rows: Rows, elements: slice
+    ) -> Float[Tensor, "group rows"] | None:
+        """Do what `pay` does for rows of one coefficient each, which is 1 or -1."""
+        return self._times(_START + name, rows, elements, self._start_cost)
+
+    def pay_sum(self, name: str, rows: Rows, elements: slice) -> Float[Tensor, "group rows"] | None:
         """Return what the one rounding costs that made rows on a node as a sum."""
-        cost = 2 * unit(self._dtype) * self._reach[name].double()
+        cost = 2 * unit(self._dtype) * self._reach[name]
         weights = Weights.of(cost, self._dtype)
-        return self._nothing if weights is None else weights.times(rows, elements)
+        return None if weights is None else weights.times(rows, elements)
 
     def start(
         self, node: Affine, elements: slice, neurons: Int[Tensor, "group rows"]
     ) -> Float[Tensor, "group rows"]:
         """Return what rows cost that are those of the node's own maps, for some neurons."""
-        return self._start_costs(node)[elements].flatten(1).gather(1, neurons)
+        return self._start_cost(node.name)[elements].flatten(1).gather(1, neurons)
 
-    def _start_costs(self, node: Affine) -> Tensor:
-        counts = [0 if exact_rows(m) else backward_terms(m) for m in node.maps]
-        return self._passages[node.name].of(counts, self._dtype)
+    def end(self, name: str, rows: Rows, elements: slice) -> Float[Tensor, "group rows"] | None:
+        """Return how far rows on a node may be from their value on the trace."""
+        return self._times(_END + name, rows, elements, self._reach.__getitem__)
 
-    def reach(self, name: str) -> Weights | None:
-        """Return how far a node's values may be from the trace, costs of coming there included."""
-        far = self._reach[name].double()
-        products = self._products.get(name)
-        return Weights.of(far if products is None else far + products, torch.float64)
+    def underflow(self, elements: slice) -> Float[Tensor, "#group 1"]:
+        """Bound what underflow costs any row on its way back from the last node."""
+        return self._underflow[elements] if self._underflow.dim() else self._underflow.view(1, 1)
 
-    def _learn(self, name: str, trace: Tensor) -> None:
-        self._reach[name] = distance(trace, *self._enclosures.box(name))
+    def _times(
+        self, key: str, rows: Rows, elements: slice, cost: Callable[[str], Tensor]
+    ) -> Float[Tensor, "group rows"] | None:
+        if key not in self._weights:
+            self._weights[key] = Weights.of(
+                cost(key.removeprefix(_END).removeprefix(_START)), self._dtype
+            )
+        weights = self._weights[key]
+        return None if weights is None else weights.times(rows, elements)
 
     def _affine(self, node: Affine) -> None:
-        boxes = [self._enclosures.box(name) for name in node.inputs]
         reach = [self._reach[name] for name in node.inputs]
-        # The trace of an operand is no farther from 0 than its values, and its distance to them.
-        sizes = [
-            raised(magnitude(*box).double() + far.double(), self._dtype)
-            for box, far in zip(boxes, reach, strict=True)
-        ]
-        terms = roundings(node, sizes)
-        own, spreads = [], []
-        for linear, size, far in zip(node.maps, sizes, reach, strict=True):
-            own.append(summed_up(linear.apply_abs(size), terms))
-            spreads.append(summed_up(linear.apply_abs(far), terms))
-        total = sum(own[1:], start=own[0])
-        if node.bias is not None:
-            total = total + node.bias.abs().double()
-        value = evaluation_error(total, terms, self._dtype) if terms else torch.zeros_like(total)
-        if (execution := self._enclosures.execution(node.name)) is not None:
-            value = value + execution
-        self._passages[node.name] = _Passage(value, tuple(spreads))
-        for name in node.inputs:
-            self._users.setdefault(name, []).append(node)
-            self._weights.pop(name, None)
-
-    def _operator(self, node: Nonlinear, lines: Lines) -> None:
-        assert lines.lower is not None, "proved lines have both slopes"
-        live = lines.live.flatten(1)
-        for name, lower, upper in zip(node.inputs, lines.lower, lines.upper, strict=True):
-            self._users.setdefault(name, []).append(node)
-            self._live[name] = self._live[name] | live if name in self._live else live
-            far = self._reach[name].double()
-            # A coefficient times 0, 1 or -1 is not rounded.
-            whole = is_whole(lower) & is_whole(upper)
-            cost = torch.where(whole, 0.0, 2 * unit(self._dtype) * far)
-            before = self._products.get(name)
-            self._products[name] = cost if before is None else torch.maximum(before, cost)
-            self._weights.pop(name, None)
-
-    def _weigh(self, name: str) -> Weights | None:
-        cost = self._products.get(name)
-        if (passage := self._passages.get(name)) is not None:
-            node = self._graph.by_name[name]
-            assert isinstance(node, Affine), "only affine nodes are passed so"
-            through = passage.of(self._coefficient_terms(node), self._dtype)
-            cost = through if cost is None else cost + through
-        return None if cost is None else Weights.of(cost, self._dtype)
-
-    def _coefficient_terms(self, node: Affine) -> list[int]:
-        """Count the roundings of a coefficient through each map; zeros do not round."""
-        counts = [backward_terms(linear) for linear in node.maps]
-        users = self._users.get(node.name, ())
-        if users and all(isinstance(user, Nonlinear) for user in users):
-            live = int(self._live[node.name].any(0).sum())
-            for i, linear in enumerate(node.maps):
-                if isinstance(linear, Dense):
-                    counts[i] = min(counts[i], live)
-        return counts
-
-    @property
-    def _nothing(self) -> Float[Tensor, "1 1"]:
-        return self._reach[self._graph.input.name].new_zeros((1, 1), dtype=torch.float64)
-
-    def _floor(self, name: str, elements: slice) -> Float[Tensor, "#group #rows"]:
-        """Bound what underflow costs a row at a node, whatever its coefficients."""
-        node = self._graph.by_name[name]
+        doubled = self._enclosures.doubled(node)
+        spreads = []
         tiny = torch.finfo(self._dtype).tiny
-        total = self._nothing
-        match node:
-            case Affine() if not (len(node.maps) == 1 and moves(node.maps[0])):
-                pairs = list(zip(node.inputs, self._coefficient_terms(node), strict=True))
-            case Nonlinear():
-                pairs = [(i, 2) for i in node.inputs]
-                total = total + 2 * tiny * self._reach[name][0].numel()
-            case _:
-                return total
-        for operand, count in pairs:
-            far = self._reach[operand][elements].double().flatten(1)
-            # Where it is infinite, a row that needs the operand has no bound.
-            far = torch.where(far.isfinite(), far, 0.0).sum(1, keepdim=True)
-            total = total + 2 * count * tiny * far
-        return total
+        for linear, far in zip(doubled.maps, reach, strict=True):
+            spreads.append(summed_up(linear.apply_abs(far), forward_terms(linear, far)))
+            self._underflow = self._underflow + 2 * backward_terms(linear) * tiny * _total(far)
+        # The trace of an operand is no farther from 0 than its values, and its distance to them.
+        size = sum(spreads, start=self._enclosures.size(node.name))
+        terms = roundings(node, [torch.ones_like(far) for far in reach])
+        value = evaluation_error(size, terms, size.dtype) if terms else torch.zeros_like(size)
+        if (noise := self._enclosures.noise(node.name)) is not None:
+            value = value + noise
+        self._passages[node.name] = _Passage(value, tuple(spreads))
+
+    def _passage_cost(self, name: str) -> Tensor:
+        return self._passages[name].of(self._terms_of(name, None), self._dtype)
+
+    def _start_cost(self, name: str) -> Tensor:
+        node = self._graph.by_name[name]
+        assert isinstance(node, Affine), "rows of single neurons start at affine nodes"
+        counts = [0 if exact_rows(m) else backward_terms(m) for m in node.maps]
+        return self._passages[name].of(counts, self._dtype)
+
+    def _terms_of(self, name: str, live: Bool[Tensor, "batch *shape"] | None) -> list[int]:
+        """Count the roundings of a coefficient through each map of a node.
+
+        `live` says on which of the node's neurons a row can have coefficients, all if None: zeros
+        do not round.
+        """
+        node = self._graph.by_name[name]
+        assert isinstance(node, Affine), "only affine nodes are passed"
+        counts = [backward_terms(linear) for linear in node.maps]
+        if live is None or not any(isinstance(linear, Dense) for linear in node.maps):
+            return counts
+        most = int(live.flatten(1).sum(1).max())
+        return [
+            min(count, most) if isinstance(linear, Dense) else count
+            for count, linear in zip(counts, node.maps, strict=True)
+        ]
+
+
+def _total(far: Tensor) -> Float[Tensor, "batch 1"]:
+    """Sum distances; where one is infinite, a row that needs the neuron has no bound anyway."""
+    return torch.where(far.isfinite(), far, 0.0).flatten(1).sum(1, keepdim=True)

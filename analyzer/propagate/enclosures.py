@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from absolver.analyzer.graph.graph import Affine, Graph, Input, Node, Nonlinear
@@ -20,49 +20,64 @@ from absolver.analyzer.propagate.floats import (
     magnitude,
     summed_up,
 )
-from absolver.analyzer.propagate.propagator import Multiple, lower_without_nan, without_nan
+from absolver.analyzer.propagate.propagator import (
+    Multiple,
+    Propagator,
+    lower_without_nan,
+    without_nan,
+)
 from absolver.analyzer.propagate.terms import forward_terms, moves, roundings
-from absolver.analyzer.propagate.values import ValuesPropagator, affine_range, map_range
+from absolver.analyzer.propagate.values import affine_range, map_range
 from absolver.analyzer.regions.region import Region
 from absolver.analyzer.regions.rounding import round_down
 from absolver.dsl.operators.record import Interval
 
 
-class EnclosuresPropagator(ValuesPropagator):
-    """Boxes of every node, kept for the other carriers, with what their executions add.
+class EnclosuresPropagator(Propagator):
+    """Boxes of every node in float64, kept for the other carriers, and what executions add.
 
     Guarantee: over the reals, or in every execution, a node's values lie in its box.
     """
 
     def __init__(self, graph: Graph, region: Region, rounding: Rounding) -> None:
-        """Start at the region's bounding box."""
-        super().__init__(graph, region)
+        """Prepare for a walk through the graph."""
+        self._doubled = graph.doubled.by_name
+        self._output = graph.output.name
+        self._region = region
         self._rounding = rounding
-        lower, _ = region.bounding_box()
+        self._boxes: dict[str, Interval] = {}
+        self._enclosed: dict[str, AffineEnclosure] = {}
+        self._noise: dict[str, Tensor] = {}
         # Elements of which some execution may overflow: no bound of a later node holds there.
-        self.overflows = torch.zeros(len(lower), dtype=torch.bool, device=lower.device)
-        self._execution: dict[str, Tensor] = {}
+        self.overflows = torch.zeros(region.batch, dtype=torch.bool, device=region.device)
+
+    def doubled(self, node: Affine) -> Affine:
+        """Return a node of the graph with its coefficients in float64."""
+        found = self._doubled[node.name]
+        assert isinstance(found, Affine), "a node keeps its kind"
+        return found
 
     def box(self, name: str) -> Interval:
-        """Return the box of a node that was visited."""
+        """Return the box of a node that was visited, in float64."""
         return self._boxes[name]
 
-    def execution(self, name: str) -> Tensor | None:
-        """Bound, in float64, how far a node's executions are from its exact function of them.
+    def size(self, name: str) -> Float[Tensor, "batch *shape"]:
+        """Bound the sum of the sizes of all terms of an affine node."""
+        return self._enclosed[name].size
+
+    def noise(self, name: str) -> Float[Tensor, "batch *shape"] | None:
+        """Bound how far a node's executions are from its exact function of their operands.
 
         None where nothing is rounded.
         """
-        return self._execution.get(name)
-
-    def enclose(self, node: Affine, boxes: Sequence[Interval]) -> Interval:
-        """Bound an affine node over other boxes of its operands."""
-        return self.unless_overflown(enclose_affine(node, boxes, self._rounding).box)
+        return self._noise.get(name)
 
     def visit(self, node: Node, box: Sequence[Interval]) -> None:
         """Compute the node's box from those of its operands."""
         match node:
             case Input():
-                bounds = Interval(*self._region.bounding_box())
+                lower, upper = self._region.bounding_box()
+                bounds = Interval(lower.double(), upper.double())
             case Affine():
                 bounds = self._affine(node)
             case Nonlinear():
@@ -71,51 +86,39 @@ class EnclosuresPropagator(ValuesPropagator):
                 raise AssertionError(f"unknown kind of node: {node}")
         self._boxes[node.name] = self.unless_overflown(bounds)
 
+    def bounds(self, node: Node, wanted: Bool[Tensor, "batch *shape"] | None = None) -> Interval:
+        """Return the node's box, rounded outward to the region's dtype."""
+        del wanted
+        return self._outward(self._boxes[node.name])
+
     def learn(self, node: Node, facts: Interval) -> None:
-        """Continue from the tighter box."""
-        self._boxes[node.name] = self.unless_overflown(facts)
+        """Continue from what is the tighter box, neuron by neuron."""
+        lower, upper = self._boxes[node.name]
+        lower = torch.maximum(lower, facts.lower.double())
+        upper = torch.minimum(upper, facts.upper.double())
+        # They cross only where there is nothing; then any box is right.
+        bounds = Interval(torch.minimum(lower, upper), torch.maximum(lower, upper))
+        self._boxes[node.name] = self.unless_overflown(bounds)
 
     def minimum(
         self, rows: Float[Tensor, "#batch rows outputs"], multiples: Sequence[Multiple] = ()
     ) -> Float[Tensor, "batch rows"]:
-        """Bound each row by the corner of the output's box that minimises it, in float64."""
+        """Bound each row by the corner of the output's box that minimises it."""
         del multiples
-        box = self._boxes[self._graph.output.name]
-        lower = box.lower.double().flatten(1).unsqueeze(2)
-        upper = box.upper.double().flatten(1).unsqueeze(2)
+        box = self._boxes[self._output]
+        lower, upper = (side.flatten(1).unsqueeze(2) for side in box)
         rows = rows.double()
         value = (rows.clamp(min=0) @ lower + rows.clamp(max=0) @ upper).squeeze(2)
         size = (rows.abs() @ magnitude(lower, upper)).squeeze(2)
         terms = 2 * rows.shape[2] + 4
         error = evaluation_error(summed_up(size, terms), terms, size.dtype)
-        return round_down(lower_without_nan(add_below(value, -error)), box.lower.dtype)
+        return round_down(lower_without_nan(add_below(value, -error)), self._region.dtype)
 
-    def _affine(self, node: Affine) -> Interval:
-        found = enclose_affine(node, [self._boxes[i] for i in node.inputs], self._rounding)
-        if found.execution is not None:
-            self._execution[node.name] = found.execution
-            self.overflows = self.overflows | found.execution.isinf().flatten(1).any(1)
-        return found.box
-
-    def _operator(self, node: Nonlinear, box: Sequence[Interval]) -> Interval:
-        dtype = box[0].lower.dtype
-        operator = node.operator
-        if not operator.rounds:
-            # An operand, a constant or a whole number: exact in any dtype.
-            return without_nan(operator.range(box))
-        wide = [Interval(i.lower.double(), i.upper.double()) for i in box]
-        low, high = without_nan(operator.proved_range(wide))
-        nothing = torch.zeros_like(low)
-        if not self._rounding.executes:
-            return Interval(below(low, nothing, dtype), above(high, nothing, dtype))
-        error = self._rounding.operator_error(node, wide, Interval(low, high))
-        self._execution[node.name] = error
-        # A value that has no bound at all may be anything, as over the reals.
-        self.overflows = self.overflows | error.isinf().flatten(1).any(1)
-        low, high = below(low, error, dtype), above(high, error, dtype)
-        # Without a bound stays without: the operator may not be defined there.
-        least = operator.roundings.least
-        return Interval(torch.where(low.isfinite(), low.clamp(min=least), low), high)
+    def enclose(self, node: Affine, boxes: Sequence[Interval]) -> Interval:
+        """Bound an affine node over other boxes of its operands."""
+        wide = [Interval(box.lower.double(), box.upper.double()) for box in boxes]
+        found = enclose_affine(self.doubled(node), wide, self._rounding)
+        return self._outward(self.unless_overflown(found.box))
 
     def unless_overflown(self, bounds: Interval) -> Interval:
         """Take back what is claimed of elements that may have overflown."""
@@ -125,79 +128,110 @@ class EnclosuresPropagator(ValuesPropagator):
         lower = torch.where(lost, -torch.inf, bounds.lower)
         return Interval(lower, torch.where(lost, torch.inf, bounds.upper))
 
+    def _outward(self, bounds: Interval) -> Interval:
+        nothing, dtype = torch.zeros_like(bounds.lower), self._region.dtype
+        return Interval(below(bounds.lower, nothing, dtype), above(bounds.upper, nothing, dtype))
+
+    def _affine(self, node: Affine) -> Interval:
+        boxes = [self._boxes[i] for i in node.inputs]
+        found = enclose_affine(self.doubled(node), boxes, self._rounding)
+        self._enclosed[node.name] = found
+        if found.noise is not None:
+            self._learn_noise(node, found.noise)
+        return found.box
+
+    def _operator(self, node: Nonlinear, box: Sequence[Interval]) -> Interval:
+        wide = [Interval(i.lower.double(), i.upper.double()) for i in box]
+        reach = without_nan(node.operator.proved_range(wide))
+        if not (self._rounding.executes and node.operator.rounds):
+            return reach
+        noise = self._rounding.operator_error(node, wide, reach)
+        # A value that has no bound, and so may overflow, has one that is infinite.
+        self._learn_noise(node, noise)
+        low = below(reach.lower, noise, noise.dtype)
+        # Without a bound stays without: the operator may not be defined there.
+        least = node.operator.roundings.least
+        low = torch.where(low.isfinite(), low.clamp(min=least), low)
+        return without_nan(Interval(low, above(reach.upper, noise, noise.dtype)))
+
+    def _learn_noise(self, node: Node, noise: Tensor) -> None:
+        self._noise[node.name] = noise
+        self.overflows = self.overflows | ~noise.isfinite().flatten(1).all(1)
+
 
 class AffineEnclosure(NamedTuple):
-    """A box of an affine node, and what its execution contributed to it."""
+    """A box of an affine node, the sizes of its terms, and what its execution may be off by."""
 
     box: Interval
-    execution: Tensor | None
+    size: Tensor
+    noise: Tensor | None
 
 
 def enclose_affine(
     node: Affine, boxes: Sequence[Interval], rounding: Rounding | None = None
 ) -> AffineEnclosure:
-    """Bound an affine node over boxes of its operands, rounding included.
+    """Bound an affine node over boxes of its operands in float64, rounding included.
 
     Without a `rounding` it is the exact function of the coefficients that is bounded.
     """
-    operands = [magnitude(*box) for box in boxes]
-    terms = roundings(node, operands)
-    if terms == 0:
-        return AffineEnclosure(without_nan(affine_range(node, boxes)), None)
-    dtype = boxes[0].lower.dtype
-    (low, high, size), *others = (
-        _pushed(m, b, dtype) for m, b in zip(node.maps, boxes, strict=True)
-    )
-    for other in others:
-        low, high = add_below(low, other.lower), -add_below(-high, -other.upper)
-        size = size + other.size
+    far = [magnitude(*box) for box in boxes]
+    terms = roundings(node, far)
+    sides = [_pushed(m, b, x) for m, b, x in zip(node.maps, boxes, far, strict=True)]
+    size = sides[0].size
+    for side in sides[1:]:
+        size = size + side.size
     if node.bias is not None:
-        bias = node.bias.double()
-        low, high = add_below(low, bias), -add_below(-high, -bias)
-        size = size + bias.abs()
-    execution: Tensor | None = None
+        size = size + node.bias.abs()
+    # A few float64 sums of sizes: one part in 2^40 is far above their rounding.
+    size = size * (1 + 2.0**-40)
+    if terms == 0:
+        return AffineEnclosure(without_nan(affine_range(node, boxes)), size, None)
+    low, high, _ = sides[0]
+    for side in sides[1:]:
+        low, high = add_below(low, side.lower), add_up(high, side.upper)
+    if node.bias is not None:
+        low, high = add_below(low, node.bias), add_up(high, node.bias)
+    noise: Tensor | None = None
     if rounding is not None:
-        largest = max((float(x.amax()) if x.numel() else 0.0) for x in operands)
-        # A few float64 sums of sizes: one part in 2^40 is far above their rounding.
-        execution = rounding.affine_error(node, terms, size * (1 + 2.0**-40), largest)
-    error = torch.zeros_like(low) if execution is None else execution
-    lower, upper = below(low, error, dtype), above(high, error, dtype)
+        largest = max((float(x.amax()) if x.numel() else 0.0) for x in far)
+        noise = rounding.affine_error(node, terms, size, largest)
+    if noise is not None:
+        low, high = add_below(low, -noise), add_up(high, noise)
     if node.bias is None and all(m.monotone for m in node.maps):
         # A sum of what is not negative is not negative, however it is rounded.
         least = torch.stack([(box.lower >= 0).flatten(1).all(1) for box in boxes]).all(0)
-        least = least.view(-1, *(1,) * (lower.dim() - 1))
-        lower = torch.where(least, lower.clamp(min=0), lower)
-    return AffineEnclosure(without_nan(Interval(lower, upper)), execution)
+        least = least.view(-1, *(1,) * (low.dim() - 1))
+        low = torch.where(least, low.clamp(min=0), low)
+    return AffineEnclosure(without_nan(Interval(low, high)), size, noise)
 
 
 class _Side(NamedTuple):
-    """A map over a box in float64: proved bounds, and the sum of the sizes of all terms."""
+    """A map over a box: proved bounds, and the sum of the sizes of all terms."""
 
     lower: Tensor
     upper: Tensor
     size: Tensor
 
 
-def _pushed(linear: LinearMap, box: Interval, dtype: torch.dtype) -> _Side:
-    """Push a box through a map in the dtype of the box, and pay the rounding of that."""
-    far = magnitude(*box)
+def _pushed(linear: LinearMap, box: Interval, far: Tensor) -> _Side:
+    """Push a box through a map, and pay the rounding of that."""
     if moves(linear):
-        low, high = map_range(linear, box)
-        return _Side(low.double(), high.double(), linear.apply_abs(far).double())
+        return _Side(*map_range(linear, box), linear.apply_abs(far))
     terms = forward_terms(linear, far)
-    size = summed_up(linear.apply_abs(far), terms)
     if linear.monotone:
         # Each side by itself, so that an infinite one leaves the other finite.
-        return _Side(_lowest(linear, box.lower, terms), -_lowest(linear, -box.upper, terms), size)
+        lower, upper = _lowest(linear, box.lower, terms), -_lowest(linear, -box.upper, terms)
+        return _Side(lower, upper, summed_up(linear.apply_abs(far), terms))
     center = box.lower / 2 + box.upper / 2
-    radius = summed_up(linear.apply_abs(distance(center, *box)), terms)
-    middle = linear.apply(center).double()
+    both = linear.apply_abs(torch.cat([far, distance(center, *box)]))
+    size, radius = summed_up(both, terms).chunk(2)
+    middle = linear.apply(center)
     # The centre is no larger than the operand's largest size.
-    reach = add_up(radius, evaluation_error(size, terms, dtype))
-    return _Side(add_below(middle, -reach), -add_below(-middle, -reach), size)
+    reach = add_up(radius, evaluation_error(size, terms, size.dtype))
+    return _Side(add_below(middle, -reach), add_up(middle, reach), size)
 
 
 def _lowest(linear: LinearMap, x: Tensor, terms: int) -> Tensor:
     """Bound a map at one point from below."""
     size = summed_up(linear.apply_abs(x.abs()), terms)
-    return add_below(linear.apply(x).double(), -evaluation_error(size, terms, x.dtype))
+    return add_below(linear.apply(x), -evaluation_error(size, terms, x.dtype))

@@ -15,6 +15,7 @@ from absolver.analyzer.propagate.inputs import InputsPropagator
 from absolver.analyzer.propagate.neurons import NeuronsPropagator
 from absolver.analyzer.propagate.precision import full_float32
 from absolver.analyzer.propagate.propagator import Multiple, Propagator, meet
+from absolver.analyzer.propagate.proved_neurons import ProvedNeuronsPropagator
 from absolver.analyzer.propagate.structure import exact_on_boxes, operands_of_operators
 from absolver.analyzer.propagate.symbols import SymbolsPropagator
 from absolver.analyzer.propagate.values import ValuesPropagator
@@ -174,7 +175,7 @@ class _Walk:
         self._enclosures: EnclosuresPropagator | None = None
         if setting.rounding is not None:
             self._enclosures = EnclosuresPropagator(graph, region, setting.rounding)
-        self._cheap = self._enclosures or ValuesPropagator(graph, region)
+        self._cheap: Propagator = self._enclosures or ValuesPropagator(graph, region)
         self._finals = [self._propagator(d) for d in finals]
         # Where hidden bounds come from another domain, that one walks along and decides them.
         self._deciders: list[Propagator] = []
@@ -187,18 +188,18 @@ class _Walk:
             self._deciders.append(decider)
 
     def _propagator(self, domain: Domain) -> Propagator:
-        kind: type[InputsPropagator | SymbolsPropagator | NeuronsPropagator]
+        walk = self._graph, domain, self._region, self._memory_bytes
         match domain.carrier:
             case Carrier.VALUES:
                 return self._cheap
             case Carrier.INPUTS:
-                kind = InputsPropagator
+                return InputsPropagator(*walk, self._enclosures)
             case Carrier.SYMBOLS:
-                kind = SymbolsPropagator
+                return SymbolsPropagator(*walk, self._enclosures)
+            case Carrier.NEURONS if self._enclosures is not None:
+                return ProvedNeuronsPropagator(*walk, self._enclosures)
             case Carrier.NEURONS:
-                kind = NeuronsPropagator
-        region, memory_bytes = self._region, self._memory_bytes
-        return kind(self._graph, domain, region, memory_bytes, self._enclosures)
+                return NeuronsPropagator(*walk)
 
     def run(self, rows: Tensor) -> Propagation:
         walkers = list(dict.fromkeys([self._cheap, *self._finals, *self._deciders]))
@@ -220,7 +221,7 @@ class _Walk:
 
     def _bound(self, node: Node, operators: tuple[Nonlinear, ...]) -> Interval:
         """Decide the bounds that the operators on a node use."""
-        cheap = self._cheap.bounds(node)
+        cheap = self._cheap.bounds(node, None)
         if node.name in self._exact or all(d is self._cheap for d in self._deciders):
             return self._met_with_known(node, cheap)
         wanted = _undecided(cheap, operators)

@@ -79,7 +79,7 @@ def add_below(x: Tensor, y: Tensor) -> Tensor:
     """Return a float64 that is at most `x + y`."""
     total = x + y
     # 4: one rounding of the sum, one of this subtraction, with room.
-    return total - 4 * DOUBLE * total.abs()
+    return torch.sub(total, total.abs(), alpha=4 * DOUBLE)
 
 
 def add_up(x: Tensor, y: Tensor) -> Tensor:
@@ -90,8 +90,9 @@ def add_up(x: Tensor, y: Tensor) -> Tensor:
 def distance(center: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
     """Bound the distance of the points of intervals from a point, rounded up; 0 is exact."""
     far = torch.maximum(upper.double() - center.double(), center.double() - lower.double())
-    far = torch.where(far.isnan(), torch.inf, far).clamp(min=0)
-    return raised(far, center.dtype)
+    far = torch.nan_to_num(far, nan=torch.inf, posinf=torch.inf).clamp(min=0)
+    # A difference of float64 is 0 or rounded by its own unit.
+    return far * (1 + 4 * DOUBLE) if center.dtype == far.dtype else raised(far, center.dtype)
 
 
 def magnitude(lower: Tensor, upper: Tensor) -> Tensor:

@@ -193,7 +193,7 @@ class InputsPropagator(Propagator):
         """Relax an operator; offsets of proved lines are rounded outward to the dtype."""
         if self._enclosures is None:
             return finite_lines(self._domain, node.operator, box)
-        noise = self._enclosures.execution(node.name)
+        noise = self._enclosures.noise(node.name)
         relaxation, unbounded = proved_lines(self._domain, node.operator, box, noise)
         dtype = self._center.dtype
         low, up = relaxation.lower_offset, relaxation.upper_offset
@@ -230,7 +230,7 @@ class InputsPropagator(Propagator):
             total = total + summed_up(linear.apply_abs(error), terms)
         if node.bias is not None:
             total = total + share * node.bias.abs().double()
-        noise = enclosures.execution(node.name)
+        noise = enclosures.noise(node.name)
         total = total if noise is None else total + noise
         return total + self._underflow(terms)
 

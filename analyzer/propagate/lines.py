@@ -33,11 +33,13 @@ class Lines:
     """Neurons with no finite line on some side: a row that needs one of them has no bound."""
     lower: tuple[Float[Tensor, "batch *shape"], ...] | None = None
     """The lower slopes, of proved lines only: a row times one of both slopes rounds once."""
+    drop: Float[Tensor, "batch *shape"] | None = None
+    """What negative coefficients lose, of proved lines only: `gap` has that of positive ones."""
 
     @cached_property
     def live(self) -> Bool[Tensor, "batch *shape"]:
         """Neurons on which a row's coefficient matters: their result is not the constant 0."""
-        live = self.gap != 0
+        live = self.gap != 0 if self.drop is None else (self.gap != 0) | (self.drop != 0)
         for line in (*self.upper, *self.excess):
             live = live | (line != 0)
         return live if self.unbounded is None else live | self.unbounded
@@ -62,6 +64,7 @@ class Lines:
             change(self.gap),
             None if self.unbounded is None else change(self.unbounded),
             None if self.lower is None else tuple(change(line) for line in self.lower),
+            None if self.drop is None else change(self.drop),
         )
 
 
@@ -82,43 +85,56 @@ def lines_around(
     return Lines(relaxation.upper, excess, gap - reference, unbounded), reference
 
 
-def proved_lines_around(
-    domain: Domain,
-    operator: Operator,
-    box: Sequence[Interval],
+def lines_with_costs(
+    relaxation: Relaxation,
+    unbounded: Bool[Tensor, "batch *shape"] | None,
     trace: Sequence[Tensor],
-    noise: Tensor | None,
+    costs: Sequence[Tensor],
 ) -> tuple[Lines, Tensor]:
-    """Do what `lines_around` does, so that the formula of `Lines` holds in spite of rounding.
+    """Prepare proved lines so that the formula of `Lines` holds in spite of rounding.
 
-    `noise` bounds how far an execution of the operator may be from its exact values.
-
-    The reference y0 is rounded up to a number that the upper line and the noise do not pass at z0;
-    what the lower line lacks of it is the gap, rounded down. It also has the rounding of the
-    product with a row.
+    Offsets, trace and costs are of float64. `costs` says what a unit of coefficient costs on each
+    operand; a row's coefficients there are its own times a slope, so that the gap and the drop
+    have that. The reference y0 is a number that the upper line does not pass at z0; what the lower
+    line lacks of it is the gap. The rounding of their sums of products with a row is part of them.
     """
-    relaxation, unbounded = proved_lines(domain, operator, box, noise)
-    dtype = box[0].lower.dtype
+    dtype = relaxation.lower[0].dtype
     over, upper_error = _line_at(relaxation.upper_offset, relaxation.upper, trace)
     under, lower_error = _line_at(relaxation.lower_offset, relaxation.lower, trace)
-    reference = above(over, upper_error, dtype)
-    exact = below(under, lower_error, torch.float64) - reference.double()
-    # 4: the difference itself, with room. Where both ends are one number, it is 0 exactly.
-    size = torch.where(exact == 0, 0.0, exact.abs())
-    terms = int((size != 0).flatten(1).sum(1).max())
-    share = gamma(terms + 2, unit(dtype)) * (1 + 4 * gamma(terms + 2, unit(dtype)))
-    gap = below(exact, (share + 4 * DOUBLE) * size, dtype)
-    excess = tuple(low - up for low, up in zip(relaxation.lower, relaxation.upper, strict=True))
-    unknown = _rounded_on_unbounded(relaxation, box)
+    reference = above(over, upper_error, over.dtype)
+    gap = below(under, lower_error, under.dtype) - reference
+    # 4: the difference, with room.
+    lost = 4 * DOUBLE * gap.abs()
+    drop = torch.zeros_like(gap)
+    for low, up, cost in zip(relaxation.lower, relaxation.upper, costs, strict=True):
+        lost = lost + _charged(low, cost)
+        drop = drop + _charged(up, cost)
+    unknown = ~(lost + drop).isfinite()
     unbounded = unknown if unbounded is None else unbounded | unknown
-    lines = Lines(
-        relaxation.upper,
-        excess,
-        torch.where(unbounded, 0.0, gap),
-        unbounded if bool(unbounded.any()) else None,
-        relaxation.lower,
-    )
+    gap = torch.where(unbounded, 0.0, gap - lost)
+    drop = torch.where(unbounded, 0.0, drop)
+    gap_size, drop_size = gap.abs() * (1 + 4 * DOUBLE), drop * (1 + 4 * DOUBLE)
+    # A row may add up both in one sum.
+    terms = _most_nonzero(gap) + _most_nonzero(drop)
+    share = gamma(terms + 3, unit(dtype))
+    # What is added to the vectors is itself multiplied by the row.
+    share = share * (1 + 4 * share)
+    gap, drop = below(gap, share * gap_size, dtype), above(drop, share * drop_size, dtype)
+    excess = tuple(low - up for low, up in zip(relaxation.lower, relaxation.upper, strict=True))
+    known = unbounded if bool(unbounded.any()) else None
+    lines = Lines(relaxation.upper, excess, gap, known, relaxation.lower, drop)
     return lines, torch.where(unbounded, 0.0, reference)
+
+
+def _charged(slope: Tensor, cost: Tensor) -> Tensor:
+    """Multiply a cost by the size of a slope, upward; without a slope there is no cost."""
+    charge = slope.abs().double() * cost * (1 + 8 * DOUBLE)
+    return torch.where(slope == 0, 0.0, charge)
+
+
+def _most_nonzero(x: Tensor) -> int:
+    """Count the entries of an element that are not 0, the most of the batch."""
+    return int((x != 0).flatten(1).sum(1).max())
 
 
 def proved_lines(
@@ -151,15 +167,6 @@ def _line_at(
         whole = whole & is_whole(slope)
     error = 4 * (len(slopes) + 1) * DOUBLE * size + torch.finfo(size.dtype).tiny
     return value, torch.where(whole, 0.0, error)
-
-
-def _rounded_on_unbounded(relaxation: Relaxation, box: Sequence[Interval]) -> Tensor:
-    """Say where a product with a slope is rounded although its operand has no finite bounds."""
-    result = torch.zeros_like(box[0].lower, dtype=torch.bool)
-    for lower, upper, operand in zip(relaxation.lower, relaxation.upper, box, strict=True):
-        infinite = operand.lower.isinf() | operand.upper.isinf()
-        result = result | (infinite & ~(is_whole(lower) & is_whole(upper)))
-    return result
 
 
 def finite_lines(

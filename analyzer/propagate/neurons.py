@@ -1,7 +1,7 @@
 """The carrier `over neurons`: lines between neurons, substituted back to the input."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,11 +12,7 @@ from absolver.analyzer.graph.linear.convolution import Convolution
 from absolver.analyzer.graph.linear.map import LinearMap
 from absolver.analyzer.graph.linear.movement import Reshape
 from absolver.analyzer.graph.linear.scaling import Identity
-from absolver.analyzer.propagate.charges import Charges
-from absolver.analyzer.propagate.concretise import proved_minimum
-from absolver.analyzer.propagate.enclosures import EnclosuresPropagator
-from absolver.analyzer.propagate.floats import add_below, evaluation_error, summed_up
-from absolver.analyzer.propagate.lines import Lines, lines_around, proved_lines_around
+from absolver.analyzer.propagate.lines import Lines, lines_around
 from absolver.analyzer.propagate.propagator import (
     Multiple,
     Propagator,
@@ -37,7 +33,6 @@ from absolver.analyzer.propagate.values import affine_range
 from absolver.analyzer.propagate.windows import Windows, one_cell_windows
 from absolver.analyzer.regions.box import Box
 from absolver.analyzer.regions.region import Region
-from absolver.analyzer.regions.rounding import round_down
 from absolver.dsl.domain import Domain
 from absolver.dsl.operators.record import Interval
 
@@ -50,7 +45,7 @@ _WORTHWHILE_SHARE = 0.9
 
 
 @dataclass(frozen=True)
-class _Start:
+class Start:
     """Coefficient rows to be substituted back, for a run of consecutive batch elements."""
 
     elements: slice
@@ -69,15 +64,8 @@ class NeuronsPropagator(Propagator):
     substituted in chunks that fit the memory budget.
     """
 
-    def __init__(
-        self,
-        graph: Graph,
-        domain: Domain,
-        region: Region,
-        memory_bytes: int,
-        enclosures: EnclosuresPropagator | None = None,
-    ) -> None:
-        """Prepare for a walk through the graph; `enclosures` walk along where bounds are proved."""
+    def __init__(self, graph: Graph, domain: Domain, region: Region, memory_bytes: int) -> None:
+        """Prepare for a walk through the graph."""
         self._graph = graph
         self._domain = domain
         self._region = region
@@ -94,9 +82,7 @@ class NeuronsPropagator(Propagator):
         self._end = moves[-1].name if moves else graph.input.name
         self._moves = {node.name for node in moves}
         self._radius: dict[str, Tensor] = {}
-        self._enclosures = enclosures
-        like = region.bounding_box()[0]
-        self._charges = None if enclosures is None else Charges(graph, enclosures, like.dtype)
+        self._dtype = region.dtype
 
     def visit(self, node: Node, box: Sequence[Interval]) -> None:
         """Extend the reference trace, and relax the node if it is non-linear."""
@@ -107,33 +93,21 @@ class NeuronsPropagator(Propagator):
                 self._trace[node.name] = center
                 self._radius[node.name] = torch.maximum(upper - center, center - lower)
             case Affine():
-                values = [
-                    m.apply(self._trace[i]) for m, i in zip(node.maps, node.inputs, strict=True)
-                ]
-                total = sum(values[1:], start=values[0])
-                self._trace[node.name] = total if node.bias is None else total + node.bias
+                self._trace[node.name] = self._stepped_trace(node)
                 if node.name in self._moves:
                     radius = self._radius[node.inputs[0]]
                     self._radius[node.name] = node.maps[0].apply_abs(radius)
             case Nonlinear():
                 trace = [self._trace[i] for i in node.inputs]
-                if self._enclosures is None:
-                    lines, reference = lines_around(self._domain, node.operator, box, trace)
-                else:
-                    noise = self._enclosures.execution(node.name)
-                    lines, reference = proved_lines_around(
-                        self._domain, node.operator, box, trace, noise
-                    )
+                lines, reference = lines_around(self._domain, node.operator, box, trace)
                 self._lines[node.name] = lines
                 self._trace[node.name] = reference
-        if self._charges is not None:
-            self._charges.visit(node, self._trace[node.name], self._lines.get(node.name))
 
-    def learn(self, node: Node, facts: Interval) -> None:
-        """Measure distances from the trace within the tighter bounds."""
-        del facts
-        if self._charges is not None:
-            self._charges.learn(node, self._trace[node.name])
+    def _stepped_trace(self, node: Affine) -> Tensor:
+        """Evaluate an affine node on the reference trace."""
+        values = [m.apply(self._trace[i]) for m, i in zip(node.maps, node.inputs, strict=True)]
+        total = sum(values[1:], start=values[0])
+        return total if node.bias is None else total + node.bias
 
     def bounds(self, node: Node, wanted: Bool[Tensor, "batch *shape"] | None) -> Interval:
         """Substitute one row and its negation back for every wanted neuron."""
@@ -160,24 +134,25 @@ class NeuronsPropagator(Propagator):
     ) -> Interval:
         """Bound a node that only copies neurons of another: each of those once."""
         source = self._graph.by_name[node.inputs[0]]
-        used = linear.adjoint(wanted.to(self._trace[node.name].dtype)) != 0
-        inner = self.bounds(source, used)
-        if self._enclosures is not None:
-            return self._enclosures.enclose(node, [inner])
-        return without_nan(affine_range(node, [inner]))
+        used = linear.adjoint(wanted.to(self._dtype)) != 0
+        return self._stepped(node, self.bounds(source, used))
+
+    def _stepped(self, node: Affine, operand: Interval) -> Interval:
+        """Take an interval step through a node."""
+        return without_nan(affine_range(node, [operand]))
 
     def _bounds_of(self, node: Node, wanted: Bool[Tensor, "batch *shape"]) -> Interval:
         trace = self._trace[node.name]
-        lower = torch.full_like(trace, -torch.inf).flatten(1)
-        upper = torch.full_like(trace, torch.inf).flatten(1)
+        lower = torch.full_like(trace, -torch.inf, dtype=self._dtype).flatten(1)
+        upper = torch.full_like(trace, torch.inf, dtype=self._dtype).flatten(1)
         for elements, neurons, real in self._batches_of_neurons(wanted.flatten(1)):
             rows = self._rows_of_neurons(node, elements, neurons)
             minimum = self._substitute(rows)
             low, up = minimum.chunk(2, dim=1)
             group, _ = torch.nonzero(real, as_tuple=True)
             group = group + elements.start
-            lower[group, neurons[real]] = self._rounded_down(low[real])
-            upper[group, neurons[real]] = -self._rounded_down(up[real])
+            lower[group, neurons[real]] = low[real]
+            upper[group, neurons[real]] = -up[real]
         return Interval(lower.view_as(trace), upper.view_as(trace))
 
     def minimum(
@@ -190,19 +165,15 @@ class NeuronsPropagator(Propagator):
         flat = own.reshape(*own.shape[:2], *output.shape)
         terms = [Multiple(output.name, flat, own.new_zeros(own.shape[:2]))]
         terms += multiples
-        if self._charges is not None:
-            for term in terms:
-                self._charges.spare_nothing(term.node)
-        row_bytes = self._widest * trace.element_size()
+        row_bytes = self._widest * self._dtype.itemsize
         group = max(1, self._chunk_bytes_on(trace.device) // max(1, row_bytes * rows.shape[1]))
         parts = []
         for start in range(0, len(trace), group):
             elements = slice(start, min(start + group, len(trace)))
-            minimum = self._substitute(self._start_with(terms, elements))
-            parts.append(self._rounded_down(minimum))
+            parts.append(self._substitute(self._start_with(terms, elements)))
         return torch.cat(parts)
 
-    def _start_with(self, terms: Sequence[Multiple], elements: slice) -> _Start:
+    def _start_with(self, terms: Sequence[Multiple], elements: slice) -> Start:
         """Gather the coefficients of rows that multiply several nodes at once."""
         coefficients: dict[str, Rows] = {}
         constant: Tensor | None = None
@@ -212,41 +183,31 @@ class NeuronsPropagator(Propagator):
             value = self._value_on_trace(a, term.node, elements)
             value = self._sum(value, term.constant[elements])
             constant = value if constant is None else self._sum(constant, value)
-            constant = self._less(constant, cost)
+            constant = self._sum(constant, cost)
         assert constant is not None, "there is at least the output's term"
-        return _Start(elements, coefficients, constant)
+        return Start(elements, coefficients, constant)
 
     def _value_on_trace(
         self, a: Float[Tensor, "group rows *shape"], name: str, elements: slice
     ) -> Float[Tensor, "group rows"]:
-        """Evaluate rows on the reference trace, from below where bounds are proved."""
-        trace = self._trace[name][elements]
-        if self._charges is None:
-            return contract(a, trace)
-        a, trace = a.double(), trace.double()
-        size = torch.Size(trace.shape[1:]).numel()
-        terms = summed_up(contract(a.abs(), trace.abs()), size)
-        return add_below(contract(a, trace), -evaluation_error(terms, size, a.dtype))
+        """Evaluate rows on the reference trace."""
+        return contract(a, self._trace[name][elements])
 
-    def _sum(self, first: Tensor, second: Tensor) -> Tensor:
-        """Add parts of a bound, downward in float64 where bounds are proved."""
-        if self._charges is None:
-            return first + second
-        return add_below(first.double(), second.double())
-
-    def _less(self, bound: Tensor, cost: Tensor | None) -> Tensor:
-        return bound if cost is None else add_below(bound, -cost)
-
-    def _rounded_down(self, bound: Tensor) -> Tensor:
-        dtype = self._trace[self._graph.input.name].dtype
-        return bound if bound.dtype == dtype else round_down(bound, dtype)
+    def _sum(self, first: Tensor, second: Tensor | None) -> Tensor:
+        """Add two parts of a bound; None adds nothing."""
+        return first if second is None else first + second
 
     def _put(
         self, pending: dict[str, Rows], name: str, rows: Rows, elements: slice
-    ) -> Tensor | None:
-        """Add rows to those that wait for a node; returns what the rounding of the sum costs."""
-        if add(pending, name, rows) and self._charges is not None:
-            return self._charges.pay_sum(name, pending[name], elements)
+    ) -> Float[Tensor, "#group #rows"] | None:
+        """Add rows to those that wait for a node; returns what the bound gains by that."""
+        del elements
+        add(pending, name, rows)
+        return None
+
+    def _gain_at(self, name: str, rows: Rows, start: Start) -> Float[Tensor, "group rows"] | None:
+        """Return what the bound gains by going on from a node."""
+        del name, rows, start
         return None
 
     def _chunk_bytes_on(self, device: torch.device) -> int:
@@ -263,7 +224,7 @@ class NeuronsPropagator(Propagator):
         tensor says which are real.
         """
         batch = wanted.shape[0]
-        row_bytes = 2 * self._widest * self._trace[self._graph.input.name].element_size()
+        row_bytes = 2 * self._widest * self._dtype.itemsize
         budget = max(1, self._chunk_bytes_on(wanted.device) // row_bytes)
         counts = wanted.sum(1).tolist()
         # Wanted neurons first, in order: a stable sort of the mask.
@@ -284,32 +245,37 @@ class NeuronsPropagator(Propagator):
 
     def _rows_of_neurons(
         self, node: Node, elements: slice, neurons: Int[Tensor, "group rows"]
-    ) -> _Start:
+    ) -> Start:
         """Start with one row and its negation for each neuron, one step back where it is affine."""
         constant = self._trace[node.name][elements].flatten(1).gather(1, neurons)
         coefficients: dict[str, Rows] = {}
         both = torch.cat([constant, -constant], dim=1)
-        if self._charges is not None:
-            both = both.double()
+        like = constant.to(self._dtype)
         if self._starts_as_image(node):
-            windows = one_cell_windows(node.shape, neurons, constant)
+            windows = one_cell_windows(node.shape, neurons, like)
             coefficients[node.name] = windows.with_negations()
-            return _Start(elements, coefficients, both, exact=node.name)
+            return Start(elements, coefficients, both, exact=node.name)
         if isinstance(node, Affine):
-            if self._charges is not None:
-                both = self._less(both, self._charges.start(node, elements, neurons).repeat(1, 2))
+            both = self._sum(both, self._gain_of_start(node, elements, neurons))
             for linear, name in zip(node.maps, node.inputs, strict=True):
                 # A map without coefficients knows neither device nor dtype.
-                rows = linear.rows(neurons.flatten()).to(constant)
+                rows = linear.rows(neurons.flatten()).to(like)
                 rows = torch.unflatten(rows, 0, neurons.shape)
                 rows = torch.cat([rows, -rows], dim=1)
-                both = self._less(both, self._put(coefficients, name, rows, elements))
+                both = self._sum(both, self._put(coefficients, name, rows, elements))
         else:
-            rows = constant.new_zeros(*neurons.shape, _size(node))
+            rows = like.new_zeros(*neurons.shape, _size(node))
             rows.scatter_(2, neurons.unsqueeze(2), 1)
             rows = torch.cat([rows, -rows], dim=1)
             coefficients[node.name] = torch.unflatten(rows, 2, node.shape)
-        return _Start(elements, coefficients, both)
+        return Start(elements, coefficients, both)
+
+    def _gain_of_start(
+        self, node: Affine, elements: slice, neurons: Int[Tensor, "group rows"]
+    ) -> Float[Tensor, "group both"] | None:
+        """Return what rows and their negations gain that start behind a node, not at it."""
+        del node, elements, neurons
+        return None
 
     def _starts_as_image(self, node: Node) -> bool:
         """Whether some way back from the node begins with a convolution."""
@@ -321,10 +287,10 @@ class NeuronsPropagator(Propagator):
             for m, name in zip(node.maps, node.inputs, strict=True)
         )
 
-    def _substitute(self, start: _Start) -> Float[Tensor, "group rows"]:
+    def _substitute(self, start: Start) -> Float[Tensor, "group rows"]:
         """Substitute rows back to the input and concretise them there."""
         pending = dict(start.coefficients)
-        bound = start.constant.clone()
+        bound = start.constant
         last = max((self._position[name] for name in pending), default=0)
         many = bound.numel() >= _MANY_ROWS
         # Given multiples may lie on the way from the input to where rows usually end.
@@ -333,20 +299,18 @@ class NeuronsPropagator(Propagator):
             if node.name not in pending or node.name == end:
                 continue
             a = pending.pop(node.name)
-            if self._charges is not None:
-                exact = node.name == start.exact
-                bound = self._less(bound, self._charges.pay(node.name, a, start.elements, exact))
+            bound = self._sum(bound, self._gain_at(node.name, a, start))
             match node:
                 case Affine():
                     for linear, name in zip(node.maps, node.inputs, strict=True):
                         live = self._live(name, start.elements) if many else None
                         result = through_linear(linear, a, live)
-                        bound = self._less(bound, self._put(pending, name, result, start.elements))
+                        bound = self._sum(bound, self._put(pending, name, result, start.elements))
                 case Nonlinear():
                     gain, results = through_lines(self._lines[node.name], start.elements, a)
                     bound = self._sum(bound, gain)
                     for name, result in zip(node.inputs, results, strict=True):
-                        bound = self._less(bound, self._put(pending, name, result, start.elements))
+                        bound = self._sum(bound, self._put(pending, name, result, start.elements))
         if (at_end := pending.get(end)) is not None:
             bound = self._sum(bound, self._concretised(start.elements, at_end, end))
         return lower_without_nan(bound)
@@ -372,8 +336,6 @@ class NeuronsPropagator(Propagator):
 
     def _concretised(self, elements: slice, a: Rows, end: str) -> Float[Tensor, "group rows"]:
         """Bound rows over the box where they end, or the region, relative to the trace."""
-        if self._charges is not None:
-            return self._proved_minimum(elements, a, end, self._charges)
         if not isinstance(self._region, Box):
             center = self._trace[end][elements]
             index = torch.arange(elements.start, elements.stop, device=center.device)
@@ -386,24 +348,6 @@ class NeuronsPropagator(Propagator):
         if channels_last(rows):
             rows, radius = rows.movedim(3, -1), radius.movedim(2, -1)
         return -contract(rows.abs(), radius)
-
-    def _proved_minimum(
-        self, elements: slice, a: Rows, end: str, charges: Charges
-    ) -> Float[Tensor, "group rows"]:
-        """Bound rows where they end in float64, with what coming there costs."""
-        if isinstance(self._region, Box):
-            reach = charges.reach(end)
-            if isinstance(a, Windows):
-                a = replace(a, values=a.values.double())
-            else:
-                a = written_out(a).double()
-            if reach is None:
-                return a.new_zeros(()) if isinstance(a, Tensor) else a.values.new_zeros(())
-            return -reach.times(a, elements)
-        center = self._trace[end][elements]
-        index = torch.arange(elements.start, elements.stop, device=center.device)
-        minimum = proved_minimum(self._region.select(index), written_out(a), center)
-        return self._less(minimum, charges.pay(end, a, elements))
 
 
 def _size(node: Node) -> int:

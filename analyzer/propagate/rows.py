@@ -11,6 +11,7 @@ from absolver.analyzer.graph.linear.dense import Dense
 from absolver.analyzer.graph.linear.map import LinearMap, Shape
 from absolver.analyzer.graph.linear.movement import Reshape
 from absolver.analyzer.graph.linear.scaling import Division, Identity, Negation, Scaling
+from absolver.analyzer.propagate.floats import add_below
 from absolver.analyzer.propagate.lines import Lines
 from absolver.analyzer.propagate.windows import Windows
 
@@ -136,8 +137,9 @@ def _through(lines: Lines, a: Tensor) -> tuple[Tensor, list[Tensor]]:
     if lines.unbounded is not None:
         used = contract(a.abs(), lines.unbounded.to(a.dtype)) > 0
         gain = torch.where(used, -torch.inf, gain)
-    if lines.lower is not None:
+    if lines.lower is not None and lines.drop is not None:
         negative = a.clamp(max=0)
+        gain = add_below(gain.double(), contract(negative, lines.drop).double())
         return gain, [
             (positive * lower.unsqueeze(1)).addcmul_(negative, upper.unsqueeze(1))
             for lower, upper in zip(lines.lower, lines.upper, strict=True)
@@ -183,4 +185,7 @@ def _through_at_windows(lines: Lines, rows: Windows) -> tuple[Tensor, list[Rows]
         scaled = first[0] * rows.at_windows(upper.flatten(1, 2))
         scaled.addcmul_(first[1], rows.at_windows(other.flatten(1, 2)))
         results.append(rows.with_sides(scaled))
-    return (positive * gap).flatten(3).sum(3).flatten(1), results
+    gain = positive * gap
+    if lines.drop is not None:
+        gain.addcmul_(first[0], rows.at_windows(lines.drop.flatten(1, 2)))
+    return gain.flatten(3).sum(3).flatten(1), results

@@ -103,7 +103,7 @@ class SymbolsPropagator(Propagator):
                 forms = [self._forms[i] for i in node.inputs]
                 form = _affine(node, forms)
                 if self._enclosures is not None:
-                    noise = self._enclosures.execution(node.name)
+                    noise = self._enclosures.noise(node.name)
                     form = replace(form, slack=_affine_slack(node, forms, noise))
             case Nonlinear():
                 form = self._nonlinear(node, box)
@@ -159,14 +159,14 @@ class SymbolsPropagator(Propagator):
             if self._enclosures is None:
                 return self._product(node.operator, forms)
             if (share := _product_share(forms)) is not None:
-                moved = _product_slack(forms, share, self._enclosures.execution(node.name))
+                moved = _product_slack(forms, share, self._enclosures.noise(node.name))
                 return replace(self._product(node.operator, forms), slack=moved)
         if self._enclosures is None:
             relaxation, unbounded = finite_lines(self._domain, node.operator, box)
             center = (relaxation.lower_offset + relaxation.upper_offset) / 2
             error = (relaxation.upper_offset - relaxation.lower_offset) / 2
         else:
-            noise = self._enclosures.execution(node.name)
+            noise = self._enclosures.noise(node.name)
             relaxation, unbounded = proved_lines(self._domain, node.operator, box, noise)
             ends = (relaxation.lower_offset, relaxation.upper_offset)
             center = ((ends[0] + ends[1]) / 2).to(self._dtype)

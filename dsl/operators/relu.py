@@ -10,6 +10,7 @@ from torch import Tensor
 from absolver.dsl.operators.piecewise_linear import Line, PiecewiseLinear, affine_piece
 from absolver.dsl.operators.quadratic import Quadratic, x_within, y_within
 from absolver.dsl.operators.record import Interval, Shape, trusted
+from absolver.dsl.operators.rounding import FLOOR, UNIT, magnitude
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,13 @@ class Relu(PiecewiseLinear):
 
     def proved_support(self, a: Sequence[Tensor], b: Tensor, box: Sequence[Interval]) -> Tensor:
         """Nothing is rounded where coefficients are 0 and 1 in size: terms vanish or cancel."""
-        size = a[0].abs()
-        exact = ((size == 0) | (size == 1)) & (b.abs() == 1)
-        return torch.where(exact, self.support(a, b, box), super().proved_support(a, b, box))
+        size, height = a[0].abs(), b.abs()
+        bound = self.support(a, b, box)
+        exact = ((size == 0) | (size == 1)) & (height == 1)
+        # Two products, a sum, and this subtraction, each of what is largest in the box.
+        scale = size + height
+        error = 8 * UNIT * scale * magnitude(*box[0]) + FLOOR * (1 + scale)
+        return torch.where(exact, bound, trusted(bound - error))
 
     def range(self, box: Sequence[Interval]) -> Interval:
         """Rectify both ends: exact."""
