@@ -159,7 +159,7 @@ def _frames(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
     while len(head := take(4)) == 4 and (size := int.from_bytes(head, "little")):
         yield take(size), size
     expected, end = digest.digest(), stream.read(33)
-    if len(head) < 4 or len(end) < 32:
+    if len(end) < 32:
         raise Incomplete("the run that wrote it was stopped before its last record")
     if end != expected:
         raise Broken("the hash at the end of the file is not that of the bytes before it")

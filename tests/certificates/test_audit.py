@@ -271,6 +271,11 @@ def test_the_grades_of_a_counterexample_are_told(
     assert "shown      exact: over the real numbers" in text
     assert "shown      all executions: in every float32 execution" in text
     assert "runtime" not in text and "rounding" not in text.replace(audit.TIERS["fast"], "")
+    for other in {"semantics": "float32"}, {"verdict": "verified"}:
+        files.prove(
+            {"record": "witness"}, **({"verdict": "falsified", "semantics": "real"} | other)
+        )
+        assert run()[0] == 1
     files.prove({"record": "case"}, verdict="falsified", semantics="real")
     assert run()[0] == 1
 

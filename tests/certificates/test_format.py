@@ -191,6 +191,7 @@ def test_a_record_that_inflates_without_end_is_refused(monkeypatch: pytest.Monke
         '{"array": "f4", "shape": [1], "at": 1}',
         '{"array": "f4", "shape": [1], "at": -4}',
         '{"array": "f4", "shape": [-1, -1], "at": 0}',
+        '{"array": "f4", "shape": [-1], "at": 4}',
         '{"array": "f4", "shape": [true], "at": 0}',
         '{"array": "f4", "shape": 1, "at": 0}',
         '{"array": "f4", "shape": [1]}',

@@ -198,6 +198,7 @@ def test_contradicting_bounds_stay_a_clause() -> None:
 def test_bounds_of_an_input_are_met_whatever_their_coefficient() -> None:
     clause = only(
         "(assert (<= (* 2 X_0) 3))(assert (<= X_0 2))(assert (<= (- X_0) -0.1))(assert (> X_1 7))"
+        "(assert (>= X_0 -4))(assert (>= (* 3 X_1) 6))"
     )
     assert clause.upper == (Fraction(3, 2), None)
     assert clause.lower == (Fraction(1, 10), 7)

@@ -49,6 +49,7 @@ def test_a_query_of_version_2_names_tensors_and_indices() -> None:
         (("Real", "Real"), "real"),
         (("float32", "float32"), "float32"),
         (("real", "float32"), "float32"),
+        (("float32", "real"), "float32"),
     ],
 )
 def test_declared_types_are_the_semantics(types: tuple[str, str], semantics: str) -> None:
