@@ -175,6 +175,13 @@ PUBLIC = (
 )
 
 
+@pytest.mark.parametrize("query", ("astern", "diverging"))
+def test_the_examples_are_certified(query: str, examples_folder: Path, tmp_path: Path) -> None:
+    paths = examples_folder / "avoidance.onnx", examples_folder / f"{query}.vnnlib"
+    produce(*paths, "crown & interval", tmp_path / "proof", "float32")
+    check(*paths, tmp_path / "proof")
+
+
 @pytest.mark.parametrize(("network", "query"), PUBLIC)
 def test_public_instances_are_certified(
     network: str, query: str, bench_folder: Path, tmp_path: Path
