@@ -56,9 +56,9 @@ def mul_down(x: Numbers, y: Numbers) -> Floats:
     product = np.where(zero, 0.0, np.multiply(x, y))
     (x_high, x_low), (y_high, y_low) = _halves(x), _halves(y)
     # The rounding error of a product, exactly (Dekker 1971, "A floating-point technique for
-    # extending the available precision"), where all parts are far from overflow and underflow.
+    # extending the available precision"), where it is far from underflow.
     error = ((x_high * y_high - product) + x_high * y_low + x_low * y_high) + x_low * y_low
-    known = (np.abs(x) < 2.0**480) & (np.abs(y) < 2.0**480) & (np.abs(product) > 2.0**-900)
+    known = np.abs(product) > 2.0**-900
     # A product that is 0, or underflows to 0 from above, is at least 0.
     positive = (product == 0) & ~np.signbit(product)
     return _below(product, np.where(positive, 0.0, np.where(known, error, np.nan)))
