@@ -14,7 +14,8 @@ from absolver.analyzer.fixpoint.iteration import reduce_to_fixpoint
 from absolver.analyzer.fixpoint.reducers import DomainReducer, InverseReducer, Problem
 from absolver.analyzer.fixpoint.store import Assumptions, FactStore, HalfSpaces, InputSet
 from absolver.analyzer.graph.graph import Graph
-from absolver.analyzer.propagate.engine import Given, propagate
+from absolver.analyzer.propagate.engine import Given, Propagation, propagate
+from absolver.analyzer.propagate.execution import Rounding
 from absolver.analyzer.properties.specification import Specification
 from absolver.analyzer.regions.region import Region
 from absolver.analyzer.replay import Replay
@@ -42,6 +43,8 @@ class Execution:
     dtype: str = "float64"
     seed: int = 0
     memory_bytes: int = 2 << 30
+    rounding: Rounding = Rounding()
+    """Over which numbers bounds are proved, their own rounding included."""
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -100,8 +103,9 @@ def refute(
 ) -> Decision:
     """Propagate through the graph, some sets at a time; say which clauses are refuted.
 
-    A clause counts as refuted only if the margin of one of its constraints exceeds what rounding
-    may have taken (`rounding_allowance`).
+    Plain bounds come first. Where they refute something, bounds are proved, in spite of rounding
+    and in the semantics of `execution.rounding`; a clause counts as refuted only if these refute
+    one of its constraints.
     """
     size = chunk_size(graph, execution.memory_bytes, specification.rows.dtype)
     refuted, doubtful = [], []
@@ -111,14 +115,34 @@ def refute(
         found = propagate(
             graph, domain, part.region, part.rows, memory_bytes=execution.memory_bytes
         )
-        allowance = rounding_allowance(graph, part.region, found.hidden, part.rows)
-        sure = part.refuted(found.rows - allowance)
+        proved = _proved_where_refuted(graph, domain, part, found, execution)
+        sure = part.refuted(proved)
         refuted.append(sure)
         doubtful.append((part.refuted(found.rows) & ~sure).any(dim=1))
+        allowance = (found.rows - proved).clamp(min=0).nan_to_num(nan=0.0)
         tally.add_margins(part, found.rows, allowance, sure)
         tally.add_layers(graph, found)
         done += part.sets
     return Decision(torch.cat(refuted), torch.cat(doubtful))
+
+
+def _proved_where_refuted(
+    graph: Graph,
+    domain: Domain,
+    specification: Specification,
+    plain: Propagation,
+    execution: Execution,
+) -> Float[Tensor, "sets rows"]:
+    """Prove bounds on those sets on which plain ones refute a clause; elsewhere they stay."""
+    proved = plain.rows.clone()
+    index = specification.refuted(plain.rows).any(dim=1).nonzero().squeeze(1)
+    if len(index):
+        part = specification.select(index)
+        memory_bytes, rounding = execution.memory_bytes, execution.rounding
+        proved[index] = propagate(
+            graph, domain, part.region, part.rows, memory_bytes=memory_bytes, rounding=rounding
+        ).rows
+    return proved
 
 
 def iterate(
@@ -152,7 +176,8 @@ def iterate(
         assumptions = Assumptions(graph, "real", inputs, outputs=frozenset({unsafe}))
         doubts = bound_doubts(graph, region, first.hidden)
         problem = Problem(graph, region, unsafe, assumptions, doubts)
-        reducers = (DomainReducer(domain, execution.memory_bytes), InverseReducer())
+        proving = DomainReducer(domain, execution.memory_bytes, execution.rounding)
+        reducers = (proving, InverseReducer())
         end = reduce_to_fixpoint(problem, reducers, FactStore(), out_of_time=out_of_time)
         refuted[index] = end.refuted
         ends[end.reason] = None
@@ -172,9 +197,8 @@ def certainly_meets(
     by more than rounding may have taken.
     """
     rows, bounds = specification.rows, specification.bound
-    found = propagate(graph, domain, point, -rows)
-    largest = rounding_allowance(graph, point, found.hidden, -rows) - found.rows
-    return bool((largest < bounds).all())
+    found = propagate(graph, domain, point, -rows, rounding=Rounding())
+    return bool((-found.rows < bounds).all())
 
 
 def bound_outputs(
@@ -199,11 +223,14 @@ def bound_outputs(
         place = torch.arange(len(part), device=box.device)
         rows[0, place, part] = 1
         rows[0, len(part) + place, part] = -1
+        memory_bytes, rounding = execution.memory_bytes, execution.rounding
         found = propagate(
-            graph, domain, region, rows, memory_bytes=execution.memory_bytes, given=given
+            *(graph, domain, region, rows),
+            memory_bytes=memory_bytes,
+            given=given,
+            rounding=rounding,
         )
-        allowance = rounding_allowance(graph, region, found.hidden, rows)
-        minimum = (found.rows - allowance)[0]
+        minimum = found.rows[0]
         lower[part], upper[part] = minimum[: len(part)], -minimum[len(part) :]
         if given is None:
             tally.add_layers(graph, found)

@@ -12,6 +12,7 @@ from absolver.analyzer.fixpoint.preimage import affine_inverse
 from absolver.analyzer.fixpoint.store import Assumptions, FactStore, HalfSpaces, crossed
 from absolver.analyzer.graph.graph import Affine, Graph, Input, Nonlinear
 from absolver.analyzer.propagate.engine import DEFAULT_MEMORY_BYTES, Given, propagate
+from absolver.analyzer.propagate.execution import Rounding
 from absolver.analyzer.propagate.propagator import meet, without_nan
 from absolver.analyzer.propagate.values import affine_range
 from absolver.analyzer.regions.box import Box
@@ -77,10 +78,14 @@ class Reducer(ABC):
 
 @dataclass(frozen=True)
 class DomainReducer(Reducer):
-    """One pass of a declared domain, forward or backward as its carrier says."""
+    """One pass of a declared domain, forward or backward as its carrier says.
+
+    With a `rounding` its bounds are proved from what is known.
+    """
 
     domain: Domain
     memory_bytes: int = DEFAULT_MEMORY_BYTES
+    rounding: Rounding | None = None
 
     def reduce(self, problem: Problem, store: FactStore) -> Reduction:
         """Propagate from the region as far as it is known, with all known bounds met in."""
@@ -93,6 +98,7 @@ class DomainReducer(Reducer):
             problem.unsafe.rows,
             memory_bytes=self.memory_bytes,
             given=Given(known),
+            rounding=self.rounding,
         )
         gain = 0.0
         for name, bounds in found.hidden.items():
@@ -107,7 +113,9 @@ class InverseReducer(Reducer):
     """Backward through the operators' inverses, from the assumed output constraints to the inputs.
 
     An interval pass forward, then HC4 backward (the contraction that MILP presolve and Marabou's
-    bound tightening do as well).
+    bound tightening do as well). Its steps are widened by margins that are some times their
+    roundings (`doubts`, `affine_inverse`, `shave`): what it finds is no proof in floating point.
+    Only a certificate proves it.
     """
 
     def reduce(self, problem: Problem, store: FactStore) -> Reduction:

@@ -4,6 +4,8 @@ Higham, "Accuracy and Stability of Numerical Algorithms", lemma 3.1; every quant
 up by a factor that covers its own evaluation.
 """
 
+from math import inf
+
 import torch
 from torch import Tensor
 
@@ -15,10 +17,6 @@ DOUBLE = 2.0**-53
 _LARGEST_SHARE = 0.5
 
 
-class TooManyTermsError(ValueError):
-    """A sum is too long for its dtype to bound its rounding error."""
-
-
 def unit(dtype: torch.dtype) -> float:
     """Return the unit roundoff of a dtype."""
     return torch.finfo(dtype).eps / 2
@@ -27,15 +25,12 @@ def unit(dtype: torch.dtype) -> float:
 def gamma(roundings: int, u: float) -> float:
     """Bound the relative error of a product of that many roundings: `n u / (1 - n u)`, and a bit.
 
-    The bit covers that what it multiplies was itself computed in float64 or summed up by a few
-    operations of the dtype.
+    The bit covers that it multiplies what a few operations of float64 computed. A sum that is too
+    long for its dtype has no bound.
     """
     share = roundings * u
     if share > _LARGEST_SHARE:
-        raise TooManyTermsError(
-            f"a sum of {roundings} terms has no useful rounding error at a unit roundoff of {u}; "
-            "compute in float64"
-        )
+        return inf
     return share / (1 - share) * (1 + 2.0**-20)
 
 
