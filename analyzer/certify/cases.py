@@ -94,23 +94,29 @@ class Cases:
         self._domain = domain
         self._execution = execution
         self._writer = writer
+        self._open = ""
+        """What the last attempt has left open, for people."""
         self.counts = Counts()
 
     def write(self) -> None:
         """Write every case, or raise."""
-        pending: Tensor | None = None
-        for attempt in _attempts(self._domain, self._execution.torch_dtype):
+        dtype = self._execution.torch_dtype
+        whole = self._problem.specify(dtype)
+        pending = torch.arange(whole.sets, device=whole.rows.device)
+        for attempt in _attempts(self._domain, dtype):
+            if attempt.dtype != whole.rows.dtype:
+                whole = self._problem.specify(attempt.dtype)
             graph = self._problem.graph(self._execution, attempt.dtype)
-            whole = self._problem.specify(attempt.dtype)
-            if pending is None:
-                pending = torch.arange(whole.sets, device=whole.rows.device)
             size = chunk_size(graph, self._execution.memory_bytes, attempt.dtype)
             left = [self._part(graph, whole, i, attempt) for i in torch.split(pending, size)]
             pending = torch.cat(left)
             if not len(pending):
                 return
-        assert pending is not None, "there is at least one way to try"
-        self._give_up(whole, int(pending[0]))
+        raise NotCertifiable(
+            f"{self._open} by one pass of {self._domain.name}, done as a certificate can say it: "
+            "without passes back and forth, multiples of constraints on inputs, and symbols that "
+            "cancel in products"
+        )
 
     def _part(self, graph: Graph, whole: Specification, sets: Tensor, attempt: _Attempt) -> Tensor:
         """Try some sets; write the cases of those that are proved, return the others."""
@@ -125,9 +131,13 @@ class Cases:
             rows=attempt.rows,
         )
         allowance = rounding_allowance(graph, region, found.boxes, part.rows)
-        refuted = part.refuted(found.rows - attempt.roundings * allowance).all(dim=1)
-        self._write_part(graph, part, _Proved(attempt.lines, found, allowance, refuted))
-        return sets[~refuted]
+        refuted = part.refuted(found.rows - attempt.roundings * allowance)
+        proved = refuted.all(dim=1)
+        if bool(proved.any()):
+            self._write_part(graph, part, _Proved(attempt.lines, found, allowance, proved))
+        if not bool(proved.all()):
+            self._open = self._describe_open(part, found.rows, refuted)
+        return sets[~proved]
 
     def _write_part(self, graph: Graph, part: Specification, proved: "_Proved") -> None:
         used = _chosen(part, proved.found.rows, proved.allowance)
@@ -142,7 +152,7 @@ class Cases:
             for name, users in bounded_tensors(graph.joined).items()
         }
         elements = sum(box.lower[0].numel() for box in boxes.values())
-        for element in proved.refuted.nonzero().flatten().tolist():
+        for element in proved.sets.nonzero().flatten().tolist():
             lines = [entry for e in encoders if (entry := e.entry(element)) is not None]
             rows = [
                 found
@@ -168,14 +178,18 @@ class Cases:
                 constraint = part.constraints[element][row]
                 yield clause.number, clause.on_outputs.index(constraint)
 
-    def _give_up(self, whole: Specification, number: int) -> None:
-        clause = next(index for index in whole.clause[number].tolist() if index >= 0)
-        raise NotCertifiable(
-            f"input set {number} (clause {self._problem.around.clauses[clause].number} and those "
-            f"with the same inputs) is not proved by one pass of {self._domain.name} over boxes: "
-            "certificates cannot yet hold passes back and forth, multiples of constraints on "
-            "inputs, or symbols that cancel in products"
-        )
+    def _describe_open(
+        self,
+        part: Specification,
+        lower: Float[Tensor, "sets rows"],
+        refuted: Bool[Tensor, "sets clauses"],
+    ) -> str:
+        """Name the first clause that is open, and how near the bounds come to refuting it."""
+        element, place = (~refuted).nonzero()[0].tolist()
+        number = self._problem.around.clauses[int(part.clause[element, place])].number
+        margins = part.margins(lower)[element][part.member[element, place]]
+        best = float(margins.max()) if len(margins) else -torch.inf
+        return f"clause {number} is not refuted (its best margin is {best:.6g})"
 
 
 class _Proved(NamedTuple):
@@ -184,7 +198,7 @@ class _Proved(NamedTuple):
     lines: Domain | None
     found: Rehearsal
     allowance: Float[Tensor, "sets rows"]
-    refuted: Bool[Tensor, "sets"]
+    sets: Bool[Tensor, "sets"]
 
 
 def _chosen(
