@@ -98,13 +98,25 @@ def test_a_minimum_over_a_box_is_below_the_true_one(seed, tier, width):
     a = arithmetic(tier)
     exact_rows = a.numbers(rows)
     positive = np.maximum(exact_rows, 0)
-    values = a.minimum(positive, exact_rows - positive, a.prepare(*ends))
+    with np.errstate(over="ignore"):
+        values = a.minimum(positive, exact_rows - positive, a.prepare(*ends))
     low, high, rows = exactly(ends[0]), exactly(ends[1]), exactly(rows)
     true = np.where(rows > 0, rows * low, rows * high).sum(axis=1)
     for value, least in zip(values, true, strict=True):
         assert value <= least
         if tier == "rational":
             assert value == least
+
+
+@pytest.mark.soundness
+@pytest.mark.parametrize("tier", ["fast", "exact"])
+def test_a_box_is_widened_by_all_that_a_sum_with_it_may_err(tier):
+    terms = 1000
+    box = arithmetic(tier).prepare(np.full(terms, 3.0), np.full(terms, 5.0))
+    unit = Fraction(1, 2**53)
+    worst = terms * unit / (1 - terms * unit)
+    assert (1 + worst) * Fraction(box.lower[0]) <= 3
+    assert (1 - worst) * Fraction(box.upper[0]) >= 5
 
 
 @pytest.mark.parametrize("tier", TIERS)
