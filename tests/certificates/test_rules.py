@@ -1,11 +1,10 @@
-"""Every rule against exact values: rationals, and 60 digits for smooth functions."""
+"""The rules of functions without curvature, and what is true of all, against rationals."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from itertools import product
 
-import mpmath
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,76 +13,18 @@ from hypothesis import strategies as st
 from absolver.certificates.network import Unsupported
 from absolver.certificates.rounding import Box
 from absolver.certificates.rules import RULES, rule_for
-
-DIGITS = mpmath.mp.clone()
-DIGITS.dps = 60
-Exact = Callable[..., object]
-
-ENDS = (0.0, -0.0, 5e-324, -5e-324, 1e-310, 1.0, -1.0, 0.5, -0.5, 1.5, 3.0, -2.0, 1 / 3, -1e-9)
-ENDS += (1e-30, 1 + 2.0**-52, 1 - 2.0**-53, 20.0, -45.0, 700.0, 1e16, 2.0**53 + 2, 1e300, -1.7e308)
-SLOPES = (0.0, 1.0, -1.0, 0.5, 0.25, 1 / 3, 0.1, 1 - 2.0**-53, 2.0, -0.7, 1e-8, 1e-300, -5e-324)
-SLOPES += (1e8, -1e200)
-LARGEST, HUGE = math.nextafter(math.inf, 0), Fraction(2) ** 3000
-ends = st.one_of(st.sampled_from(ENDS), st.floats(-50, 50), st.floats(allow_nan=False))
-slopes = st.one_of(st.sampled_from(SLOPES), st.floats(-2, 2), st.floats(-1e300, 1e300))
-
-
-@st.composite
-def intervals(draw: st.DrawFn, elements: st.SearchStrategy[float] = ends) -> tuple[float, float]:
-    """Draw two ends: any, an ulp apart, or the same ones, at most one of them infinite."""
-    lower = draw(elements.filter(math.isfinite))
-    upper = draw(st.one_of(elements, st.just(lower), st.just(math.nextafter(lower, math.inf))))
-    return (lower, upper) if lower <= upper else (upper, lower)
-
-
-def inside(lower: float, upper: float, random: np.random.Generator) -> list[float]:
-    """Return the ends, the marked places between them, and points on all scales from the ends."""
-    low, high = max(lower, -LARGEST), min(upper, LARGEST)
-    parts = np.array([0.05, 0.5, 0.95, 1e-3, 2.0**-40, 1 - 2.0**-40])
-    scales = np.array([1e-300, 1e-12, 1e-4, 1.0, 30.0, 1e100])
-    near = np.concatenate([low * (1 - parts) + high * parts, low + scales, high - scales])
-    steps = [math.nextafter(low, math.inf), math.nextafter(high, -math.inf)]
-    points = [*ENDS, *near.tolist(), *steps, *np.round(near).tolist()]
-    points = [z for z in points if low <= z <= high]
-    return random.permutation([low, high, *random.permutation(points)[:25]]).tolist()
-
-
-def arrays(values: Sequence[float]) -> list[np.ndarray]:
-    return [np.array([value]) for value in values]
-
-
-def boxes(pairs: Sequence[tuple[float, float]]) -> list[Box]:
-    return [Box(np.array([lower]), np.array([upper])) for lower, upper in pairs]
-
-
-def holds(function: str, exact: Exact, number: Callable, case: tuple, attributes: dict) -> None:
-    """Check both offsets and the range at points of the boxes, with no tolerance."""
-    pairs, slope, random = case
-    rule, box = rule_for(function), boxes(pairs)
-    below = number(float(rule.offset_below(arrays(slope), box, attributes)[0]))
-    above = number(float(rule.offset_above(arrays(slope), box, attributes)[0]))
-    low, high = (number(float(end[0])) for end in rule.range(box, attributes))
-    for z in zip(*(inside(*pair, random) for pair in pairs), strict=False):
-        value = exact(*(number(float(x)) for x in z))
-        line = sum(number(s) * number(float(x)) for s, x in zip(slope, z, strict=True))
-        assert low <= value <= high, (function, pairs, z)
-        assert line + below <= value <= line + above, (function, pairs, slope, z)
-
-
-def rational(x: float) -> Fraction:
-    """Return a float exactly; an infinite one as a number that exceeds all that occur."""
-    return Fraction(x) if math.isfinite(x) else (HUGE if x > 0 else -HUGE)
-
-
-def decimal(x: float) -> object:
-    return DIGITS.mpf(x)
-
-
-@st.composite
-def unary(draw: st.DrawFn, elements: st.SearchStrategy[float] = ends) -> tuple:
-    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    return [draw(intervals(elements))], [draw(slopes)], random
-
+from tests.certificates.rule_cases import (
+    Exact,
+    arrays,
+    boxes,
+    ends,
+    holds,
+    inside,
+    intervals,
+    rational,
+    slopes,
+    unary,
+)
 
 PIECEWISE: dict[str, tuple[Exact, dict, tuple]] = {
     "relu": (lambda z: max(z, 0), {}, (0,)),
@@ -189,114 +130,6 @@ def test_relu_is_affine_wherever_its_sign_is_known() -> None:
     mask, (slope,) = rule_for("relu").affine([box], {})
     assert mask.tolist() == [True, True, True, True, False]
     assert slope[:4].tolist() == [1, 0, 0, 1]
-
-
-CURVES: dict[str, tuple[Exact, st.SearchStrategy[float]]] = {
-    "exp": (DIGITS.exp, ends),
-    "sigmoid": (lambda z: 1 / (1 + DIGITS.exp(-z)), ends),
-    "tanh": (DIGITS.tanh, ends),
-    "log": (DIGITS.log, ends.map(abs).filter(lambda z: z > 0)),
-    "sqrt": (DIGITS.sqrt, ends.map(abs)),
-    "square": (lambda z: z * z, ends),
-    "reciprocal": (lambda z: 1 / z, ends.map(abs).filter(lambda z: z > 0)),
-}
-
-
-@pytest.mark.soundness
-@pytest.mark.parametrize("function", CURVES)
-@settings(max_examples=50)
-@given(data=st.data())
-def test_lines_of_smooth_functions_hold(function: str, data: st.DataObject) -> None:
-    exact, elements = CURVES[function]
-    pairs, slope, random = data.draw(unary(elements))
-    if function == "reciprocal" and data.draw(st.booleans()):
-        pairs = [(-pairs[0][1], -pairs[0][0])]
-    if function in ("exp", "sigmoid", "tanh"):  # e^(10^300) cannot be written down
-        pairs = [tuple(min(max(end, -1e6), 1e6) for end in pairs[0])]
-    holds(function, exact, decimal, (pairs, slope, random), {})
-
-
-def touching(function: str, s: float) -> Iterator[object]:
-    """Return the places at which the function's slope is s."""
-    s = DIGITS.mpf(s)
-    if function == "exp" and s > 0:
-        yield DIGITS.log(s)
-    elif function in ("sigmoid", "tanh"):
-        scale, s = (1, s) if function == "sigmoid" else (2, s / 4)
-        if 1e-50 < s < 0.25:
-            y = (1 - DIGITS.sqrt(1 - 4 * s)) / 2
-            yield from (DIGITS.log(y / (1 - y)) / scale, DIGITS.log((1 - y) / y) / scale)
-    elif function == "log" and s > 0:
-        yield 1 / s
-    elif function == "sqrt" and s > 0:
-        yield 1 / (4 * s * s)
-    elif function == "square":
-        yield s / 2
-    elif function == "reciprocal" and s < 0:
-        yield from (1 / DIGITS.sqrt(-s), -1 / DIGITS.sqrt(-s))
-
-
-@pytest.mark.precision
-@pytest.mark.parametrize("function", CURVES)
-@settings(max_examples=50)
-@given(data=st.data(), seed=st.integers(0, 2**32 - 1))
-def test_offsets_of_smooth_functions_are_optimal_up_to_rounding(
-    function: str, data: st.DataObject, seed: int
-) -> None:
-    exact, _ = CURVES[function]
-    positive = function in ("log", "sqrt", "reciprocal")
-    pair = data.draw(intervals(st.floats(1e-3, 60) if positive else st.floats(-60, 60)))
-    slope = data.draw(st.one_of(st.floats(-2, 2), st.sampled_from(SLOPES[:11])))
-    places = [*map(DIGITS.mpf, pair), *touching(function, slope), DIGITS.mpf(0)]
-    places = [z for z in places if pair[0] <= z <= pair[1]]
-    values = [exact(z) - DIGITS.mpf(slope) * z for z in places]
-    scale = max(abs(exact(z)) + abs(DIGITS.mpf(slope) * z) for z in places)
-    rule, box = rule_for(function), boxes([pair])
-    below = float(rule.offset_below(arrays([slope]), box, {})[0])
-    above = float(rule.offset_above(arrays([slope]), box, {})[0])
-    assert 0 <= min(values) - below <= 1e-14 * scale + 5e-323
-    assert 0 <= above - max(values) <= 1e-14 * scale + 5e-323
-
-
-@pytest.mark.precision
-def test_unbounded_boxes_have_the_lines_that_exist() -> None:
-    def offsets(function: str, slope: float, low: float, high: float) -> tuple[float, float]:
-        rule, box = rule_for(function), boxes([(low, high)])
-        below, above = rule.offset_below, rule.offset_above
-        return tuple(float(f(arrays([slope]), box, {})[0]) for f in (below, above))
-
-    inf = math.inf
-    expected = {
-        ("exp", 1.0, -inf, inf): (1, inf),
-        ("exp", 0.0, -inf, 0.0): (0, 1),
-        ("square", 2.0, -inf, inf): (-1, inf),
-        ("sigmoid", 0.0, -inf, inf): (0, 1),
-        ("sigmoid", 0.25, -inf, 0.0): (0.5, inf),
-        ("tanh", 0.0, -1e300, inf): (-1, 1),
-        ("tanh", 1.0, 0.0, inf): (-inf, 0),
-        ("tanh", 1.0, -1e300, 1.0): (math.tanh(1) - 1, 1e300),
-        ("log", 1.0, 0.5, inf): (-inf, -1),
-        ("log", 0.0, 1.0, inf): (0, inf),
-        ("sqrt", 0.5, 0.0, inf): (-inf, 0.5),
-        ("reciprocal", 0.0, 1.0, inf): (0, 1),
-        ("reciprocal", -1.0, 1e-300, inf): (2, inf),
-        ("relu", 1.0, -inf, inf): (0, inf),
-        ("relu", 0.5, 0.0, inf): (0, inf),
-        ("abs", -1.0, -inf, 3.0): (0, 6),
-        ("floor", 1.0, -inf, inf): (-1, 0),
-    }
-    for (function, *case), (below, above) in expected.items():
-        got = offsets(function, *case)
-        assert got == pytest.approx((below, above), rel=1e-13, abs=1e-13), (function, case, got)
-
-
-@pytest.mark.soundness
-@pytest.mark.parametrize("function", ["log", "sqrt", "reciprocal"])
-def test_boxes_that_leave_the_domain_have_no_bounds(function: str) -> None:
-    for pair in ((-1.0, 1.0), (-5e-324, 2.0), (-math.inf, math.inf), (0.0, 0.0), (0.0, 1.0)):
-        if function == "sqrt" and pair[0] == 0:
-            continue
-        assert rule_for(function).range(boxes([pair]), {}) == (-math.inf, math.inf)
 
 
 @st.composite
