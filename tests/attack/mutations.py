@@ -7,7 +7,7 @@ gives back what it was given.
 
 import json
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from random import Random
 from types import MappingProxyType
@@ -31,33 +31,38 @@ def _of_kind(records: list[Record], kind: str) -> list[int]:
 
 
 def _drop_leaf(records: list[Record], random: Random) -> None:
-    del records[random.choice(_of_kind(records, "leaf"))]
+    for index in reversed(_chosen(_of_kind(records, "leaf"), random)):
+        del records[index]
 
 
 def _repeat_leaf(records: list[Record], random: Random) -> None:
-    index = random.choice(_of_kind(records, "leaf"))
-    records.insert(random.choice((index, len(records))), records[index])
+    for index in reversed(_chosen(_of_kind(records, "leaf"), random)):
+        records.insert(random.choice((index, len(records))), records[index])
 
 
 def _drop_record(records: list[Record], random: Random) -> None:
-    del records[random.randrange(len(records))]
+    if records:
+        del records[random.randrange(len(records))]
 
 
 def _exchange_records(records: list[Record], random: Random) -> None:
-    i, j = (random.randrange(len(records)) for _ in range(2))
-    records[i], records[j] = records[j], records[i]
+    _exchange(records, range(len(records)), random)
 
 
 def _exchange_leaves(records: list[Record], random: Random) -> None:
-    leaves = _of_kind(records, "leaf")
-    i, j = random.choice(leaves), random.choice(leaves)
-    records[i], records[j] = records[j], records[i]
+    _exchange(records, _of_kind(records, "leaf"), random)
+
+
+def _exchange(records: list[Record], places: Sequence[int], random: Random) -> None:
+    if places:
+        i, j = random.choice(places), random.choice(places)
+        records[i], records[j] = records[j], records[i]
 
 
 def _split_to_leaf(records: list[Record], random: Random) -> None:
     """A split and its two trees replaced by one of the leaves: half of the case is forgotten."""
     for index in _of_kind(records, "split"):
-        if all(r["record"] == "leaf" for r in records[index + 1 : index + 3]):
+        if [r["record"] for r in records[index + 1 : index + 3]] == ["leaf", "leaf"]:
             kept = deepcopy(records[index + random.choice((1, 2))])
             for block in kept["refutations"]:  # type: ignore[attr-defined]
                 if "split_multiplier" in block and random.random() < 0.7:
@@ -151,7 +156,7 @@ def _input_terms(records: list[Record], random: Random) -> None:
 
 def _clause_ranges(records: list[Record], random: Random) -> None:
     for index in _chosen(_of_kind(records, "case"), random):
-        first, end = records[index]["clauses"][0]  # type: ignore[index]
+        first, end = (records[index]["clauses"] or [[0, 1]])[0]  # type: ignore[index]
         records[index]["clauses"] = random.choice(
             (
                 [[first + 1, end + 1]],
@@ -257,18 +262,18 @@ def _claim(records: list[Record], random: Random) -> None:
             ("producer", "\u0000\ud800" if random.random() < 0.5 else "für 人"),
         )
     )
-    if records[0]["record"] == "claim":
-        records[0][key] = value
+    for index in _of_kind(records, "claim"):
+        records[index][key] = value
 
 
 def _empty_box(records: list[Record], random: Random) -> None:
     """Two contradicting splits above a leaf, whose other sides are left out."""
-    case = random.choice(_of_kind(records, "case"))
-    add: list[Record] = [
-        {"record": "split", "of": "input", "element": 0, "threshold": text}
-        for text in random.choice((("1000", "-1000"), ("-1000",), ("1000",), ("0", "0")))
-    ]
-    records[case + 1 : case + 1] = add
+    for case in reversed(_chosen(_of_kind(records, "case"), random)):
+        ends = random.choice((("1000", "-1000"), ("-1000",), ("1000",), ("0", "0")))
+        add: list[Record] = [
+            {"record": "split", "of": "input", "element": 0, "threshold": end} for end in ends
+        ]
+        records[case + 1 : case + 1] = add
 
 
 def _chosen(items: list, random: Random) -> list:  # type: ignore[type-arg]

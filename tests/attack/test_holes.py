@@ -1,6 +1,5 @@
 """False claims that the checker once accepted, and files that once made it fall over."""
 
-import hashlib
 from fractions import Fraction
 
 import numpy as np
@@ -13,21 +12,10 @@ from absolver.certificates.onnx_reader import read_network
 from tests.attack.claims import Bound, Part, vnnlib
 from tests.attack.container import Record, certificate
 from tests.attack.generate import Network
+from tests.attack.honest import claim_of
 from tests.attack.judge import Judge
 
 TIERS = ("fast", "exact", "rational")
-
-
-def claim(model: bytes, text: str, semantics: str = "real") -> Record:
-    return {
-        "record": "claim",
-        "version": 1,
-        "producer": "attack",
-        "network": hashlib.sha256(model).hexdigest(),
-        "property": hashlib.sha256(text.encode()).hexdigest(),
-        "verdict": "verified",
-        "semantics": semantics,
-    }
 
 
 def leaf(**refutation: object) -> Record:
@@ -53,7 +41,7 @@ def test_a_sum_that_overflows_on_the_way_is_no_bound(tier):
     large = 20_000_000
     box = tuple((v, v + 1) for v in (large, large, -large - 10**6, -large - 10**6))
     text, case = at_most(box, 0), {"record": "case", "clauses": [[0, 1]]}
-    records = [claim(network.model(), text), case, leaf(multiplier=np.array([2.0**999]))]
+    records = [claim_of(network.model(), text), case, leaf(multiplier=np.array([2.0**999]))]
     answer = Judge(network.model(), text)(certificate(records), tier)
     assert answer.startswith("invalid")
 
@@ -65,7 +53,7 @@ def test_a_row_without_terms_proves_nothing(tier):
     network.dense("x", [[1.0]], [0.0])
     text, case = at_most(((0, 1),), 0), {"record": "case", "clauses": [[0, 1]]}
     nothing = np.zeros(0, np.int32)
-    records = [claim(network.model(), text), case, leaf(row=nothing, constraint=nothing)]
+    records = [claim_of(network.model(), text), case, leaf(row=nothing, constraint=nothing)]
     answer = Judge(network.model(), text)(certificate(records), tier)
     assert answer.startswith("invalid")
 
@@ -90,7 +78,7 @@ def test_operands_of_a_product_of_variables_are_rounded_too(semantics):
     form = Bound(((Fraction(1), 0),), Fraction(10001, 10000), strict=False)
     text = vnnlib([Part(((value, value),), (form,))], 1, 1)
     case = {"record": "case", "clauses": [[0, 1]]}
-    records = [claim(content, text, semantics), case, leaf()]
+    records = [claim_of(content, text, semantics), case, leaf()]
     assert Judge(content, text)(certificate(records)).startswith("incomplete")
 
 
