@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from absolver.certificates.rounding import Box
-from absolver.certificates.rules import rule_for
+from absolver.certificates.rules.rule import Rule
 
 DIGITS = mpmath.mp.clone()
 DIGITS.dps = 60
@@ -52,18 +52,17 @@ def boxes(pairs: Sequence[tuple[float, float]]) -> list[Box]:
     return [Box(np.array([lower]), np.array([upper])) for lower, upper in pairs]
 
 
-def holds(function: str, exact: Exact, number: Callable, case: tuple, attributes: dict) -> None:
+def holds(rule: Rule, exact: Exact, number: Callable, case: tuple, attributes: dict) -> None:
     """Check both offsets and the range at points of the boxes, with no tolerance."""
-    pairs, slope, random = case
-    rule, box = rule_for(function), boxes(pairs)
+    (pairs, slope, random), box = case, boxes(case[0])
     below = number(float(rule.offset_below(arrays(slope), box, attributes)[0]))
     above = number(float(rule.offset_above(arrays(slope), box, attributes)[0]))
     low, high = (number(float(end[0])) for end in rule.range(box, attributes))
     for z in zip(*(inside(*pair, random) for pair in pairs), strict=False):
         value = exact(*(number(float(x)) for x in z))
         line = sum(number(s) * number(float(x)) for s, x in zip(slope, z, strict=True))
-        assert low <= value <= high, (function, pairs, z)
-        assert line + below <= value <= line + above, (function, pairs, slope, z)
+        assert low <= value <= high, (pairs, z)
+        assert line + below <= value <= line + above, (pairs, slope, z)
 
 
 def rational(x: float) -> Fraction:

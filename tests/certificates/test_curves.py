@@ -2,12 +2,15 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from absolver.certificates.rules import rule_for
+from absolver.certificates.rules.curves import Curve
 from tests.certificates.rule_cases import (
     DIGITS,
     SLOPES,
@@ -32,18 +35,40 @@ CURVES: dict[str, tuple[Exact, st.SearchStrategy[float]]] = {
 }
 
 
+def draw_case(function: str, data: st.DataObject) -> tuple:
+    """Draw a box in the function's domain, a slope, and a generator of points."""
+    pairs, slope, random = data.draw(unary(CURVES[function][1]))
+    if function == "reciprocal" and data.draw(st.booleans()):
+        pairs = [(-pairs[0][1], -pairs[0][0])]
+    if function in ("exp", "sigmoid", "tanh"):  # e^(10^300) cannot be written down
+        pairs = [tuple(min(max(end, -1e6), 1e6) for end in pairs[0])]
+    return pairs, slope, random
+
+
 @pytest.mark.soundness
 @pytest.mark.parametrize("function", CURVES)
 @settings(max_examples=50)
 @given(data=st.data())
 def test_lines_of_smooth_functions_hold(function: str, data: st.DataObject) -> None:
-    exact, elements = CURVES[function]
-    pairs, slope, random = data.draw(unary(elements))
-    if function == "reciprocal" and data.draw(st.booleans()):
-        pairs = [(-pairs[0][1], -pairs[0][0])]
-    if function in ("exp", "sigmoid", "tanh"):  # e^(10^300) cannot be written down
-        pairs = [tuple(min(max(end, -1e6), 1e6) for end in pairs[0])]
-    holds(function, exact, decimal, (pairs, slope, random), {})
+    case = draw_case(function, data)
+    holds(rule_for(function), CURVES[function][0], decimal, case, {})
+
+
+@pytest.mark.soundness
+@pytest.mark.parametrize("function", CURVES)
+@settings(max_examples=50)
+@given(data=st.data(), scale=st.sampled_from((1e-3, 1.0, 30.0)))
+def test_lines_hold_wherever_the_tangents_touch(
+    function: str, data: st.DataObject, scale: float
+) -> None:
+    def anywhere(slope: np.ndarray) -> np.ndarray:
+        return scale * np.tan(1e17 * slope)
+
+    rule = rule_for(function)
+    assert isinstance(rule, Curve)
+    pieces = tuple(piece._replace(touches=anywhere) for piece in rule.pieces)
+    case = draw_case(function, data)
+    holds(replace(rule, pieces=pieces), CURVES[function][0], decimal, case, {})
 
 
 def touching(function: str, s: float) -> Iterator[object]:

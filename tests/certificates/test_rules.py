@@ -43,7 +43,7 @@ PIECEWISE: dict[str, tuple[Exact, dict, tuple]] = {
 @given(case=unary())
 def test_lines_of_piecewise_linear_functions_hold(function: str, case: tuple) -> None:
     exact, attributes, _ = PIECEWISE[function]
-    holds(function, exact, rational, case, attributes)
+    holds(rule_for(function), exact, rational, case, attributes)
 
 
 @pytest.mark.soundness
@@ -51,7 +51,7 @@ def test_lines_of_piecewise_linear_functions_hold(function: str, case: tuple) ->
 def test_lines_of_leaky_relu_hold_for_slopes_of_any_sign(case: tuple, alpha: float) -> None:
     exact = Fraction(alpha)
     attributes = {"alpha": alpha}
-    holds("leaky_relu", lambda z: z if z > 0 else exact * z, rational, case, attributes)
+    holds(rule_for("leaky_relu"), lambda z: z if z > 0 else exact * z, rational, case, attributes)
 
 
 @pytest.mark.soundness
@@ -63,7 +63,7 @@ def test_lines_of_clip_hold_for_any_limits(case: tuple, low: float, high: float)
         return min(max(z, rational(low)), rational(high))
 
     if low < math.inf and high > -math.inf:
-        holds("clip", clip, rational, case, {"min": low, "max": high})
+        holds(rule_for("clip"), clip, rational, case, {"min": low, "max": high})
 
 
 @pytest.mark.precision
@@ -125,6 +125,13 @@ def test_an_affine_piece_is_exactly_affine(function: str, case: tuple) -> None:
 
 
 @pytest.mark.precision
+def test_the_sign_at_0_is_that_of_the_points_beside_it_only_if_they_are_in_the_box() -> None:
+    pairs = {(0.0, 3.0): (0, 1), (-3.0, -0.0): (-1, 0), (0.0, 0.0): (0, 0), (-1.0, 1.0): (-1, 1)}
+    for pair, values in pairs.items():
+        assert rule_for("sign").range(boxes([pair]), {}) == values
+
+
+@pytest.mark.precision
 def test_relu_is_affine_wherever_its_sign_is_known() -> None:
     box = Box(np.array([0.0, -2.0, -np.inf, 3.0, -1.0]), np.array([1.0, 0.0, -1.0, np.inf, 1.0]))
     mask, (slope,) = rule_for("relu").affine([box], {})
@@ -143,7 +150,7 @@ def several(draw: st.DrawFn, counts: Sequence[int]) -> tuple:
 @pytest.mark.soundness
 @given(case=several([2]))
 def test_lines_of_products_hold(case: tuple) -> None:
-    holds("mul", lambda x, y: x * y, rational, case, {})
+    holds(rule_for("mul"), lambda x, y: x * y, rational, case, {})
 
 
 @pytest.mark.soundness
@@ -151,7 +158,7 @@ def test_lines_of_products_hold(case: tuple) -> None:
 @settings(max_examples=50)
 @given(case=several([2, 3, 5]))
 def test_lines_of_extremes_hold(function: str, exact: Exact, case: tuple) -> None:
-    holds(function, exact, rational, case, {})
+    holds(rule_for(function), exact, rational, case, {})
 
 
 small = st.floats(-10, 10)
