@@ -6,18 +6,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, helper, numpy_helper, shape_inference
+from onnx import NodeProto, helper, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
-from absolver.certificates.network import Broken, Unsupported
 from absolver.certificates.onnx_graph import Step, Variable
 
 # Operators whose value IEEE 754 determines, so that all executions agree on it, and others.
 _DETERMINED = frozenset(
-    "Abs Add And Cast Ceil Clip Concat ConstantOfShape Div Equal Expand Flatten Floor Gather "
-    "GatherND Greater GreaterOrEqual Identity Less LessOrEqual Max Min Mul Neg Not "
-    "Or Pad Relu Reshape Round ScatterND Sign Slice Split Sqrt Squeeze Sub Tile Transpose "
-    "Unsqueeze Where".split()
+    "Abs Add And Cast Ceil Clip Concat Constant ConstantOfShape Div Equal Expand Flatten Floor "
+    "Gather GatherND Greater GreaterOrEqual Identity Less LessOrEqual Max Min Mul Neg Not "
+    "Or Pad Relu Reshape Round ScatterND Shape Sign Size Slice Split Sqrt Squeeze Sub Tile "
+    "Transpose Unsqueeze Where".split()
 )
 _ROUNDED = frozenset(
     "Cos Exp Gemm Log MatMul Mod Pow Range ReduceMean ReduceProd ReduceSum Sin".split()
@@ -34,30 +33,14 @@ MOVED: Mapping[str, Sequence[int]] = MappingProxyType(
 )
 
 
-def array(item: TensorProto) -> NDArray[Any]:
-    """A tensor that is stored in the file."""
-    if item.data_location == TensorProto.EXTERNAL:
-        raise Unsupported(f"tensor {item.name!r} is stored in another file")
-    try:
-        return numpy_helper.to_array(item)
-    except (TypeError, ValueError) as error:
-        raise Broken(f"tensor {item.name!r}: {error}") from error
-
-
 def constants(step: Step) -> list[NDArray[Any]]:
-    """The outputs of a node whose operands are all constant, or whose output is."""
-    if step.kind == "Constant":
-        (item,) = step.proto.attribute
-        value = helper.get_attribute_value(item)
-        types = {"value_float": np.float32, "value_int": np.int64}
-        if item.name == "value":
-            return [array(value)]
-        return [np.array(value, types[item.name.removesuffix("s")])]
-    if step.kind in ("Shape", "Size"):
-        return _evaluated(step, [np.zeros(step.value(0).shape, bool)])
+    """The outputs of a node whose operands are all constant, or of which the shape counts."""
     if step.kind not in _DETERMINED | _ROUNDED:
         raise step.refuse("no rule for this operator on constants")
-    operands = [value for value in step.operands if not isinstance(value, Variable)]
+    operands = [
+        np.zeros(value.shape, bool) if isinstance(value, Variable) else value
+        for value in step.operands
+    ]
     real = any(value is not None and value.dtype.kind == "f" for value in operands)
     if real and step.kind in _ROUNDED:
         step.graph.executions = False
@@ -86,29 +69,28 @@ def moved(step: Step) -> list[Variable]:
 def _evaluated(step: Step, operands: Sequence[NDArray[Any] | None]) -> list[NDArray[Any]]:
     node = NodeProto()
     node.CopyFrom(step.proto)
-    names = ["" if value is None else f"operand {i}" for i, value in enumerate(operands)]
-    node.input[:] = names
-    outputs = [helper.make_empty_tensor_value_info(name) for name in node.output]
+    node.input[:] = ["" if value is None else f"operand {i}" for i, value in enumerate(operands)]
     given = [
         numpy_helper.from_array(value, name)
-        for name, value in zip(names, operands, strict=True)
+        for name, value in zip(node.input, operands, strict=True)
         if value is not None
     ]
+    outputs = [helper.make_empty_tensor_value_info(name) for name in node.output]
     graph = helper.make_graph([node], "node", [], outputs, given)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", step.opset)])
     try:
-        inferred = shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
         # How large the outputs are has to be known before they are computed.
-        shapes = []
-        for output in inferred.graph.output:
+        inferred = shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+        for output in inferred.output:
             axes = output.type.tensor_type.shape.dim
-            if not all(axis.HasField("dim_value") for axis in axes):
-                raise step.refuse("the size of its result is not known beforehand")
-            shapes.append(tuple(axis.dim_value for axis in axes))
-            step.reserve(*shapes[-1])
+            step.reserve(*(axis.dim_value if axis.HasField("dim_value") else -1 for axis in axes))
         results = [np.asarray(value) for value in ReferenceEvaluator(model).run(None, {})]
     except (shape_inference.InferenceError, AssertionError) as error:
         raise step.refuse(f"it cannot be evaluated: {error}") from error
-    if [value.shape for value in results] != shapes:
-        raise step.refuse(f"the shapes of its results are not {shapes}")
+    for output, value in zip(inferred.output, results, strict=True):
+        if value.shape != tuple(axis.dim_value for axis in output.type.tensor_type.shape.dim):
+            raise step.refuse(f"{value.shape} is not the shape that its result should have")
+        if step.kind == "Slice" and not value.size:
+            # With a negative step, onnxruntime takes the largest integers for "to the end".
+            raise step.refuse("no rule for an empty slice")
     return results

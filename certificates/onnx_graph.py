@@ -17,36 +17,43 @@ from absolver.certificates.network import (
     LinearMap,
     Move,
     Operator,
-    Product,
     Scale,
     Total,
     Unsupported,
 )
 
 TENSOR_LIMIT, NETWORK_LIMIT = 2**25, 2**28
-"""Elements of a tensor; elements of all tensors and indices of all maps: two gigabytes."""
+"""Elements of a tensor; elements of all tensors that are made: two gigabytes."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Variable:
-    """A tensor that depends on the input: the elements of a node, in C order."""
+    """A tensor that depends on the input: elements of one node, and 0 where the index is -1.
+
+    Data is moved by changing the index. Nodes for movement are made where they are needed.
+    """
 
     node: int
-    shape: tuple[int, ...]
+    index: Ints
     dtype: np.dtype[Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's shape."""
+        return self.index.shape
 
     @property
     def size(self) -> int:
         """The number of elements."""
-        return math.prod(self.shape)
+        return self.index.size
 
-    def reshape(self, *shape: int) -> "Variable":
-        """The same elements, in another shape."""
-        return replace(self, shape=self.numbers().reshape(shape).shape)
+    def at(self, places: Ints) -> "Variable":
+        """Elements by their place in this tensor's C order, and 0 where the place is -1."""
+        return replace(self, index=np.append(self.index, -1)[places])
 
-    def numbers(self) -> Ints:
-        """The elements' numbers, in the tensor's shape."""
-        return np.arange(self.size).reshape(self.shape)
+    def arranged(self, arrange: Callable[[Ints], Ints]) -> "Variable":
+        """The elements, given what numpy does to them."""
+        return replace(self, index=arrange(self.index))
 
 
 Value = Variable | NDArray[Any]
@@ -61,21 +68,24 @@ class Graph:
         self.nodes: list[Affine | Operator | None] = [None]
         self.sizes = [size]
         self.executions = True
-        self._numbers = size
+        self._reserved = 0
+
+    def reserve(self, where: str, *shape: int) -> None:
+        """Refuse a tensor that would not fit, before it is made."""
+        if min(shape, default=0) < 0 or math.prod(shape) > TENSOR_LIMIT:
+            reason = f"shape {shape} is negative or has more than {TENSOR_LIMIT} elements"
+            raise Unsupported(f"{where}: {reason}")
+        self._reserved += math.prod(shape)
+        if self._reserved > NETWORK_LIMIT:
+            raise Unsupported(f"{where}: the network has more than {NETWORK_LIMIT} elements")
 
     def append(
         self, node: Affine | Operator, shape: Sequence[int], dtype: np.dtype[Any]
     ) -> Variable:
         """The result of one more node."""
-        self._numbers += node.size
-        if isinstance(node, Affine):
-            for _, linear in node.terms:
-                self._numbers += linear.index.size if isinstance(linear, Move | Total) else 0
-        if self._numbers > NETWORK_LIMIT:
-            raise Unsupported(f"more than {NETWORK_LIMIT} elements and indices at {node.name!r}")
         self.nodes.append(node)
         self.sizes.append(node.size)
-        return Variable(len(self.nodes) - 1, tuple(shape), dtype)
+        return Variable(len(self.nodes) - 1, np.arange(node.size).reshape(shape), dtype)
 
 
 class Step:
@@ -87,14 +97,19 @@ class Step:
         """The node `proto`; operands that are left out are None."""
         self.graph, self.proto, self.operands, self.opset = graph, proto, operands, opset
         self.kind: str = proto.op_type
-        self._name = proto.output[0]
         self._where = f"{proto.op_type} {proto.name or proto.output[0]!r}"
         self._attributes = {item.name: item for item in proto.attribute}
         self._nodes = self._operators = 0
+        types = [value.dtype for value in operands if isinstance(value, Variable)]
+        self._dtype = types[0] if types else np.dtype(np.float32)
 
     def refuse(self, reason: str) -> Unsupported:
         """The error that this node has no rule, located."""
         return Unsupported(f"{self._where}: {reason}")
+
+    def reserve(self, *shape: int) -> None:
+        """Refuse a tensor that would not fit, before it is made."""
+        self.graph.reserve(self._where, *shape)
 
     def attribute(self, name: str, default: Any = None) -> Any:  # noqa: ANN401
         """An attribute, which now counts as read."""
@@ -108,13 +123,6 @@ class Step:
         if self._attributes:
             raise self.refuse(f"no rule for the attributes {', '.join(self._attributes)}")
 
-    def variable(self, position: int = 0) -> Variable:
-        """An operand that has to depend on the input."""
-        value = self.value(position)
-        if not isinstance(value, Variable):
-            raise self.refuse(f"operand {position} does not depend on the input")
-        return value
-
     def value(self, position: int) -> Value:
         """An operand that must be there."""
         value = self.operands[position] if position < len(self.operands) else None
@@ -125,6 +133,13 @@ class Step:
     def values(self) -> list[Value]:
         """All operands, which must be there."""
         return [self.value(i) for i in range(len(self.operands))]
+
+    def variable(self) -> Variable:
+        """The first operand, which has to depend on the input."""
+        value = self.value(0)
+        if not isinstance(value, Variable):
+            raise self.refuse("operand 0 does not depend on the input")
+        return value
 
     def constant(self, position: int) -> NDArray[Any]:
         """An operand that must not depend on the input."""
@@ -141,170 +156,131 @@ class Step:
     def floats(self, constant: ArrayLike) -> Floats:
         """A constant as finite binary64 numbers, exactly."""
         array = np.asarray(constant)
-        if array.dtype.kind not in "fiub":
-            raise self.refuse(f"no rule for constants of {array.dtype}")
         result = array.astype(np.float64)
-        if array.dtype.kind in "iu" and (abs(result) >= 2**53).any():
-            raise self.refuse("a constant integer of 2^53 or more is not exact")
+        if array.dtype.kind not in "fi" or (
+            array.dtype.kind == "i" and (abs(result) >= 2**53).any()
+        ):
+            raise self.refuse(f"no rule for constants of {array.dtype}, or 2^53 and more")
         if not np.isfinite(result).all():
             raise Broken(f"{self._where}: a constant is infinite or no number")
         return result
 
-    def reserve(self, *shape: int) -> None:
-        """Refuse a tensor that would not fit, before it is made."""
-        if min(shape, default=0) < 0 or math.prod(shape) > TENSOR_LIMIT:
-            raise self.refuse(f"shape {shape} is negative or has more than {TENSOR_LIMIT} elements")
-
     def affine(
         self,
-        terms: Sequence[tuple[Variable, LinearMap]],
+        terms: Sequence[tuple[int, LinearMap]],
         bias: ArrayLike | None,
         roundings: int,
         shape: Sequence[int],
         bias_error: Floats | None = None,
     ) -> Variable:
-        """The sum of maps, plus a bias that is broadcast to the shape of the result."""
-        size = math.prod(shape)
+        """The sum of maps of nodes, plus a bias that is broadcast to the shape of the result."""
         self.reserve(*shape)
         flat = None if bias is None else np.broadcast_to(self.floats(bias), shape).flatten()
         error = None if bias_error is None else np.broadcast_to(bias_error, shape).flatten()
-        maps = tuple((variable.node, linear) for variable, linear in terms)
-        node = Affine(maps, flat, roundings, f"{self._name}/{self._nodes}", size, error)
+        name = f"{self.proto.output[0]}/{self._nodes}"
         self._nodes += 1
-        return self.graph.append(node, shape, terms[0][0].dtype)
+        node = Affine(tuple(terms), flat, roundings, name, math.prod(shape), error)
+        return self.graph.append(node, shape, self._dtype)
 
     def apply(
-        self,
-        function: str,
-        *operands: Variable,
-        executed: str = "",
-        **attributes: float | Floats,
+        self, function: str, *operands: Variable, executed: str = "", **attributes: float
     ) -> Variable:
         """A function of the elements of broadcast operands; `executed` is its name if not said."""
         shape = np.broadcast_shapes(*(x.shape for x in operands))
-        nodes = tuple(self.broadcast(x, shape).node for x in operands)
-        name = f"{self._name}#{self._operators}"
+        self.reserve(*shape)
+        nodes = tuple(
+            self.whole(x.arranged(lambda index: np.broadcast_to(index, shape))).node
+            for x in operands
+        )
+        name = f"{self.proto.output[0]}#{self._operators}"
         self._operators += 1
         entry = executed or function
         node = Operator(function, nodes, attributes, entry, name, math.prod(shape))
-        return self.graph.append(node, shape, operands[0].dtype)
+        return self.graph.append(node, shape, self._dtype)
 
-    def assemble(self, values: Sequence[Value], source: NDArray[Any]) -> Variable:
+    def move(self, x: Variable) -> tuple[int, LinearMap]:
+        """The term of a sum that is a tensor itself."""
+        return x.node, Move(x.index.flatten(), self.graph.sizes[x.node])
+
+    def whole(self, x: Variable, bias: float | None = None) -> Variable:
+        """The tensor as all elements of a node, in C order.
+
+        With a bias of 0 it is no data movement of the file, so that it is a bounded tensor.
+        """
+        if np.array_equal(x.index.ravel(), np.arange(self.graph.sizes[x.node])):
+            return x
+        return self.affine([self.move(x)], bias, 0, x.shape)
+
+    def assemble(self, values: Sequence[Value], source: Ints) -> Variable:
         """Elements of several tensors put into one; `source` counts them through all, -1 is 0."""
-        self.reserve(*source.shape)
-        terms: list[tuple[Variable, LinearMap]] = []
-        bias = np.zeros(source.shape)
-        start = 0
+        parts: list[Variable] = []
+        bias, start = np.zeros(source.shape), 0
         for value in values:
             inside = (source >= start) & (source < start + value.size)
-            index = np.where(inside, source - start, -1)
+            places = np.where(inside, source - start, -1)
             start += value.size
             if isinstance(value, Variable):
-                terms.append((value, Move(index.ravel(), value.size)))
+                parts.append(value.at(places))
             else:
-                bias += np.append(self.floats(value).ravel(), 0.0)[index]
-        if len(terms) == 1 and not bias.any() and _is_identity(terms[0][1]):
-            return terms[0][0].reshape(*source.shape)
+                bias += np.append(self.floats(value), 0.0)[places]
+        if len(parts) == 1 and not bias.any():
+            return parts[0]
+        terms = [self.move(part) for part in parts]
         return self.affine(terms, bias if bias.any() else None, 0, source.shape)
-
-    def move(self, x: Variable, arrange: Callable[[NDArray[Any]], NDArray[Any]]) -> Variable:
-        """Elements of one tensor, given what numpy does to them."""
-        return self.assemble([x], arrange(x.numbers()))
-
-    def broadcast(self, x: Variable, shape: tuple[int, ...]) -> Variable:
-        """A tensor repeated along axes, as numpy does it."""
-        return self.move(x, lambda index: np.broadcast_to(index, shape))
-
-    def reorder(self, x: Variable, arrange: Callable[[Ints], NDArray[Any]]) -> Variable:
-        """The last step of a product: puts the results into the order of the file's tensor.
-
-        It is no data movement of the file, so that the bounded tensor is the result: a bias of
-        zeros says so.
-        """
-        moved = arrange(x.numbers())
-        linear = Move(moved.ravel(), x.size)
-        if _is_identity(linear):
-            return x.reshape(*moved.shape)
-        return self.affine([(x, linear)], 0.0, 0, moved.shape)
 
     def add(self, *terms: tuple[int, Value], roundings: int = 0) -> Variable:
         """The sum of broadcast tensors times 1 or -1; at most one of them is constant."""
         shape = np.broadcast_shapes(*(value.shape for _, value in terms))
         self.reserve(*shape)
-        maps: list[tuple[Variable, LinearMap]] = []
+        maps: list[tuple[int, LinearMap]] = []
         bias = None
         for sign, value in terms:
             if not isinstance(value, Variable):
                 bias = sign * self.floats(value)
-            elif sign == 1:
-                index = np.broadcast_to(value.numbers(), shape)
-                maps.append((value, Move(index.ravel(), value.size)))
+                continue
+            spread = value.arranged(lambda index: np.broadcast_to(index, shape))
+            if sign == 1:
+                maps.append(self.move(spread))
             else:
-                spread = self.broadcast(value, shape)
-                maps.append((spread, self._factor(shape, sign, 1.0, 0.0)))
+                maps.append((self.whole(spread).node, self.factor(shape, sign)))
         return self.affine(maps, bias, roundings, shape)
+
+    def factor(
+        self,
+        shape: tuple[int, ...],
+        numerator: ArrayLike,
+        denominator: ArrayLike = 1.0,
+        error: ArrayLike = 0.0,
+    ) -> Scale:
+        """The map `x * numerator / denominator`, broadcast; a rounded one with its error."""
+        parts = (self.floats(part) for part in (numerator, denominator, error))
+        return Scale(*(np.broadcast_to(part, shape).flatten() for part in parts))
 
     def scale(
         self,
         x: Variable,
         numerator: ArrayLike,
         denominator: ArrayLike = 1.0,
-        bias: ArrayLike | None = None,
+        *,
         roundings: int = 1,
     ) -> Variable:
-        """`x * numerator / denominator + bias`, broadcast."""
-        shapes = [np.shape(part) for part in (numerator, denominator, 0 if bias is None else bias)]
-        shape = np.broadcast_shapes(x.shape, *shapes)
-        if not np.all(self.floats(denominator)):
+        """`x * numerator / denominator`, broadcast."""
+        shape = np.broadcast_shapes(x.shape, np.shape(numerator), np.shape(denominator))
+        self.reserve(*shape)
+        if not np.all(denominator):
             raise self.refuse("it divides by the constant 0")
-        factor = self._factor(shape, numerator, denominator, 0.0)
-        return self.affine([(self.broadcast(x, shape), factor)], bias, roundings, shape)
+        spread = x.arranged(lambda index: np.broadcast_to(index, shape))
+        factor = self.factor(shape, numerator, denominator)
+        return self.affine([(self.whole(spread).node, factor)], None, roundings, shape)
 
-    def enclose(
-        self,
-        x: Variable,
-        factor: tuple[Floats, Floats],
-        bias: tuple[Floats, Floats],
-        roundings: int,
-    ) -> Variable:
-        """`x * factor + bias`, broadcast; both are rounded numbers with a bound of the error."""
-        scale = self._factor(x.shape, factor[0], 1.0, factor[1])
-        return self.affine([(x, scale)], bias[0], roundings, x.shape, bias[1])
+    def total(self, x: Variable, *, products: bool = False, more: int = 0) -> Variable:
+        """The sums over the last axis.
 
-    def _factor(
-        self, shape: tuple[int, ...], numerator: ArrayLike, denominator: ArrayLike, error: ArrayLike
-    ) -> Scale:
-        parts = (self.floats(part) for part in (numerator, denominator, error))
-        return Scale(*(np.broadcast_to(part, shape).flatten() for part in parts))
-
-    def product(
-        self, x: Variable, weight: ArrayLike, bias: ArrayLike | None, more: int = 0
-    ) -> Variable:
-        """`x [groups, outer, k]` times `weight [groups, k, n]`, plus a bias: sums of products.
-
-        `more` are the roundings that an execution may add to those of the sums.
+        Where the entries are `products`, an execution rounds them here; `more` are the roundings
+        that it may add to those of the sums.
         """
-        matrix = self.floats(weight)
-        groups, outer, _ = x.shape
-        terms = int(np.count_nonzero(matrix, axis=1).max(initial=0))
-        shape = (groups, outer, matrix.shape[2])
-        roundings = terms + (bias is not None) + more
-        return self.affine([(x, Product(matrix, outer))], bias, roundings, shape)
-
-    def total(
-        self, x: Variable, axes: Sequence[int], *, products: bool = False, more: int = 0
-    ) -> Variable:
-        """The sums over some axes, which are dropped.
-
-        Where the entries are `products`, an execution rounds them here. `more` as in `product`.
-        """
-        shape = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
-        index = np.arange(math.prod(shape)).reshape(shape)
-        linear = Total(np.broadcast_to(index, x.shape).ravel(), index.size)
-        roundings = math.prod(x.shape[i] for i in axes) - (not products) + more
-        left = [n for i, n in enumerate(shape) if i not in axes]
-        return self.affine([(x, linear)], None, max(roundings, 0), left)
-
-
-def _is_identity(linear: LinearMap) -> bool:
-    return isinstance(linear, Move) and np.array_equal(linear.index, np.arange(linear.size))
+        *shape, n = x.shape
+        size = math.prod(shape)
+        roundings = max(n - (not products) + more, 0)
+        linear = Total(np.repeat(np.arange(size), n), size)
+        return self.affine([(self.whole(x).node, linear)], None, roundings, shape)

@@ -145,7 +145,7 @@ MUTANTS: Mapping[str, Mutant] = MappingProxyType(
             piecewise_linear, "_continuous", "lower < upper", "lower < upper - 0.5"
         ),
         "padding of max-pooling is 0": Mutant(
-            onnx_linear, "max_pool_cells", "np.where(cells < 0, first, cells)", "cells"
+            onnx_linear, "without_padding", "np.where(cells < 0, first, cells)", "cells"
         ),
         "the maximum lies below its first operand": Mutant(
             extremes, "_least", "np.minimum.reduce(", "np.maximum.reduce("

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx import TensorProto, helper
+from onnx import helper
 
 from absolver.certificates.network import Affine, Broken, Move, Unsupported
 from absolver.certificates.onnx_reader import read_network
-from tests.certificates.evaluation import evaluate
-from tests.certificates.onnx_files import agree, nodes_of, one, session, weights, written
+from tests.certificates.onnx_files import agree, nodes_of, one, weights, written
 
 IMAGE = (1, 4, 6, 5)
 OPERATORS: dict[str, Callable[[], bytes]] = {
@@ -68,10 +67,6 @@ OPERATORS: dict[str, Callable[[], bytes]] = {
     "BatchNormalization": lambda: one(
         "BatchNormalization", [IMAGE], weights(4), weights(4), weights(4), abs(weights(4)) + 1
     ),
-    "InstanceNormalization": lambda: one("InstanceNormalization", [IMAGE], weights(4), weights(4)),
-    "LayerNormalization": lambda: one(
-        "LayerNormalization", [(2, 3, 4)], weights(3, 4), weights(3, 4), axis=1
-    ),
     "Gemm": lambda: one("Gemm", [(2, 3)], weights(4, 3), weights(4), transB=1),
     "Gemm times": lambda: one(
         "Gemm", [(3, 2)], weights(3, 4), weights(2, 1), transA=1, alpha=0.3, beta=0.7
@@ -85,10 +80,8 @@ OPERATORS: dict[str, Callable[[], bytes]] = {
     "MatMul of variables": lambda: one("MatMul", [(2, 1, 3, 4), (5, 4, 2)]),
     "Softmax": lambda: one("Softmax", [(2, 3, 4)], axis=1),
     "Softmax of old": lambda: one("Softmax", [(2, 3, 2)], opset=9),
-    "LogSoftmax": lambda: one("LogSoftmax", [(2, 3)]),
     "Add": lambda: one("Add", [(2, 1), (1, 3)]),
     "Sum": lambda: one("Sum", [(2, 1), (1, 3)], weights(2, 3), weights(3)),
-    "Mean": lambda: one("Mean", [(2, 1), (1, 3)], weights(3)),
     "Sub": lambda: one("Sub", [(2, 1), (1, 3)]),
     "Mul": lambda: one("Mul", [(2, 1), (1, 3)]),
     "Mul by constants": lambda: one("Mul", [(2, 1)], weights(1, 3)),
@@ -107,17 +100,10 @@ OPERATORS: dict[str, Callable[[], bytes]] = {
     "Clip from above": lambda: one("Clip", [(5,)], None, np.float32(0.3)),
     "crossing bounds": lambda: one("Clip", [(5,)], np.float32(0.5), np.float32(0.3)),
     "Clip of old": lambda: one("Clip", [(5,)], opset=9, min=0.3),
-    "PRelu": lambda: one("PRelu", [(2, 3)], weights(3)),
     "LeakyRelu": lambda: one("LeakyRelu", [(4,)]),
-    "Elu": lambda: one("Elu", [(4,)], alpha=0.5),
-    "Gelu": lambda: one("Gelu", [(4,)], opset=20),
-    "other Gelu": lambda: one("Gelu", [(4,)], opset=20, approximate="tanh"),
-    "HardSigmoid": lambda: one("HardSigmoid", [(4,)]),
     "Slice": lambda: one("Slice", [(4, 6)], [3, -9], [-9, -1], [0, 1], [-2, 2]),
     "Slice of old": lambda: one("Slice", [(4, 6)], opset=9, starts=[1, 0], ends=[3, -1]),
     "Gather": lambda: one("Gather", [(4, 6)], [[-1, 0], [2, 2]], axis=1),
-    "GatherElements": lambda: one("GatherElements", [(2, 3)], [[2, 0], [1, 1]], axis=1),
-    "GatherElements by rows": lambda: one("GatherElements", [(40, 3)], [[39, 0], [-1, 7]]),
     "GatherND": lambda: one("GatherND", [(2, 3)], [[1, 0], [0, 2]]),
     "ScatterND": lambda: one("ScatterND", [(4, 3)], [[1], [3]], weights(2, 3)),
     "Reshape": lambda: one("Reshape", [(2, 3, 4)], [0, -1]),
@@ -138,20 +124,14 @@ OPERATORS: dict[str, Callable[[], bytes]] = {
         {"m": [[True, False, True], [False, False, True]]},
     ),
     "Resize": lambda: one(
-        "Resize", [(1, 1, 4, 5)], None, np.array([1, 1, 1.7, 0.6], np.float32), mode="nearest"
-    ),
-    "Resize to sizes": lambda: one(
         "Resize",
         [(1, 1, 4, 5)],
         None,
-        None,
-        [1, 1, 7, 3],
-        coordinate_transformation_mode="align_corners",
+        np.array([1, 1, 1.7, 0.6], np.float32),
+        coordinate_transformation_mode="asymmetric",
         nearest_mode="floor",
     ),
     "Upsample": lambda: one("Upsample", [(1, 2, 2, 3)], np.array([1, 1, 2, 3], "f"), opset=9),
-    "ArgMax": lambda: one("ArgMax", [(2, 4)], axis=1),
-    "last ArgMin": lambda: one("ArgMin", [(2, 4)], axis=1, keepdims=0, select_last_index=1),
 }
 OPERATORS |= {
     f"{kind} over {axes}": lambda kind=kind, axes=axes: one(
@@ -164,63 +144,19 @@ OPERATORS |= {
     f"{kind} over {axes}": lambda kind=kind, axes=axes: one(
         kind, [(2, 3, 4)], opset=12, axes=axes, keepdims=len(axes) % 2
     )
-    for kind in "ReduceMean ReduceMax ReduceMin ReduceL2 ReduceSumSquare ReduceSum".split()
+    for kind in "ReduceMean ReduceMax ReduceMin ReduceSum".split()
     for axes in ([1], [0, 2])
 }
 OPERATORS |= {
     kind: lambda kind=kind: one(kind, [(7,)])
-    for kind in (
-        "Abs Ceil Cos Erf Exp Floor HardSwish Log Mish Reciprocal Relu Round Sigmoid Sign Sin "
-        "Softplus Sqrt Tan Tanh Atan Sinh Cosh Asinh Atanh Asin Acos"
-    ).split()
+    for kind in "Abs Ceil Exp Floor Log Reciprocal Relu Sigmoid Sign Sqrt Tanh".split()
 }
-POSITIVE = {"Log", "Sqrt", "Reciprocal", "Div", "square root", "Acosh"}
+POSITIVE = {"Log", "Sqrt", "Reciprocal", "Div", "square root"}
 
 
-@pytest.mark.filterwarnings("ignore:invalid value")
 @pytest.mark.parametrize("name", OPERATORS)
 def test_an_operator_is_read_as_onnxruntime_computes_it(name: str) -> None:
-    data = OPERATORS[name]()
-    if name in ("Acos", "Asin", "Atanh"):
-        network = read_network(data)
-        points = np.linspace(-0.9, 0.9, 7, dtype=np.float32)
-        (expected,) = session(data).run(None, {"x0": points})
-        assert abs(evaluate(network, points) - expected).max() < 1e-5
-    else:
-        agree(data, name in POSITIVE)
-
-
-COMPARISONS = "Equal Greater Less GreaterOrEqual LessOrEqual".split()
-
-
-@pytest.mark.parametrize("kind", COMPARISONS)
-def test_truth_values_are_exact(kind: str) -> None:
-    nodes = [
-        helper.make_node(kind, ["x", "c"], ["a"]),
-        helper.make_node("Less", ["z", "c"], ["b"]),
-        helper.make_node("Or", ["a", "b"], ["o"]),
-        helper.make_node("And", ["o", "b"], ["n"]),
-        helper.make_node("Not", ["n"], ["p"]),
-        helper.make_node("Where", ["p", "x", "z"], ["w"]),
-        helper.make_node("Cast", ["x"], ["k"], to=TensorProto.INT64),
-        helper.make_node("Cast", ["k"], ["f"], to=TensorProto.FLOAT),
-        helper.make_node("Cast", ["x"], ["t"], to=TensorProto.BOOL),
-        helper.make_node("Cast", ["t"], ["u"], to=TensorProto.FLOAT),
-        helper.make_node("Sum", ["w", "f", "u"], ["y"]),
-    ]
-    data = written(nodes, {"x": (40,), "z": (40,)}, {"c": np.float32(0.5)}, 16)
-    runtime, network = session(data), read_network(data)
-    points = np.random.default_rng(0).integers(-4, 5, (2, 40)).astype(np.float32) / 2
-    (expected,) = runtime.run(None, {"x": points[0], "z": points[1]})
-    assert (evaluate(network, points.astype(np.float64)) == expected).all()
-
-
-def test_classes_are_read_one_hot() -> None:
-    nodes = [
-        helper.make_node("ArgMax", ["x"], ["a"], axis=1, keepdims=0),
-        helper.make_node("OneHot", ["a", "n", "v"], ["y"], axis=1),
-    ]
-    agree(written(nodes, {"x": (3, 5, 2)}, {"n": 5, "v": np.array([0, 3], np.float32)}, 13))
+    agree(OPERATORS[name](), name in POSITIVE)
 
 
 @given(st.data())

@@ -49,7 +49,7 @@ def test_several_inputs_and_outputs_are_joined_in_order() -> None:
 
 
 def test_a_broadcast_is_pure_movement_before_an_operator() -> None:
-    left, right, product = nodes_of(read_network(one("Mul", [(2, 1), (1, 3)])))[2:]
+    left, right, product = nodes_of(read_network(one("Mul", [(2, 1), (1, 3)])))
     for node in (left, right):
         assert isinstance(node, Affine) and node.bias is None and node.roundings == 0
         assert [type(linear) for _, linear in node.terms] == [Move]
@@ -82,7 +82,7 @@ def test_concatenation_is_one_node_of_a_movement_for_each_operand() -> None:
     assert all(isinstance(linear, Move) for linear in moves)
     assert [linear.index.tolist() for linear in moves if isinstance(linear, Move)] == [
         [0, -1, -1, -1, -1, -1, 1, -1, -1, -1, -1, -1],
-        [-1, 0, 1, 2, -1, -1, -1, 3, 4, 5, -1, -1],
+        [-1, 2, 3, 4, -1, -1, -1, 5, 6, 7, -1, -1],
     ]
 
 
@@ -185,8 +185,11 @@ def test_constants_whose_value_depends_on_the_execution_are_outside_of_its_seman
 # Real networks
 
 UNREADABLE = {
-    # Slices and scatters at places that depend on the input.
-    "cctsdb_yolo/onnx/patch-1.onnx": "Slice 'Slice_34': operand 1 depends on the input",
+    "carvana_unet_2022/onnx/unet_simp_small.onnx": "Cast 'Cast_29': no rule for a cast to int32",
+    "cctsdb_yolo/onnx/patch-1.onnx": "Cast 'Cast_9': no rule for a cast to int64",
+    "lsnc/onnx/quadrotor2d_output.onnx": "Cos '/Cos': no rule for this operator",
+    "ml4acopf/onnx/118_ieee_ml4acopf.onnx": "Cos '/Cos': no rule for this operator",
+    "ml4acopf/onnx/14_ieee_ml4acopf.onnx": "Cos '/Cos': no rule for this operator",
     "onnx_ops/layer-zoo__constant.onnx": "the outputs do not depend on the inputs",
     "onnx_ops/layer-zoo__dropout_training_mode_true.onnx": "Dropout 'y': no rule for training",
 }
@@ -201,18 +204,18 @@ def test_the_networks_of_the_benchmarks_are_read_as_onnxruntime_computes_them(
         names = {row["onnx"] for row in csv.DictReader(file)}
     for folder in ("nets", "onnx_ops", "violations"):
         names |= {f"{folder}/{path.name}" for path in (bench_folder / folder).glob("*.onnx*")}
-    wrong, read = {}, 0
+    wrong, refused, read = {}, {}, 0
     with np.errstate(over="ignore"):
         for name in sorted(names):
             data = (bench_folder / name).read_bytes()
             data = gzip.decompress(data) if name.endswith(".gz") else data
-            if name in UNREADABLE:
-                with pytest.raises(Unsupported) as caught:
-                    read_network(data)
-                assert str(caught.value) == UNREADABLE[name]
-            elif name not in CANCELLING:
-                read += 1
-                distance = disagreement(data, read_network(data), positive=False)
-                if not distance < 1e-4:
-                    wrong[name] = distance
-    assert not wrong and read > 100
+            try:
+                network = read_network(data)
+            except Unsupported as error:
+                refused[name] = str(error)
+                continue
+            distance = disagreement(data, network, positive=False)
+            read += 1
+            if not distance < 1e-4 and name not in CANCELLING:
+                wrong[name] = distance
+    assert not wrong and refused == UNREADABLE and read > 100
