@@ -221,6 +221,16 @@ def test_an_operand_that_dominates_is_the_maximum_even_of_unbounded_ones() -> No
 
 
 @pytest.mark.soundness
+@pytest.mark.parametrize("function", ["max", "min"])
+def test_an_extreme_is_affine_up_to_a_tie_and_not_an_ulp_further(function: str) -> None:
+    flip = 1.0 if function == "max" else -1.0
+    for other, expected in ((1.0, True), (math.nextafter(1.0, 2.0), False)):
+        pairs = [tuple(sorted((flip * 1.0, flip * 2.0))), tuple(sorted((0.0, flip * other)))]
+        mask, _ = rule_for(function).affine(boxes(pairs), {})
+        assert mask[0] == expected
+
+
+@pytest.mark.soundness
 @given(pairs=st.tuples(intervals(), intervals()))
 def test_a_product_with_a_constant_is_affine(pairs: tuple) -> None:
     box = boxes(pairs)
