@@ -96,17 +96,18 @@ class Fast:
         ends = self._widen(np.where(no_lower, 0.0, lower), np.where(no_upper, 0.0, upper))
         return Constants(*ends, no_lower, no_upper)
 
-    def minimum(self, positive: Array, negative: Array, box: Constants) -> Array:
-        """Return lower bounds, for rows `positive + negative`, of their least value over a box.
+    def minimum(self, rows: Array, box: Constants) -> Array:
+        """Return lower bounds of the rows' least values over a box.
 
-        It is -inf where a coefficient that is not 0 meets an end that is missing, or is no number.
+        A bound is -inf where a row needs an end that is missing, or has an entry that is no number.
         """
         # Each dot is at most the exact one with the box before it was widened, plus underflows. A
         # sum that overflowed on the way is no number, whatever the terms after it.
-        value = self._dot(positive, box.lower) + self._dot(negative, box.upper)
-        known = np.isfinite(value) & np.isfinite(positive.sum(axis=1) - negative.sum(axis=1))
-        value = down(down(value) - positive.shape[1] * TINY)
-        return np.where(known & ~_unbounded(positive, negative, box), value, -np.inf)
+        value = self._dot(np.maximum(rows, 0), box.lower)
+        value = value + self._dot(np.minimum(rows, 0), box.upper)
+        known = np.isfinite(value) & np.isfinite(rows.sum(axis=1)) & ~_unbounded(rows, box)
+        value = down(down(value) - rows.shape[1] * TINY)
+        return np.where(known, value, -np.inf)
 
     def product(
         self, rows: Array, factor: Product, *, transposed: bool = False, absolute: bool = False
@@ -247,10 +248,10 @@ class Rational(Exact):
         """Return floats that are at least x."""
         return np.array([-float_below(-_fraction(q)) for q in x])
 
-    def minimum(self, positive: Array, negative: Array, box: Constants) -> Array:
+    def minimum(self, rows: Array, box: Constants) -> Array:
         """Return the least values as fractions, -inf where there is none."""
-        value = (positive * box.lower).sum(axis=1) + (negative * box.upper).sum(axis=1)
-        lost = _unbounded(positive, negative, box)
+        value = np.where(rows > 0, rows * box.lower, rows * box.upper).sum(axis=1)
+        lost = _unbounded(rows, box)
         ends = [-np.inf if no else _fraction(q) for q, no in zip(value, lost, strict=True)]
         return np.array(ends, object)
 
@@ -285,13 +286,10 @@ def arithmetic(tier: str) -> Fast:
     return tiers[tier]()
 
 
-def _unbounded(positive: Array, negative: Array, box: Constants) -> NDArray[np.bool_]:
-    """Which rows have a coefficient that is not 0 where the end of the box is missing."""
-    lost = np.zeros(len(positive), np.bool_)
-    for part, missing in ((positive, box.no_lower), (negative, box.no_upper)):
-        if missing.any():
-            lost |= (part[:, missing] != 0).any(axis=1)
-    return lost
+def _unbounded(rows: Array, box: Constants) -> NDArray[np.bool_]:
+    """Which rows need an end of the box that is missing."""
+    parts = rows[:, box.no_lower] > 0, rows[:, box.no_upper] < 0
+    return np.not_equal(np.concatenate(parts, axis=1).sum(axis=1), 0)
 
 
 def _digits(x: Floats, bits: int, axis: int | None) -> Digits:

@@ -26,8 +26,8 @@ from absolver.certificates.network import Affine, Ball, Broken, Floats, Network,
 from absolver.certificates.rounding import Box, up
 from absolver.certificates.semantics import Profile
 
-CHUNK = 2**22
-"""Numbers in a matrix of rows: some six of its size exist at a time, in 8 bytes a number."""
+CHUNK = 2**19
+"""Numbers in a matrix of rows: some six of its size exist at a time, best in a cache."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ class Kernel:
             direct = value
             for v, coefficients in rows.items():
                 ends = facts.region if v == 0 else a.prepare(*facts.boxes[v])
-                direct = a.plus(direct, self._minimum(coefficients, ends))
+                direct = a.plus(direct, a.minimum(coefficients, ends))
             left = np.flatnonzero(~(direct > 0))
             if left.size:
                 rows = {v: coefficients[left] for v, coefficients in rows.items()}
@@ -210,7 +210,7 @@ class Kernel:
             # The nearest coefficient is one rounding away, and is then added to other uses.
             doubt = cost(a.charge(1 + self._uses[v]), size_of(facts.boxes[v]))
             if doubt.any():
-                value = a.plus(value, self._minimum(coefficients, a.prepare(-doubt, doubt)))
+                value = a.plus(value, a.minimum(coefficients, a.prepare(-doubt, doubt)))
         return rows, value
 
     def _row_box(self, facts: Facts, v: int, request: RowRequest) -> Box:
@@ -243,14 +243,14 @@ class Kernel:
             step, node, coefficients = steps[v], self._nodes[v], rows.pop(v, None)
             if coefficients is None or step is None or node is None:
                 continue
-            line, (positive, negative) = step.line(), _signs(coefficients)
-            value = a.plus(value, a.minimum(positive, negative, line.constants))
+            line = step.line()
+            value = a.plus(value, a.minimum(coefficients, line.constants))
             for i, p in enumerate(self.operands[v]):
                 slack: Array | float = 0.0
                 if isinstance(node, AffineNode):
                     moved, slack = node.maps[i].backward(coefficients)
                 elif (slopes := line.slopes[i]) is not None:
-                    moved = positive * slopes[0] + negative * slopes[1]
+                    moved = coefficients * np.where(coefficients > 0, *slopes)
                     slack = a.underflow
                 else:
                     continue
@@ -266,7 +266,7 @@ class Kernel:
     def _over_input(self, facts: Facts, rows: Array) -> Array:
         """Return the least values over the input's box, or over the ball where that is better."""
         a = self.arithmetic
-        value = self._minimum(rows, facts.region)
+        value = a.minimum(rows, facts.region)
         if self._ball is None:
             return value
         ball, center = self._ball
@@ -276,10 +276,7 @@ class Kernel:
         else:
             norm = up(np.sqrt(a.above((rows * rows).sum(axis=1), rows.shape[1])))
         reach = up(norm * -float_below(-ball.radius))
-        return np.maximum(value, a.plus(self._minimum(rows, center), -reach))
-
-    def _minimum(self, rows: Array, box: Constants) -> Array:
-        return self.arithmetic.minimum(*_signs(rows), box)
+        return np.maximum(value, a.plus(a.minimum(rows, center), -reach))
 
     def _with_lines(self, facts: Facts, lines: Mapping[int, Lines]) -> Sequence[Step | None]:
         """Return the steps, with other lines for some operators."""
@@ -337,9 +334,3 @@ def _enclose(numbers: Array) -> tuple[Floats, Floats]:
     """Return floats below and above fractions."""
     below = [float_below(q) for q in numbers], [-float_below(-q) for q in numbers]
     return np.array(below[0]), np.array(below[1])
-
-
-def _signs(rows: Array) -> tuple[Array, Array]:
-    """Return the positive and the negative coefficients, exactly."""
-    positive = np.maximum(rows, 0)
-    return positive, rows - positive

@@ -112,5 +112,6 @@ class _Sums:
 def _pick(x: Array, index: Ints) -> Array:
     """Return the entries `x[:, index]`, 0 where the index is -1."""
     picked = np.take(x, index, axis=1)
-    picked[:, index < 0] = 0
+    if index.min(initial=0) < 0:
+        picked[:, index < 0] = 0
     return picked

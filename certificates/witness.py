@@ -80,8 +80,8 @@ def _require_input(point: Sequence[Fraction], clause: Clause, ball: Ball | None)
     """Raise `Broken` unless the point is in the clause's box, in the ball, and meets the rest."""
     for i, (x, moved) in enumerate(zip(point, _nearest(point, clause), strict=True)):
         if x != moved:
-            away = float_below(x - moved)
-            raise Broken(f"input {i} is {float_below(x)!r}, outside of the box by {away:.3g}")
+            outside = float_below(x - moved)
+            raise Broken(f"input {i} is {float_below(x)!r}, outside of the box by {outside:.3g}")
     if clause.empty:
         raise Broken("the clause's box is empty")
     if ball is not None:

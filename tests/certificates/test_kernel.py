@@ -377,6 +377,36 @@ def test_the_error_of_executions_grows_with_the_format():
     assert widths == pytest.approx([0, 5 * 2**-24, 2 * 2**-11, 2 * 2**-8], rel=0.05, abs=1e-14)
 
 
+@pytest.mark.soundness
+@pytest.mark.parametrize("tier", TIERS)
+def test_the_error_of_an_executed_function_is_in_boxes_and_rows(tier):
+    """At one point, with every line through it."""
+    curve = Operator("square", (0,), {}, "square", "h#0", 1)
+    network, point = network_of(curve, inputs=1), [Fraction(3)]
+    slopes = Lines([np.array([6.0])], [np.array([6.0])])
+    kernel, facts = kernel_and_facts(
+        network, (point, point), tier, Proposals({1: slopes}), semantics="float32"
+    )
+    error = Fraction(9, 2**24)
+    (low,), (high,) = output_bounds(kernel, facts)
+    assert low <= 9 - error and 9 + error <= high
+    assert facts.boxes[1].lower <= 9 - error and 9 + error <= facts.boxes[1].upper
+
+
+@pytest.mark.soundness
+@pytest.mark.parametrize("tier", ["fast", "exact"])
+def test_the_constants_pay_for_coefficients_that_are_rounded(tier):
+    """Of slopes times coefficients, and of the coefficients that a row starts with."""
+    curve = Operator("leaky_relu", (0,), {"alpha": 0.1}, "leaky_relu", "h#0", 1)
+    network, box = network_of(curve, inputs=1), ([Fraction(-9)], [Fraction(-8)])
+    kernel, facts = kernel_and_facts(network, box, tier, Proposals())
+    constants, unit = facts.steps[1].line().constants, Fraction(1, 2**53)
+    assert constants.lower <= -9 * Fraction(0.1) * unit
+    assert constants.upper >= 9 * Fraction(0.1) * unit
+    _, value = kernel._start([Form(Fraction(0), {(0, 0): Fraction(1, 3)})], facts)
+    assert value <= -9 * Fraction(1, 3) * unit
+
+
 def test_networks_without_a_rule_or_of_other_types_are_refused():
     odd = Operator("perhaps", (0,), {}, "exact", "h#0", 1)
     with pytest.raises(Unsupported, match="no rule for the function perhaps"):
