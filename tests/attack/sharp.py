@@ -48,9 +48,9 @@ def _of_float64() -> Iterator[Sharp]:
     yield _sharp(text, network, (1, 2), ("at least", 32), "fast")
     yield _sharp(text, network, (1, 2), ("at most", 16), "fast")
     network = Network((1, 1))
-    network.dense("x", [[-(2.0**-75)]], [2.0**-55])
+    network.dense("x", [[-(2.0**-76)]], [2.0**-55])
     text = "a coefficient underflows"
-    yield _sharp(text, network, (2**20, 2**21), ("at most", 0), "fast", multiplier=2.0**-999.5)
+    yield _sharp(text, network, (2**21, 2**22), ("at most", 0), "fast", multiplier=2.0**-999.5)
     # 7 + 7 - 8 - 8, all times 2.2e307: the first two overflow, the sum is negative.
     network = Network((1, 1))
     tensor = network.dense("x", [[1.0]] * 4, [7.0, 7.0, -8.0, -8.0])
