@@ -1,7 +1,6 @@
 """What ONNX's reference implementation says: constants, and where operators move elements."""
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,28 +22,24 @@ _ROUNDED = frozenset(
 )
 
 # The operands whose elements are moved.
-MOVED: Mapping[str, Sequence[int]] = MappingProxyType(
-    dict.fromkeys(
-        "DepthToSpace Expand Flatten Gather GatherND Reshape Slice SpaceToDepth "
-        "Split Squeeze Tile Transpose Unsqueeze".split(),
-        (0,),
-    )
-    | {"Concat": range(2**16), "Pad": (0, 2), "ScatterND": (0, 2), "Where": (1, 2)}
-)
+MOVED: Mapping[str, Sequence[int]] = {
+    "Concat": range(2**16),
+    **dict.fromkeys(("Pad", "ScatterND"), (0, 2)),
+    "Where": (1, 2),
+    **dict.fromkeys("DepthToSpace Expand Flatten Gather GatherND Reshape Slice".split(), (0,)),
+    **dict.fromkeys("SpaceToDepth Split Squeeze Tile Transpose Unsqueeze".split(), (0,)),
+}
 
 
 def constants(step: Step) -> list[NDArray[Any]]:
     """The outputs of a node whose operands are all constant, or of which the shape counts."""
     if step.kind not in _DETERMINED | _ROUNDED:
         raise step.refuse("no rule for this operator on constants")
-    operands = [
-        np.zeros(value.shape, bool) if isinstance(value, Variable) else value
-        for value in step.operands
-    ]
-    real = any(value is not None and value.dtype.kind == "f" for value in operands)
-    if real and step.kind in _ROUNDED:
-        step.graph.executions = False
-    return _evaluated(step, operands)
+    if step.kind in ("Shape", "Size"):
+        return _evaluated(step, [np.zeros(step.operands[0].shape, bool)])
+    real = any(value is not None and value.dtype.kind == "f" for value in step.operands)
+    step.graph.executions &= not (real and step.kind in _ROUNDED)
+    return _evaluated(step, step.operands)
 
 
 def moved(step: Step) -> list[Variable]:
@@ -54,15 +49,14 @@ def moved(step: Step) -> list[Variable]:
     """
     if step.attribute("value", 0) or step.attribute("reduction", "none") != "none":
         raise step.refuse("no rule for its attributes")
-    operands: list[NDArray[Any] | None] = []
-    data, start = [], 1
+    operands, data, start = [], [], 1
     for i, value in enumerate(step.operands):
-        if value is not None and i in MOVED[step.kind]:
+        if value is None or i not in MOVED[step.kind]:
+            operands.append(step.constant(i))
+        else:
             operands.append(np.arange(start, start + value.size).reshape(value.shape))
             data.append(value)
             start += value.size
-        else:
-            operands.append(step.optional(i))
     return [step.assemble(data, numbers - 1) for numbers in _evaluated(step, operands)]
 
 
@@ -70,27 +64,24 @@ def _evaluated(step: Step, operands: Sequence[NDArray[Any] | None]) -> list[NDAr
     node = NodeProto()
     node.CopyFrom(step.proto)
     node.input[:] = ["" if value is None else f"operand {i}" for i, value in enumerate(operands)]
-    given = [
-        numpy_helper.from_array(value, name)
-        for name, value in zip(node.input, operands, strict=True)
-        if value is not None
-    ]
+    named = zip(operands, node.input, strict=True)
+    given = [numpy_helper.from_array(value, name) for value, name in named if value is not None]
     outputs = [helper.make_empty_tensor_value_info(name) for name in node.output]
     graph = helper.make_graph([node], "node", [], outputs, given)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", step.opset)])
     try:
         # How large the outputs are has to be known before they are computed.
         inferred = shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
-        for output in inferred.output:
-            axes = output.type.tensor_type.shape.dim
-            step.reserve(*(axis.dim_value if axis.HasField("dim_value") else -1 for axis in axes))
+        axes = [output.type.tensor_type.shape.dim for output in inferred.output]
+        shapes = [tuple(n.dim_value if n.HasField("dim_value") else -1 for n in x) for x in axes]
+        for shape in shapes:
+            step.reserve(*shape)
         results = [np.asarray(value) for value in ReferenceEvaluator(model).run(None, {})]
     except (shape_inference.InferenceError, AssertionError) as error:
         raise step.refuse(f"it cannot be evaluated: {error}") from error
-    for output, value in zip(inferred.output, results, strict=True):
-        if value.shape != tuple(axis.dim_value for axis in output.type.tensor_type.shape.dim):
-            raise step.refuse(f"{value.shape} is not the shape that its result should have")
-        if step.kind == "Slice" and not value.size:
-            # With a negative step, onnxruntime takes the largest integers for "to the end".
-            raise step.refuse("no rule for an empty slice")
+    if [value.shape for value in results] != shapes:
+        raise step.refuse(f"the shapes of its results are not {shapes}")
+    # With a negative step, onnxruntime takes the largest integers for "to the end".
+    if step.kind == "Slice" and not results[0].size:
+        raise step.refuse("no rule for an empty slice")
     return results

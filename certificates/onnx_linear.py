@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from absolver.certificates.network import Floats, Ints, Product
+from absolver.certificates.network import Floats, Ints, Product, Scale, Total
 from absolver.certificates.onnx_graph import Step, Value, Variable
 
 
@@ -19,12 +19,11 @@ def batch_normalization(step: Step) -> Variable:
     if step.attribute("training_mode", 0) or not step.attribute("spatial", 1):
         raise step.refuse("no rule for training, nor for statistics of each element")
     shape = (x.shape[1],) + (1,) * (len(x.shape) - 2)
-    scale, bias, centre, variance = (
-        step.floats(step.constant(i)).reshape(shape) for i in range(1, 5)
-    )
+    parameters = (step.floats(step.constant(i)).reshape(shape) for i in range(1, 5))
+    scale, bias, centre, variance = parameters
     if not (variance + epsilon > 0).all():
         raise step.refuse("a variance is not positive")
-    factor = scale / np.sqrt(variance + epsilon)
+    factor = step.floats(scale / np.sqrt(variance + epsilon))
     shift = -factor * centre
     # At most five roundings of 2^-53 here. The absolute parts are what an execution may lose to
     # underflow, at most 2^-149 in each of its operations, times the factors that follow.
@@ -32,18 +31,28 @@ def batch_normalization(step: Step) -> Variable:
     shift_error = 2.0**-50 * abs(shift) + 2.0**-140 * (1 + abs(centre) + abs(scale))
     # Two nodes, so that the sizes of all terms count: an execution makes at most 7 roundings,
     # in x scale (1 / sqrt(variance + epsilon)) + (bias - mean scale (...)).
-    term = (step.whole(x).node, step.factor(x.shape, factor, error=error))
-    scaled = step.affine([term], shift, 7, x.shape, shift_error)
-    return step.add((1, scaled), (1, bias), roundings=7)
+    parts = (factor, np.ones(()), error)
+    linear = Scale(*(np.broadcast_to(part, x.shape).flatten() for part in parts))
+    scaled = step.affine([(step.whole(x).node, linear)], shift, 7, x.shape, shift_error)
+    return step.add(scaled, bias, roundings=7)
+
+
+def total(step: Step, x: Variable, *, products: bool = False, more: int = 0) -> Variable:
+    """The sums over the last axis.
+
+    Where the entries are `products`, an execution rounds them here; `more` are the roundings that
+    it may add to those of the sums.
+    """
+    *shape, n = x.shape
+    size, roundings = math.prod(shape), max(n - (not products) + more, 0)
+    linear = Total(np.repeat(np.arange(size), n), size)
+    return step.affine([(step.whole(x).node, linear)], None, roundings, shape)
 
 
 def _product(
-    step: Step, x: Variable, weight: ArrayLike, bias: ArrayLike | None, more: int = 0
+    step: Step, x: Variable, weight: ArrayLike, bias: Floats | None, more: int = 0
 ) -> Variable:
-    """`x [groups, outer, k]` times `weight [groups, k, n]`, plus a bias: sums of products.
-
-    `more` are the roundings that an execution may add to those of the sums.
-    """
+    """`x [groups, outer, k]` times `weight [groups, k, n]`, plus a bias; `more` as in `total`."""
     matrix = step.floats(weight)
     terms = int(np.count_nonzero(matrix, axis=1).max(initial=0))
     shape, linear = (*x.shape[:2], matrix.shape[2]), Product(matrix, x.shape[1])
@@ -73,25 +82,23 @@ def _matrices(
     batch = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
     if isinstance(y, Variable):
         wide = (*batch, rows, columns, inner)
-        step.reserve(*wide)
-        left = x.arranged(lambda i: np.broadcast_to(i[..., None, :], wide))
-        right = y.arranged(lambda i: np.broadcast_to(i.swapaxes(-1, -2)[..., None, :, :], wide))
-        products = step.apply("mul", left, right, executed="matmul")
-        return step.total(products, products=True, more=more)
+        left = x.arranged(lambda index: index[..., None, :])
+        right = y.arranged(lambda index: index.swapaxes(-1, -2)[..., None, :, :])
+        products = step.apply("mul", left.broadcast(wide), right, executed="matmul")
+        return total(step, products, products=True, more=more)
     stack = batch if math.prod(y.shape[:-2]) > 1 else ()
     step.reserve(*batch, rows, inner)
     step.reserve(*stack, inner, columns)
     weight = np.broadcast_to(y if stack else y.reshape(inner, columns), (*stack, inner, columns))
-    flat = x.arranged(
-        lambda i: np.broadcast_to(i, (*batch, rows, inner)).reshape(math.prod(stack), -1, inner)
-    )
+    spread = x.broadcast((*batch, rows, inner))
+    flat = spread.arranged(lambda index: index.reshape(math.prod(stack), -1, inner))
     product = _product(step, flat, weight.reshape(-1, inner, columns), bias, more)
     return product.arranged(lambda index: index.reshape(*batch, rows, columns))
 
 
 def matmul(step: Step) -> Variable:
     """MatMul; a vector counts as a row on the left, as a column on the right."""
-    x, y = step.value(0), step.value(1)
+    x, y = step.operands
     left = _arranged(x, lambda vector: vector[None]) if len(x.shape) == 1 else x
     right = _arranged(y, lambda vector: vector[:, None]) if len(y.shape) == 1 else y
     axes = (-2,) * (left is not x) + (-1,) * (right is not y)
@@ -100,12 +107,10 @@ def matmul(step: Step) -> Variable:
 
 def gemm(step: Step) -> Variable:
     """Gemm, `alpha x y + beta c`."""
-    x, y = (
-        _swapped(step.value(i)) if step.attribute(name, 0) else step.value(i)
-        for i, name in enumerate(("transA", "transB"))
-    )
+    x, y, c = (*step.operands, None)[:3]
+    x = _swapped(x) if step.attribute("transA", 0) else x
+    y = _swapped(y) if step.attribute("transB", 0) else y
     alpha, beta = step.attribute("alpha", 1.0), step.attribute("beta", 1.0)
-    c = step.value(2) if len(step.operands) > 2 and step.operands[2] is not None else None
     both = isinstance(x, Variable) and isinstance(y, Variable)
     if alpha == beta == 1 and not both and not isinstance(c, Variable):
         shape = (x.shape[0], y.shape[1])
@@ -116,12 +121,10 @@ def gemm(step: Step) -> Variable:
     if c is None:
         return result
     if isinstance(c, Variable):
-        c = step.scale(c, beta, roundings=roundings)
-    elif c.dtype == np.float32:  # the product of two binary32 numbers is exact in binary64
-        c = step.floats(c) * beta
-    else:
-        raise step.refuse("beta times constants of binary64 is not exact")
-    return step.add((1, result), (1, c), roundings=roundings)
+        return step.add(result, step.scale(c, beta, roundings=roundings), roundings=roundings)
+    if c.dtype != np.float32:  # the product of two binary32 numbers is exact in binary64
+        raise step.refuse(f"no rule for a factor of constants of {c.dtype}")
+    return step.add(result, step.floats(c) * beta, roundings=roundings)
 
 
 def window_axes(step: Step, sizes: Sequence[int], kernel: Sequence[int]) -> list[tuple[Ints, Ints]]:
@@ -143,24 +146,23 @@ def window_axes(step: Step, sizes: Sequence[int], kernel: Sequence[int]) -> list
         extent = (width - 1) * dilation + 1
         if automatic != "NOTSET":
             both = max(0, (-(-n // stride) - 1) * stride + extent - n)
-            both = 0 if automatic == "VALID" else both
+            both = both if automatic.startswith("SAME") else 0
             begin = both - both // 2 if automatic == "SAME_LOWER" else both // 2
             end = both - begin
         room = n + begin + end - extent
-        count = (-(-room // stride) if ceil else room // stride) + 1
-        if ceil and (count - 1) * stride >= n + begin:
-            count -= 1
         if transposed:
             count = stride * (n - 1) + added + extent - begin - end
         elif room < 0:  # onnxruntime rounds towards zero, and finds a window
             raise step.refuse(f"{n + begin + end} cells for a kernel that spans {extent}")
+        else:  # a window of ceil mode does not start in the padding at the end
+            count = (-(-room // stride) if ceil else room // stride) + 1
+            count -= ceil and (count - 1) * stride >= n + begin
         step.reserve(count, width)
         windows, cells = np.arange(count)[:, None], np.arange(width) * dilation
+        place = windows * stride + cells - begin
         if transposed:
             place = windows + begin - cells
             place = np.where(place % stride == 0, place // stride, -1)
-        else:
-            place = windows * stride + cells - begin
         inside = np.where((place >= 0) & (place < n), place, -1)
         result.append((inside, (place < n + end).sum(axis=1)))
     return result
@@ -180,40 +182,30 @@ def windows(step: Step, x: Variable, axes: Sequence[Ints]) -> Variable:
     step.reserve(*x.shape[:2], *(places.size for places in axes))
     index = np.pad(x.index, [(0, 0)] * 2 + [(0, 1)] * rank, constant_values=-1)
     for i, places in enumerate(axes):
-        index = index.take(places.ravel(), axis=i + 2, mode="wrap")
-    index = index.reshape(*x.shape[:2], *(n for places in axes for n in places.shape))
-    index = index.transpose(0, 1, *range(2, 2 + 2 * rank, 2), *range(3, 3 + 2 * rank, 2))
+        index = index.take(places, axis=2 + i)
+        index = np.moveaxis(index, 3 + i, -1)
     return replace(x, index=index.reshape(*index.shape[: 2 + rank], -1))
 
 
 def convolution(step: Step) -> Variable:
     """Conv and ConvTranspose: windows of the data times the weights of each group."""
-    x, weight, bias = step.variable(), step.constant(1), step.optional(2)
+    x, weight, bias = step.variable(), step.constant(1), step.constant(2)
     groups, kernel, batch = step.attribute("group", 1), weight.shape[2:], x.shape[0]
-    transposed, depth, cells = step.kind == "ConvTranspose", x.shape[1] // groups, math.prod(kernel)
+    transposed, depth = step.kind == "ConvTranspose", x.shape[1] // groups
     fits = x.shape[1] == (weight.shape[0] if transposed else weight.shape[1] * groups)
     if tuple(step.attribute("kernel_shape", kernel)) != kernel or not fits:
         raise step.refuse(f"weights of shape {weight.shape} fit neither the kernel nor {x.shape}")
-    axes = [places for places, _ in window_axes(step, x.shape[2:], kernel)]
+    cells = windows(step, x, [places for places, _ in window_axes(step, x.shape[2:], kernel)])
     if transposed:
-        parts = weight.reshape(groups, depth, -1, cells).transpose(0, 1, 3, 2)
-    else:
-        parts = weight.reshape(groups, -1, depth, cells).transpose(0, 2, 3, 1)
-    inner, channels = depth * cells, parts.shape[3]
-    patches = windows(step, x, axes).arranged(
-        lambda index: (
-            index.reshape(batch * groups, depth, -1, cells)
-            .swapaxes(1, 2)
-            .reshape(batch * groups, -1, inner)
-        )
-    )
-    step.reserve(batch, *parts.shape)
-
-    def repeated(array: NDArray[np.generic], rows: int) -> NDArray[np.generic]:
-        return np.tile(array.reshape(groups, rows, channels), (batch, 1, 1))
-
-    added = None if bias is None else repeated(bias, 1)
-    product = _product(step, patches, repeated(parts, inner), added)
-    shape = (batch, groups * channels, *(len(places) for places in axes))
-    moved = product.arranged(lambda index: index.swapaxes(1, 2).reshape(shape))
-    return step.whole(moved, bias=0.0)
+        weight = weight.reshape(groups, depth, -1, *kernel).swapaxes(1, 2)
+    inner = depth * math.prod(kernel)
+    weight = weight.reshape(groups, -1, inner).swapaxes(1, 2)
+    # [batch, groups, depth, windows, cells] becomes [groups, batch and windows, depth and cells].
+    grouped = cells.index.reshape(batch, groups, depth, -1, math.prod(kernel))
+    patches = replace(x, index=grouped.transpose(1, 0, 3, 2, 4).reshape(groups, -1, inner))
+    added = None if bias is None else bias.reshape(groups, 1, -1)
+    shape = (batch, groups * weight.shape[2], *cells.shape[2:-1])
+    result = _product(step, patches, weight, added)
+    split = result.index.reshape(groups, batch, -1, weight.shape[2])
+    index = split.transpose(1, 0, 3, 2).reshape(shape)
+    return step.whole(replace(result, index=index), bias=0.0)

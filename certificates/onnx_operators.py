@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
-from types import MappingProxyType
 
 import numpy as np
 from onnx import helper
@@ -16,6 +15,7 @@ from absolver.certificates.onnx_linear import (
     convolution,
     gemm,
     matmul,
+    total,
     window_axes,
     windows,
     without_padding,
@@ -41,27 +41,24 @@ def lower(step: Step) -> list[Variable]:
 
 def _sum(step: Step) -> Variable:
     """Add and Sum; an execution may take another order: every node allows for all additions."""
-    values = sorted(step.values(), key=lambda value: not isinstance(value, Variable))
-    result = step.variable() if len(values) == 1 else values[0]
+    values = sorted(step.operands, key=lambda value: not isinstance(value, Variable))
+    result: Variable = values[0]
     for value in values[1:]:
-        result = step.add((1, result), (1, value), roundings=len(values) - 1)
-    assert isinstance(result, Variable)
+        result = step.add(result, value, roundings=len(values) - 1)
     return result
 
 
 def _product(step: Step) -> Variable:
-    x, y = step.values()
+    x, y = step.operands
     if isinstance(x, Variable) and isinstance(y, Variable):
         return step.apply("square", x, executed="mul") if x is y else step.apply("mul", x, y)
-    x, y = (x, y) if isinstance(x, Variable) else (y, x)
-    assert isinstance(x, Variable) and not isinstance(y, Variable)
-    return step.scale(x, y)
+    return step.scale(x, y) if isinstance(x, Variable) else step.scale(y, x)
 
 
 def _quotient(step: Step) -> Variable:
-    x, y = step.values()
+    x, y = step.operands
     if not isinstance(y, Variable):
-        return step.scale(step.variable(), 1.0, y)
+        return step.scale(x, 1.0, y)
     inverse = step.apply("reciprocal", y, executed="exact")
     if isinstance(x, Variable):
         return step.apply("mul", x, inverse, executed="division")
@@ -91,25 +88,23 @@ def _extreme(step: Step, function: str, values: Sequence[Value]) -> Variable:
     bound = reduce(np.maximum if function == "max" else np.minimum, constants)
     if bound.size == 1:
         low, high = (bound.item(), math.inf) if function == "max" else (-math.inf, bound.item())
-        shape = np.broadcast_shapes(result.shape, bound.shape)
-        wide = result.arranged(lambda index: np.broadcast_to(index, shape))
+        wide = result.broadcast(np.broadcast_shapes(result.shape, bound.shape))
         return step.apply("clip", wide, min=low, max=high)
-    sign = 1 if function == "max" else -1
-    excess = step.apply("relu", step.add((sign, result), (-sign, bound)))
-    return step.add((sign, excess), (1, bound))
+    if function == "max":
+        return step.add(step.apply("relu", step.add(result, -bound)), bound)
+    return step.add(step.negate(step.apply("relu", step.add(step.negate(result), bound))), bound)
 
 
 def _clip(step: Step) -> Variable:
-    if step.opset >= 11:
-        low, high = step.optional(1), step.optional(2)
-    else:
-        low, high = step.attribute("min"), step.attribute("max")
-    least = -math.inf if low is None else np.asarray(low).item()
-    most = math.inf if high is None else np.asarray(high).item()
+    old = step.opset < 11
+    low = step.attribute("min") if old else step.constant(1)
+    high = step.attribute("max") if old else step.constant(2)
+    least = -math.inf if low is None else float(np.asarray(low).item())
+    most = math.inf if high is None else float(np.asarray(high).item())
     if math.isnan(least) or math.isnan(most):
         raise step.refuse("a bound is no number")
     # Where the bounds cross, the upper one wins.
-    return step.apply("clip", step.variable(), min=float(min(least, most)), max=float(most))
+    return step.apply("clip", step.variable(), min=min(least, most), max=most)
 
 
 def _leaky_relu(step: Step) -> Variable:
@@ -132,7 +127,7 @@ def _pooled(step: Step) -> Variable:
         cells = windows(step, x, places)
         shape = cells.shape[:-1]
     else:
-        rank, operand = len(x.shape), step.optional(1)
+        rank, operand = len(x.shape), step.constant(1)
         given = step.attribute("axes") if operand is None else operand.tolist()
         if step.attribute("noop_with_empty_axes", 0) and not given:
             raise step.refuse("no rule for noop_with_empty_axes")
@@ -149,7 +144,7 @@ def _pooled(step: Step) -> Variable:
         entries = [replace(x, index=part) for part in np.moveaxis(cells.index, -1, 0)]
         result = _extreme(step, "min" if kind == "ReduceMin" else "max", entries)
     else:
-        result = step.total(cells)
+        result = total(step, cells)
         if kind != "ReduceSum":  # executions may multiply by the reciprocal
             result = step.scale(result, 1.0, count, roundings=2)
     return result.arranged(lambda index: index.reshape(shape))
@@ -164,17 +159,15 @@ def _softmax(step: Step) -> Variable:
         rows = numbers.reshape(math.prod(x.shape[:axis]), -1)
     n = rows.shape[-1]
     step.reserve(*rows.shape, n)
-    wide = (*rows.shape, n)
-    other, own = (
-        x.at(np.broadcast_to(rows[part], wide)) for part in (np.s_[..., None, :], np.s_[..., None])
-    )
+    negated = step.negate(x)
+    assert isinstance(negated, Variable)
+    other = x.at(rows[..., None, :]).broadcast((*rows.shape, n))
+    differences = step.add(other, negated.at(rows[..., None]))
     apart = ~np.eye(n, dtype=bool)
-    differences = step.add((1, other), (-1, own)).arranged(
-        lambda index: index[..., apart].reshape(*rows.shape, n - 1)
-    )
-    powers = step.apply("exp", differences, executed="composite")
-    total = step.add((1, step.total(powers)), (1, np.ones(())))
-    result = step.apply("reciprocal", total, executed="composite")
+    left = differences.arranged(lambda i: i[..., apart].reshape(*rows.shape, n - 1))
+    powers = step.apply("exp", left, executed="composite")
+    others = step.add(total(step, powers), np.ones(()))
+    result = step.apply("reciprocal", others, executed="composite")
     return result.at(np.argsort(rows, axis=None).reshape(x.shape))
 
 
@@ -209,37 +202,34 @@ def _cast(step: Step) -> Variable:
 
 def _dropout(step: Step) -> Variable:
     step.attribute("ratio"), step.attribute("seed")
-    training = step.optional(2)
+    training = step.constant(2)
     if training is not None and training.any():
         raise step.refuse("no rule for training")
     return step.variable()
 
 
-_LOWERINGS: Mapping[str, Callable[[Step], Variable]] = MappingProxyType(
-    dict.fromkeys(
-        "AveragePool GlobalAveragePool GlobalMaxPool MaxPool ReduceMax ReduceMean ReduceMin "
-        "ReduceSum".split(),
-        _pooled,
-    )
-    | dict.fromkeys(("Conv", "ConvTranspose"), convolution)
-    | dict.fromkeys(("Add", "Sum"), _sum)
-    | dict.fromkeys(("Resize", "Upsample"), _resize)
-    | {
-        "BatchNormalization": batch_normalization,
-        "Cast": _cast,
-        "Clip": _clip,
-        "Div": _quotient,
-        "Dropout": _dropout,
-        "Gemm": gemm,
-        "Identity": Step.variable,
-        "LeakyRelu": _leaky_relu,
-        "MatMul": matmul,
-        "Max": lambda step: _extreme(step, "max", step.values()),
-        "Min": lambda step: _extreme(step, "min", step.values()),
-        "Mul": _product,
-        "Neg": lambda step: step.scale(step.variable(), -1, roundings=0),
-        "Pow": _power,
-        "Softmax": _softmax,
-        "Sub": lambda step: step.add((1, step.value(0)), (-1, step.value(1)), roundings=1),
-    }
+_POOLS = (
+    "AveragePool GlobalAveragePool GlobalMaxPool MaxPool ReduceMax ReduceMean ReduceMin ReduceSum"
 )
+_LOWERINGS: Mapping[str, Callable[[Step], Variable]] = {
+    **dict.fromkeys(_POOLS.split(), _pooled),
+    **dict.fromkeys(("Conv", "ConvTranspose"), convolution),
+    **dict.fromkeys(("Add", "Sum"), _sum),
+    **dict.fromkeys(("Resize", "Upsample"), _resize),
+    "BatchNormalization": batch_normalization,
+    "Cast": _cast,
+    "Clip": _clip,
+    "Div": _quotient,
+    "Dropout": _dropout,
+    "Gemm": gemm,
+    "Identity": Step.variable,
+    "LeakyRelu": _leaky_relu,
+    "MatMul": matmul,
+    "Max": lambda step: _extreme(step, "max", step.operands),
+    "Min": lambda step: _extreme(step, "min", step.operands),
+    "Mul": _product,
+    "Neg": lambda step: step.scale(step.variable(), -1, roundings=0),
+    "Pow": _power,
+    "Softmax": _softmax,
+    "Sub": lambda step: step.add(step.operands[0], step.negate(step.operands[1]), roundings=1),
+}

@@ -1,21 +1,11 @@
 """Reads the network of an ONNX file: parses it, evaluates constants, lowers the other nodes."""
 
 import math
-from collections.abc import Sequence
 from graphlib import TopologicalSorter
 
 import numpy as np
-from onnx import (
-    AttributeProto,
-    GraphProto,
-    ModelProto,
-    NodeProto,
-    TensorProto,
-    ValueInfoProto,
-    helper,
-    load_model_from_string,
-    numpy_helper,
-)
+import onnx
+from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 from absolver.certificates.network import Broken, Network, Tensor, Unsupported
 from absolver.certificates.onnx_evaluation import constants
@@ -38,74 +28,69 @@ def read_network(data: bytes) -> Network:
     try:
         # Infinite results of constants are found where they are used.
         with np.errstate(all="ignore"):
-            return _read(data)
+            return _read(_parse(data))
     except _FAULTS as error:
         raise Broken(f"the ONNX file cannot be read: {error}") from error
 
 
-def _read(data: bytes) -> Network:
-    model = _parse(data)
+def _parse(data: bytes) -> onnx.ModelProto:
+    try:
+        model = onnx.load_model_from_string(data)
+    except Exception as error:  # protobuf's own class of errors depends on its version
+        raise Broken(f"the network is no ONNX file: {error}") from error
+    if model.functions or model.graph.sparse_initializer:
+        raise Unsupported("functions and sparse tensors in the ONNX file have no rule")
     versions = {item.version for item in model.opset_import if item.domain in ("", "ai.onnx")}
     if len(versions) != 1 or not OLDEST <= min(versions) <= NEWEST:
-        raise Unsupported(
-            f"operator sets {versions}: a version from {OLDEST} to {NEWEST} has rules"
-        )
-    stored = {item.name: item for item in model.graph.initializer}
-    inputs = tuple(_tensor(item) for item in model.graph.input if item.name not in stored)
-    graph, values = Graph(sum(math.prod(item.shape) for item in inputs)), dict[str, Value]()
+        raise Unsupported(f"operator sets {versions}: one from {OLDEST} to {NEWEST} has rules")
+    return model
+
+
+def _read(model: onnx.ModelProto) -> Network:
+    proto = model.graph
+    opset = next(item.version for item in model.opset_import if item.domain in ("", "ai.onnx"))
+    stored = {item.name: item for item in proto.initializer}
+    # An input that is stored as well has the stored value.
+    inputs = tuple(_tensor(item) for item in proto.input if item.name not in stored)
+    names = [item.name for item in [*proto.initializer, *inputs]]
+    names += [name for node in proto.node for name in node.output if name]
+    if len(set(names)) != len(names):
+        raise Broken("two tensors of the ONNX file have one name")
+    graph, values = Graph([sum(math.prod(item.shape) for item in inputs)]), dict[str, Value]()
+    whole = Step(graph, helper.make_node("Network", [], ["outputs"]), [], opset)
     start = 0
     for item in inputs:
-        graph.reserve(f"input {item.name!r}", *item.shape)
+        whole.reserve(*item.shape)
         part = np.arange(start, start + math.prod(item.shape)).reshape(item.shape)
         values[item.name] = Variable(0, part, np.dtype(item.dtype))
         start += part.size
-    wanted = [item.name for item in model.graph.output]
-    nodes = _needed(model.graph, wanted)
-    for name in set(wanted).union(*(node.input for node in nodes)) & stored.keys():
+    wanted = [item.name for item in proto.output]
+    nodes = _needed(proto, set(wanted))
+    for name in stored.keys() & {*wanted, *(name for node in nodes for name in node.input)}:
         if stored[name].data_location == TensorProto.EXTERNAL:
             raise Unsupported(f"tensor {name!r} is stored in another file")
         values[name] = numpy_helper.to_array(stored[name])
     for node in nodes:
-        values |= zip(node.output, _results(graph, node, values, min(versions)), strict=False)
-    results = [values[name] for name in wanted if name in values]
-    if len(results) < max(len(wanted), 1):
-        raise Broken(f"not all of the outputs {wanted} are computed")
+        unknown = [name for name in node.input if name and name not in values]
+        if unknown or not node.output or not node.output[0]:
+            reason = f"nothing computes {unknown}, or it has no first output"
+            raise Unsupported(f"{node.op_type} {node.name!r}: {reason}")
+        step = Step(graph, node, [values[name] if name else None for name in node.input], opset)
+        values |= zip(node.output, _results(step), strict=False)
+    results = [values[name] for name in wanted]
     if not any(isinstance(value, Variable) for value in results):
         raise Unsupported("the outputs do not depend on the inputs")
-    step = Step(graph, helper.make_node("Concat", [], ["outputs"]), [], NEWEST)
-    joined = step.assemble(results, np.arange(sum(value.size for value in results)))
-    output = step.whole(joined).node
-    outputs = tuple(
-        Tensor(name, value.shape, value.dtype.name)
-        for name, value in zip(wanted, results, strict=True)
-    )
-    # Truth values and integers are constants.
-    binary32 = all(
-        value.dtype.name in ("float32", "bool") or value.dtype.kind in "iu"
-        for value in values.values()
-    )
-    sizes, executions = tuple(graph.sizes), graph.executions and binary32
-    return Network(tuple(graph.nodes), inputs, outputs, output, sizes, executions)
+    joined = whole.assemble(results, np.arange(sum(value.size for value in results)))
+    output = whole.whole(joined).node
+    described = zip(wanted, results, strict=True)
+    outputs = tuple(Tensor(name, value.shape, value.dtype.name) for name, value in described)
+    # Integers and truth values are constants.
+    types = {value.dtype for value in values.values() if value.dtype.kind not in "iub"}
+    executions = graph.executions and types == {np.dtype(np.float32)}
+    return Network(tuple(graph.nodes), inputs, outputs, output, tuple(graph.sizes), executions)
 
 
-def _parse(data: bytes) -> ModelProto:
-    try:
-        model = load_model_from_string(data)
-    except Exception as error:  # protobuf's own class of errors depends on its version
-        raise Broken(f"the network is no ONNX file: {error}") from error
-    graph = model.graph
-    if model.functions or graph.sparse_initializer:
-        raise Unsupported("functions and sparse tensors in the ONNX file have no rule")
-    # An input that is stored as well has the stored value.
-    stored = [item.name for item in graph.initializer]
-    names = stored + [item.name for item in graph.input if item.name not in set(stored)]
-    names += [name for node in graph.node for name in node.output if name]
-    if len(set(names)) != len(names):
-        raise Broken("two tensors of the ONNX file have one name")
-    return model
-
-
-def _tensor(item: ValueInfoProto) -> Tensor:
+def _tensor(item: onnx.ValueInfoProto) -> Tensor:
     tensor = item.type.tensor_type
     dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
     if not tensor.HasField("shape") or dtype not in ("float32", "float64"):
@@ -113,44 +98,32 @@ def _tensor(item: ValueInfoProto) -> Tensor:
     return Tensor(item.name, tuple(max(int(axis.dim_value), 1) for axis in tensor.shape.dim), dtype)
 
 
-def _needed(graph: GraphProto, wanted: Sequence[str]) -> list[NodeProto]:
+def _needed(graph: onnx.GraphProto, wanted: set[str]) -> list[onnx.NodeProto]:
     """The nodes that the outputs depend on, in an order in which operands come first."""
     origins = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
     before = {
-        i: [origins[name] for name in node.input if name in origins]
+        i: {origins[name] for name in node.input if name in origins}
         for i, node in enumerate(graph.node)
     }
-    needed = {origins[name] for name in wanted if name in origins}
     order = list(TopologicalSorter(before).static_order())
+    needed = {origins[name] for name in wanted & origins.keys()}
     for number in reversed(order):
-        if number in needed:
-            needed.update(before[number])
+        needed |= before[number] if number in needed else set()
     return [graph.node[number] for number in order if number in needed]
 
 
-def _results(
-    graph: Graph, node: NodeProto, values: dict[str, Value], opset: int
-) -> Sequence[Value]:
+def _results(step: Step) -> list[Value]:
     """The outputs of a node, constant ones evaluated."""
-    where = f"{node.op_type} {node.name or ', '.join(node.output)!r}"
-    unknown = [name for name in node.input if name and name not in values]
-    if unknown or not node.output or not node.output[0]:
-        raise Unsupported(f"{where}: nothing computes {unknown}, or it has no first output")
-    if node.domain not in ("", "ai.onnx"):
-        raise Unsupported(f"{where}: no rule for operators of {node.domain!r}")
+    if step.proto.domain not in ("", "ai.onnx"):
+        raise step.refuse(f"no rule for operators of {step.proto.domain!r}")
     graphs = {AttributeProto.GRAPH, AttributeProto.GRAPHS, AttributeProto.SPARSE_TENSOR}
-    if any(
-        item.type in graphs or item.t.data_location == TensorProto.EXTERNAL
-        for item in node.attribute
-    ):
-        raise Unsupported(f"{where}: no rule for graphs, sparse or external tensors in attributes")
-    operands = [values[name] if name else None for name in node.input]
-    step = Step(graph, node, operands, opset)
+    for item in step.proto.attribute:
+        if item.type in graphs or item.t.data_location == TensorProto.EXTERNAL:
+            raise step.refuse("no rule for graphs, sparse or external tensors in attributes")
+    variable = any(isinstance(value, Variable) for value in step.operands)
     try:
-        if node.op_type in ("Shape", "Size") or not any(
-            isinstance(value, Variable) for value in operands
-        ):
-            return constants(step)
-        return lower(step)
+        if variable and step.kind not in ("Shape", "Size"):
+            return [*lower(step)]
+        return [*constants(step)]
     except _FAULTS as error:
         raise step.refuse(f"it cannot be read: {error}") from error
