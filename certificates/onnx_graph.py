@@ -73,13 +73,9 @@ class Step:
         """The node `proto`, with a `Value` for each operand, None for one that is left out."""
         self.graph, self.proto, self.operands, self.opset = graph, proto, operands, opset
         self.kind: str = proto.op_type
+        self.where = f"{proto.op_type} {proto.name or ', '.join(proto.output)!r}"
         self._attributes = {item.name: item for item in proto.attribute}
         self._nodes = self._operators = 0
-
-    @property
-    def where(self) -> str:
-        """The node's name for people."""
-        return f"{self.kind} {self.proto.name or ', '.join(self.proto.output)!r}"
 
     def refuse(self, reason: str) -> network.Unsupported:
         """The error that this node has no rule, located."""
@@ -87,7 +83,7 @@ class Step:
 
     def reserve(self, *shape: int) -> None:
         """Refuse a tensor that would not fit, before it is made."""
-        size = math.prod(shape)
+        size = math.prod(max(n, 1) for n in shape)
         if min(shape, default=0) < 0 or size > TENSOR_LIMIT:
             raise self.refuse(f"shape {shape} is negative or has more than {TENSOR_LIMIT} elements")
         self.graph.reserved += size
@@ -151,8 +147,8 @@ class Step:
         self.graph.nodes.append(node)
         self.graph.sizes.append(node.size)
         dtypes = [value.dtype for value in self.operands if isinstance(value, Variable)]
-        index = np.arange(node.size).reshape(shape)
-        return Variable(len(self.graph.nodes) - 1, index, dtypes[0] if dtypes else np.dtype("f4"))
+        index, dtype = np.arange(node.size).reshape(shape), [*dtypes, np.dtype(np.float32)][0]
+        return Variable(len(self.graph.nodes) - 1, index, dtype)
 
     def apply(
         self, function: str, *operands: Variable, executed: str = "", **attributes: float
@@ -191,10 +187,10 @@ class Step:
                 parts.append(value.at(places))
             else:
                 bias += np.append(self.floats(value), 0.0)[places]
-        if len(parts) == 1 and not bias.any():
+        added = bias if bias.any() else None
+        if len(parts) == 1 and added is None:
             return parts[0]
-        moves = [self.move(part) for part in parts]
-        return self.affine(moves, bias if bias.any() else None, 0, source.shape)
+        return self.affine([self.move(part) for part in parts], added, 0, source.shape)
 
     def add(self, *values: Value, roundings: int = 0) -> Variable:
         """The sum of broadcast tensors, at most one of which is constant."""
@@ -219,6 +215,6 @@ class Step:
         terms = [(self.whole(x.broadcast(shape)).node, Scale(above, below, error))]
         return self.affine(terms, None, roundings, shape)
 
-    def negate(self, value: Value) -> Value:
+    def negate(self, value: Any) -> Any:  # noqa: ANN401
         """The tensor times -1, exactly."""
         return self.scale(value, -1, roundings=0) if isinstance(value, Variable) else -value

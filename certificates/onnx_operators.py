@@ -8,18 +8,9 @@ from functools import reduce
 import numpy as np
 from onnx import helper
 
+from absolver.certificates import onnx_linear as linear
 from absolver.certificates.onnx_evaluation import MOVED, moved
 from absolver.certificates.onnx_graph import Step, Value, Variable
-from absolver.certificates.onnx_linear import (
-    batch_normalization,
-    convolution,
-    gemm,
-    matmul,
-    total,
-    window_axes,
-    windows,
-    without_padding,
-)
 
 # Operators of one operand that have a rule under their own name.
 _CURVES = frozenset("Abs Ceil Exp Floor Log Reciprocal Relu Sigmoid Sign Sqrt Tanh".split())
@@ -96,11 +87,12 @@ def _extreme(step: Step, function: str, values: Sequence[Value]) -> Variable:
 
 
 def _clip(step: Step) -> Variable:
-    old = step.opset < 11
-    low = step.attribute("min") if old else step.constant(1)
-    high = step.attribute("max") if old else step.constant(2)
-    least = -math.inf if low is None else float(np.asarray(low).item())
-    most = math.inf if high is None else float(np.asarray(high).item())
+    low, high = (
+        step.constant(position) if step.opset >= 11 else step.attribute(name)
+        for position, name in ((1, "min"), (2, "max"))
+    )
+    least = -math.inf if low is None else float(low)
+    most = math.inf if high is None else float(high)
     if math.isnan(least) or math.isnan(most):
         raise step.refuse("a bound is no number")
     # Where the bounds cross, the upper one wins.
@@ -117,56 +109,50 @@ def _pooled(step: Step) -> Variable:
     x, kind = step.variable(), step.kind
     if kind in ("MaxPool", "AveragePool"):
         step.attribute("storage_order")  # about the second output of MaxPool, which has no rule
-        axes = window_axes(step, x.shape[2:], step.attribute("kernel_shape"))
+        axes = linear.window_axes(step, x.shape[2:], step.attribute("kernel_shape"))
         places = [inside for inside, _ in axes]
         if kind == "MaxPool":
-            places = [without_padding(step, inside) for inside in places]
+            places = [linear.without_padding(step, inside) for inside in places]
         padded = step.attribute("count_include_pad", 0)
         counts = [both if padded else (inside >= 0).sum(axis=1) for inside, both in axes]
-        count = reduce(np.multiply.outer, counts)
-        cells = windows(step, x, places)
-        shape = cells.shape[:-1]
+        cells, count = linear.windows(step, x, places), reduce(np.multiply.outer, counts)
+        shape = list(cells.shape[:-1])
     else:
-        rank, operand = len(x.shape), step.constant(1)
+        rank, operand, keep = len(x.shape), step.constant(1), step.attribute("keepdims", 1)
         given = step.attribute("axes") if operand is None else operand.tolist()
         if step.attribute("noop_with_empty_axes", 0) and not given:
             raise step.refuse("no rule for noop_with_empty_axes")
-        reduced = [i % rank for i in given or range(rank)]
-        if kind.startswith("Global"):
-            reduced = list(range(2, rank))
+        reduced = [i % rank for i in given or range(2 * kind.startswith("Global"), rank)]
         kept = [n for i, n in enumerate(x.shape) if i not in reduced]
-        shape = tuple(1 if i in reduced else n for i, n in enumerate(x.shape))
-        shape = shape if step.attribute("keepdims", 1) else tuple(kept)
-        count = np.array(math.prod(x.shape[i] for i in reduced), np.int64)
-        last = range(len(kept), rank)
-        cells = x.arranged(lambda index: np.moveaxis(index, reduced, last).reshape(*kept, count))
+        shape = [1 if i in reduced else n for i, n in enumerate(x.shape)] if keep else kept
+        index = np.moveaxis(x.index, reduced, range(len(kept), rank))
+        cells = replace(x, index=index.reshape(*kept, -1))
+        count = cells.shape[-1]
     if kind.endswith(("Max", "Min", "MaxPool")):
         entries = [replace(x, index=part) for part in np.moveaxis(cells.index, -1, 0)]
         result = _extreme(step, "min" if kind == "ReduceMin" else "max", entries)
     else:
-        result = total(step, cells)
+        result = linear.total(step, cells)
         if kind != "ReduceSum":  # executions may multiply by the reciprocal
             result = step.scale(result, 1.0, count, roundings=2)
     return result.arranged(lambda index: index.reshape(shape))
 
 
 def _softmax(step: Step) -> Variable:
-    x, numbers = step.variable(), np.arange(step.variable().size)
+    x = step.variable()
+    numbers = np.arange(x.size).reshape(x.shape)
     axis = step.attribute("axis", -1 if step.opset >= 13 else 1) % len(x.shape)
     if step.opset >= 13:
-        rows = np.moveaxis(numbers.reshape(x.shape), axis, -1)
+        rows = np.moveaxis(numbers, axis, -1)
     else:
         rows = numbers.reshape(math.prod(x.shape[:axis]), -1)
     n = rows.shape[-1]
-    step.reserve(*rows.shape, n)
-    negated = step.negate(x)
-    assert isinstance(negated, Variable)
-    other = x.at(rows[..., None, :]).broadcast((*rows.shape, n))
-    differences = step.add(other, negated.at(rows[..., None]))
+    other, own = x.at(rows[..., None, :]), step.negate(x).at(rows[..., None])
+    differences = step.add(other, own)
     apart = ~np.eye(n, dtype=bool)
     left = differences.arranged(lambda i: i[..., apart].reshape(*rows.shape, n - 1))
     powers = step.apply("exp", left, executed="composite")
-    others = step.add(total(step, powers), np.ones(()))
+    others = step.add(linear.total(step, powers), np.ones(()))
     result = step.apply("reciprocal", others, executed="composite")
     return result.at(np.argsort(rows, axis=None).reshape(x.shape))
 
@@ -175,13 +161,11 @@ def _resize(step: Step) -> Variable:
     """Resize and Upsample: cell i comes from cell `floor(i / scale)`, computed in binary32."""
     x, recent = step.variable(), step.kind == "Resize" and step.opset >= 11
     scales = step.constant(2 if recent else 1)
-    transform = step.attribute(
-        "coordinate_transformation_mode", "half_pixel" if recent else "asymmetric"
-    )
-    rounding = step.attribute("nearest_mode", "round_prefer_floor" if recent else "floor")
     step.attribute("cubic_coeff_a")
-    modes = (step.attribute("mode", "nearest"), transform, rounding)
-    if modes != ("nearest", "asymmetric", "floor") or len(step.operands) > 3:
+    usual = ("half_pixel", "round_prefer_floor") if recent else ("asymmetric", "floor")
+    names = ("coordinate_transformation_mode", "nearest_mode", "mode")
+    modes = [step.attribute(*each) for each in zip(names, (*usual, "nearest"), strict=True)]
+    if modes != ["asymmetric", "floor", "nearest"] or len(step.operands) > 3:
         raise step.refuse(f"no rule for {', '.join(modes)}, or for sizes")
     counts = np.floor(scales * np.array(x.shape, np.float32)).astype(int).tolist()
     step.reserve(*counts)
@@ -208,27 +192,25 @@ def _dropout(step: Step) -> Variable:
     return step.variable()
 
 
-_POOLS = (
-    "AveragePool GlobalAveragePool GlobalMaxPool MaxPool ReduceMax ReduceMean ReduceMin ReduceSum"
-)
 _LOWERINGS: Mapping[str, Callable[[Step], Variable]] = {
-    **dict.fromkeys(_POOLS.split(), _pooled),
-    **dict.fromkeys(("Conv", "ConvTranspose"), convolution),
+    **dict.fromkeys("AveragePool GlobalAveragePool GlobalMaxPool MaxPool".split(), _pooled),
+    **dict.fromkeys("ReduceMax ReduceMean ReduceMin ReduceSum".split(), _pooled),
+    **dict.fromkeys(("Conv", "ConvTranspose"), linear.convolution),
     **dict.fromkeys(("Add", "Sum"), _sum),
     **dict.fromkeys(("Resize", "Upsample"), _resize),
-    "BatchNormalization": batch_normalization,
+    "BatchNormalization": linear.batch_normalization,
     "Cast": _cast,
     "Clip": _clip,
     "Div": _quotient,
     "Dropout": _dropout,
-    "Gemm": gemm,
+    "Gemm": linear.gemm,
     "Identity": Step.variable,
     "LeakyRelu": _leaky_relu,
-    "MatMul": matmul,
+    "MatMul": linear.matmul,
     "Max": lambda step: _extreme(step, "max", step.operands),
     "Min": lambda step: _extreme(step, "min", step.operands),
     "Mul": _product,
-    "Neg": lambda step: step.scale(step.variable(), -1, roundings=0),
+    "Neg": lambda step: step.negate(step.variable()),
     "Pow": _power,
     "Softmax": _softmax,
     "Sub": lambda step: step.add(step.operands[0], step.negate(step.operands[1]), roundings=1),

@@ -113,7 +113,7 @@ REFUSED |= {
     ),
     "another way to the nearest cell": (
         lambda: one("Resize", [(2,)], None, np.array([2], np.float32)),
-        "Resize 'y': no rule for nearest, half_pixel, round_prefer_floor",
+        "Resize 'y': no rule for half_pixel, round_prefer_floor, nearest",
     ),
     "a huge constant": (
         lambda: refused(
