@@ -100,10 +100,7 @@ MUTANTS: Mapping[str, Mutant] = MappingProxyType(
             arithmetic, "Fast.minimum", "np.isfinite(value) & ", ""
         ),
         "negative coefficients take lower ends": Mutant(
-            kernel,
-            "_signs",
-            "positive = np.maximum(rows, 0)",
-            "positive = np.maximum(rows, -1e-3)",
+            arithmetic, "Fast.minimum", "box.upper)", "box.lower)"
         ),
         "both sides of a split are the first": Mutant(
             proposals,
