@@ -281,6 +281,10 @@ class Rational(Exact):
 def arithmetic(tier: str) -> Fast:
     """Return the arithmetic of a tier: `fast`, `exact` or `rational`."""
     tiers = {"fast": Fast, "exact": Exact, "rational": Rational}
+    # The mode that the errors are bounded for; libraries that flush subnormals exist.
+    one = np.ones(())
+    if one * TINY == 0 or one + 2.0**-53 != 1 or one - 2.0**-54 != 1:
+        raise Unsupported("this process does not round float64 to nearest, subnormals kept")
     if tier not in tiers:
         raise Unsupported(f"the tier {tier!r} is none of {', '.join(tiers)}")
     return tiers[tier]()
@@ -289,7 +293,8 @@ def arithmetic(tier: str) -> Fast:
 def _unbounded(rows: Array, box: Constants) -> NDArray[np.bool_]:
     """Which rows need an end of the box that is missing."""
     parts = rows[:, box.no_lower] > 0, rows[:, box.no_upper] < 0
-    return np.not_equal(np.concatenate(parts, axis=1).sum(axis=1), 0)
+    needed: NDArray[np.bool_] = np.any(np.concatenate(parts, axis=1), axis=1, keepdims=True)
+    return needed[:, 0]
 
 
 def _digits(x: Floats, bits: int, axis: int | None) -> Digits:

@@ -101,7 +101,7 @@ class AffineNode:
         """
         node = self._node
         center, radius, reach, slack, forward_error, backward_error = np.zeros((6, node.size))
-        missing, sums, largest = np.zeros(node.size, np.bool_), [], 0.0
+        missing, sums, operand = np.zeros(node.size, np.bool_), [], 0.0
         for linear, box in zip(self.maps, boxes, strict=True):
             bounded = np.isfinite(box.lower) & np.isfinite(box.upper)
             lower, upper = (np.where(bounded, end, 0.0) for end in box)
@@ -115,16 +115,16 @@ class AffineNode:
             if not bounded.all():
                 missing |= linear.reaches(~bounded)
                 size = np.where(bounded, size, np.inf)
-            largest = max(largest, float(size.max(initial=0.0)))
+            operand = max(operand, float(size.max(initial=0.0)))
             if linear.forward_error is not None and linear.backward_error is not None:
                 forward_error = forward_error + cost(linear.forward_error, size)
                 backward_error = backward_error + cost(linear.backward_error, size)
         reach = inflate(reach + slack, self._forward) + forward_error
         reach = np.where(missing, np.inf, up(reach))
-        size = up(np.abs(self._bias) + self._doubt)
-        executed = self._profile.affine_error(node, reach, size, largest)
-        margin = up(gamma(2 * self._forward) * up(reach + size))
-        margin = radius + slack + margin + forward_error + self._doubt + executed
+        bias = up(np.abs(self._bias) + self._doubt)
+        executed = self._profile.affine_error(node, reach, bias, operand)
+        rounded = up(gamma(2 * self._forward) * up(reach + bias))
+        margin = radius + slack + rounded + forward_error + self._doubt + executed
         center = center + self._bias
         # Where a sum overflowed on the way, inf - inf is no bound.
         margin = np.where(np.isfinite(center), inflate(margin, self._forward), np.inf)
@@ -133,12 +133,12 @@ class AffineNode:
             image = Box(down(center - margin), up(center + margin))
         else:
             image = Box(*(np.where(moves.index < 0, 0.0, end[moves.index]) for end in boxes[0]))
-        largest = float(inflate(reach + size + executed, 4).max(initial=0.0))
+        largest = float(inflate(reach + bias + executed, 4).max(initial=0.0))
 
         def line() -> Line:
             costs = cost(self._charge, reach), backward_error, self._doubt, executed
-            bias = Box(self._bias, self._bias)
-            return Line(_constants(self._arithmetic, bias, (costs, costs)), (), sums)
+            exact = Box(self._bias, self._bias)
+            return Line(_constants(self._arithmetic, exact, (costs, costs)), (), sums)
 
         return Step(image, largest, cache(line))
 
