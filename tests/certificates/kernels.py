@@ -33,6 +33,12 @@ def dense(*layers: Layer) -> Network:
     return Network(tuple(nodes), *tensors, len(nodes) - 1, sizes)
 
 
+def network_of(*nodes, inputs):
+    sizes = (inputs, *(node.size for node in nodes))
+    tensors = (Tensor("x", (inputs,), "float32"),), (Tensor("y", (sizes[-1],), "float32"),)
+    return Network((None, *nodes), *tensors, len(nodes), sizes)
+
+
 def run_exactly(layers: Sequence[Layer], x: Sequence[Fraction]) -> list[Fraction]:
     values = list(x)
     for i, (weight, bias) in enumerate(layers):
