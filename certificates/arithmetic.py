@@ -238,7 +238,9 @@ class Rational(Exact):
 
     def plus(self, value: Array, x: Array) -> Array:
         """Return value + x, fractions but for -inf."""
-        return np.array([q + _fraction(r) for q, r in zip(value, x, strict=True)], object)
+        pairs = zip(value, map(_fraction, x), strict=True)
+        # Python makes a float of a fraction that is added to -inf, which may overflow.
+        return np.array([-np.inf if -np.inf in pair else sum(pair) for pair in pairs], object)
 
     def below(self, value: Array) -> Floats:
         """Return floats that are at most the value."""

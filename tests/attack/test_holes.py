@@ -95,3 +95,15 @@ def test_a_kernel_that_does_not_fit_is_refused():
     ]
     with pytest.raises(Unsupported, match="spans 5"):
         read_network(model(nodes, 4, 1))
+
+
+@pytest.mark.regression
+def test_a_missing_bound_beside_a_huge_number_is_no_fault():
+    network = Network((1, 2))
+    tensor = network.dense("x", [[1.0, 0.0], [0.0, 3e38]], [0.0, 1.0])
+    network.dense(tensor, [[1.0, 1.0]], [0.0])
+    names = "(declare-const X_0 Real) (declare-const X_1 Real) (declare-const Y_0 Real)"
+    text = f"{names} (assert (>= X_1 1.0)) (assert (<= X_1 2.0)) (assert (<= Y_0 1e39))"
+    case, content = {"record": "case", "clauses": [[0, 1]]}, network.model()
+    records = [claim_of(content, text), case, leaf(multiplier=np.array([1.7e308]))]
+    assert Judge(content, text)(certificate(records), "rational").startswith("invalid")
