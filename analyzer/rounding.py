@@ -1,4 +1,8 @@
-"""How much of a margin rounding may have eaten: an estimate that decides what we dare to claim."""
+"""How much of a margin rounding may have eaten: an estimate, for steps that nobody proves yet.
+
+What is claimed rests on `propagate(..., rounding=...)`, whose bounds are proved. The estimate says
+what a proposal should leave to the checker, and widens the passes back and forth.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod

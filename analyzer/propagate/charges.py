@@ -99,7 +99,8 @@ class Charges:
         self._uses = count_uses(graph)
         self._reach: dict[str, Tensor] = {}
         self._passages: dict[str, _Passage] = {}
-        self._underflow = torch.zeros(())
+        # What underflow costs any row on its way back from the last node.
+        self._underflow = enclosures.overflows.new_zeros((1, 1), dtype=torch.float64)
         # Nodes with one use, an operator whose lines have what it costs to go on from them.
         self._advanced: set[str] = set()
         self._weights: dict[str, Weights | None] = {}
@@ -171,7 +172,7 @@ class Charges:
 
     def underflow(self, elements: slice) -> Float[Tensor, "#group 1"]:
         """Bound what underflow costs any row on its way back from the last node."""
-        return self._underflow[elements] if self._underflow.dim() else self._underflow.view(1, 1)
+        return self._underflow if len(self._underflow) == 1 else self._underflow[elements]
 
     def _times(
         self, key: str, rows: Rows, elements: slice, cost: Callable[[str], Tensor]
@@ -189,11 +190,11 @@ class Charges:
         spreads = []
         tiny = torch.finfo(self._dtype).tiny
         for linear, far in zip(doubled.maps, reach, strict=True):
-            spreads.append(summed_up(linear.apply_abs(far), forward_terms(linear, far)))
+            spreads.append(summed_up(linear.apply_abs(far), forward_terms(linear)))
             self._underflow = self._underflow + 2 * backward_terms(linear) * tiny * _total(far)
         # The trace of an operand is no farther from 0 than its values, and its distance to them.
         size = sum(spreads, start=self._enclosures.size(node.name))
-        terms = roundings(node, [torch.ones_like(far) for far in reach])
+        terms = roundings(node)
         value = evaluation_error(size, terms, size.dtype) if terms else torch.zeros_like(size)
         if (noise := self._enclosures.noise(node.name)) is not None:
             value = value + noise

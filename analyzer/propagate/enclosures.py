@@ -29,7 +29,7 @@ from absolver.analyzer.propagate.propagator import (
 from absolver.analyzer.propagate.terms import forward_terms, moves, roundings
 from absolver.analyzer.propagate.values import affine_range, map_range
 from absolver.analyzer.regions.region import Region
-from absolver.analyzer.regions.rounding import round_down
+from absolver.analyzer.regions.rounding import round_down, round_up
 from absolver.dsl.operators.record import Interval
 
 
@@ -129,8 +129,10 @@ class EnclosuresPropagator(Propagator):
         return Interval(lower, torch.where(lost, torch.inf, bounds.upper))
 
     def _outward(self, bounds: Interval) -> Interval:
-        nothing, dtype = torch.zeros_like(bounds.lower), self._region.dtype
-        return Interval(below(bounds.lower, nothing, dtype), above(bounds.upper, nothing, dtype))
+        dtype = self._region.dtype
+        if dtype == bounds.lower.dtype:
+            return bounds
+        return Interval(round_down(bounds.lower, dtype), round_up(bounds.upper, dtype))
 
     def _affine(self, node: Affine) -> Interval:
         boxes = [self._boxes[i] for i in node.inputs]
@@ -175,7 +177,7 @@ def enclose_affine(
     Without a `rounding` it is the exact function of the coefficients that is bounded.
     """
     far = [magnitude(*box) for box in boxes]
-    terms = roundings(node, far)
+    terms = roundings(node)
     sides = [_pushed(m, b, x) for m, b, x in zip(node.maps, boxes, far, strict=True)]
     size = sides[0].size
     for side in sides[1:]:
@@ -192,9 +194,8 @@ def enclose_affine(
     if node.bias is not None:
         low, high = add_below(low, node.bias), add_up(high, node.bias)
     noise: Tensor | None = None
-    if rounding is not None:
-        largest = max((float(x.amax()) if x.numel() else 0.0) for x in far)
-        noise = rounding.affine_error(node, terms, size, largest)
+    if rounding is not None and rounding.executes:
+        noise = rounding.affine_error(node, far, size)
     if noise is not None:
         low, high = add_below(low, -noise), add_up(high, noise)
     if node.bias is None and all(m.monotone for m in node.maps):
@@ -217,7 +218,7 @@ def _pushed(linear: LinearMap, box: Interval, far: Tensor) -> _Side:
     """Push a box through a map, and pay the rounding of that."""
     if moves(linear):
         return _Side(*map_range(linear, box), linear.apply_abs(far))
-    terms = forward_terms(linear, far)
+    terms = forward_terms(linear)
     if linear.monotone:
         # Each side by itself, so that an infinite one leaves the other finite.
         lower, upper = _lowest(linear, box.lower, terms), -_lowest(linear, -box.upper, terms)

@@ -1,6 +1,6 @@
 """Over which numbers a bound holds: the reals, or every floating-point execution of a profile."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +13,7 @@ from absolver.analyzer.graph.graph import Affine, Graph, Nonlinear
 from absolver.analyzer.graph.linear.reduction import AxisSum
 from absolver.analyzer.propagate.floats import gamma, magnitude
 from absolver.analyzer.propagate.precision import full_float32
-from absolver.analyzer.propagate.terms import multiplies
+from absolver.analyzer.propagate.terms import largest_coefficient, multiplies, roundings
 from absolver.dsl.operators.record import Interval
 from absolver.dsl.operators.rounding import SINGLE
 
@@ -22,7 +22,7 @@ Semantics = Literal["real", "float32", "tf32", "bf16"]
 _TINY = 2.0**-126  # float32's smallest normal number: below it a machine may flush to 0
 _MOST = float(torch.finfo(torch.float32).max)
 # What a matrix unit keeps of an operand, and how it adds up: truncating, with few guard bits.
-_OPERAND_UNITS = {"tf32": 2.0**-11, "bf16": 2.0**-8}
+_OPERAND_UNITS: Mapping[str, float] = {"tf32": 2.0**-11, "bf16": 2.0**-8}
 _MATRIX_UNIT = 2.0**-22
 # Operations that a runtime computes by other steps than our lowering, so that no error of a step
 # says anything of the runtime's result.
@@ -69,13 +69,13 @@ class Rounding:
                     "`real`"
                 )
 
-    def affine_error(self, node: Affine, terms: int, size: Tensor, operand: float) -> Tensor | None:
+    def affine_error(self, node: Affine, operands: Sequence[Tensor], size: Tensor) -> Tensor | None:
         """Bound how far an execution of a node may be from its exact function, in float64.
 
-        `size` bounds `|W| |x| + |b|`, `operand` the largest `|x|`; None where nothing is rounded.
-        A run that may overflow is off by infinity.
+        `operands` bounds `|x|`, `size` then `|W| |x| + |b|`; None where nothing is rounded. A run
+        that may overflow is off by infinity.
         """
-        if not self.executes or terms == 0:
+        if (terms := roundings(node, operands)) == 0:
             return None
         # A product of two variables ends in a sum over an axis.
         matrices = any(multiplies(m) or isinstance(m, AxisSum) for m in node.maps)
@@ -83,10 +83,13 @@ class Rounding:
         share = gamma(terms, _MATRIX_UNIT if coarse else SINGLE)
         if coarse:
             u = _OPERAND_UNITS[self.semantics]
-            operands = 2 * u + u * u
-            share = share * (1 + operands) + operands
-        # 2: a coefficient below the smallest normal number may be flushed as well.
-        error = share * size + 2 * terms * _TINY * (2 + operand)
+            rounded = 2 * u + u * u
+            share = share * (1 + rounded) + rounded
+        largest = max((float(x.amax()) if x.numel() else 0.0) for x in operands)
+        # A number below the smallest normal one may be flushed: a result, an operand that has a
+        # coefficient, a coefficient that has an operand.
+        flushed = 1 + largest + max(largest_coefficient(linear) for linear in node.maps)
+        error = share * size + 2 * terms * _TINY * flushed
         return torch.where(size + error < _MOST, error, torch.inf)
 
     def operator_error(self, node: Nonlinear, box: Sequence[Interval], reach: Interval) -> Tensor:

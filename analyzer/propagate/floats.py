@@ -9,7 +9,7 @@ from math import inf
 import torch
 from torch import Tensor
 
-from absolver.analyzer.regions.rounding import next_above, next_below, round_down, round_up
+from absolver.analyzer.regions.rounding import next_above, next_below, round_down
 
 DOUBLE = 2.0**-53
 """The unit roundoff of float64."""
@@ -55,14 +55,19 @@ def evaluation_error(size: Tensor, terms: int, dtype: torch.dtype) -> Tensor:
 
 def raised(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Convert a non-negative float64 that a few operations computed, upward; 0 stays 0."""
-    above = x * (1 + 16 * DOUBLE)
-    return torch.where(x > 0, next_above(round_up(above, dtype)), x.to(dtype))
+    if dtype == x.dtype:
+        return torch.where(x > 0, next_above(x * (1 + 16 * DOUBLE)), x)
+    # One part in 2^20 is far above the conversion's rounding, and the least number where that is
+    # subnormal.
+    more = x * (1 + 2.0**-20) + torch.finfo(dtype).tiny
+    return torch.where(x > 0, more, x).to(dtype)
 
 
 def below(x: Tensor, error: Tensor, dtype: torch.dtype) -> Tensor:
     """Return a number of a dtype that is at most `x - error`, and x where the error is 0."""
     lowered = next_below(x - error * (1 + 16 * DOUBLE))
-    return round_down(torch.where(error == 0, x, lowered), dtype)
+    kept = torch.where(error == 0, x, lowered)
+    return kept if dtype == kept.dtype else round_down(kept, dtype)
 
 
 def above(x: Tensor, error: Tensor, dtype: torch.dtype) -> Tensor:

@@ -220,8 +220,8 @@ class InputsPropagator(Propagator):
     ) -> Float[Tensor, "batch *shape"]:
         """Bound how far the forms of an affine node are from those that are exact."""
         sizes = [self._size(form) for form in forms]
-        # A slope may be there although the neuron itself is 0.
-        terms = roundings(node, [torch.ones_like(size) for size in sizes])
+        # A slope may be there although the neuron itself is 0: all terms count.
+        terms = roundings(node)
         share = gamma(terms, unit(self._center.dtype))
         total = torch.zeros((), dtype=torch.float64, device=self._center.device)
         for linear, form, size in zip(node.maps, forms, sizes, strict=True):

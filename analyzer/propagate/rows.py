@@ -11,7 +11,6 @@ from absolver.analyzer.graph.linear.dense import Dense
 from absolver.analyzer.graph.linear.map import LinearMap, Shape
 from absolver.analyzer.graph.linear.movement import Reshape
 from absolver.analyzer.graph.linear.scaling import Division, Identity, Negation, Scaling
-from absolver.analyzer.propagate.floats import add_below
 from absolver.analyzer.propagate.lines import Lines
 from absolver.analyzer.propagate.windows import Windows
 
@@ -139,7 +138,7 @@ def _through(lines: Lines, a: Tensor) -> tuple[Tensor, list[Tensor]]:
         gain = torch.where(used, -torch.inf, gain)
     if lines.lower is not None and lines.drop is not None:
         negative = a.clamp(max=0)
-        gain = add_below(gain.double(), contract(negative, lines.drop).double())
+        gain = gain + contract(negative, lines.drop)
         return gain, [
             (positive * lower.unsqueeze(1)).addcmul_(negative, upper.unsqueeze(1))
             for lower, upper in zip(lines.lower, lines.upper, strict=True)

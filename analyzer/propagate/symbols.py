@@ -238,8 +238,8 @@ def _underflow(forms: Sequence[_Form], terms: int) -> float:
 def _affine_slack(node: Affine, forms: Sequence[_Form], noise: Tensor | None) -> Tensor:
     """Bound how far the form of an affine node is from that which is exact."""
     sizes = [form.size() for form in forms]
-    # A generator may be there although the neuron itself is 0.
-    terms = roundings(node, [torch.ones_like(size) for size in sizes])
+    # A generator may be there although the neuron itself is 0: all terms count.
+    terms = roundings(node)
     dtype = forms[0].center.dtype
     share = gamma(terms, unit(dtype))
     total = torch.zeros((), dtype=torch.float64, device=sizes[0].device)

@@ -42,14 +42,17 @@ def exact_rows(linear: LinearMap) -> bool:
     return moves(linear) or isinstance(_inner(linear), (*_PRODUCTS, Scaling))
 
 
-def forward_terms(linear: LinearMap, operand: Tensor) -> int:
-    """Bound the roundings of one result, given magnitudes of the operand: zeros do not round.
+def forward_terms(linear: LinearMap, operand: Tensor | None = None) -> int:
+    """Bound the roundings of one result; with magnitudes of the operand, zeros do not round.
 
     In any order a sum of n products has at most n roundings on the way of each term; one of n
     terms that are not multiplied counts one more than it has.
     """
     match inner := _inner(linear):
+        case Dense() if operand is None:
+            return inner.weight.shape[1]
         case Dense():
+            assert operand is not None, "the case before is that of none"
             nonzero = (operand != 0).reshape(-1, inner.weight.shape[1]).sum(1)
             return int(nonzero.max()) if nonzero.numel() else 0
         case MatrixProduct():
@@ -109,26 +112,37 @@ def _of_one_entry(linear: LinearMap) -> int:
             raise _uncounted(linear)
 
 
-def roundings(node: Affine, operands: Sequence[Tensor]) -> int:
-    """Bound the roundings of one entry of a node, given the magnitudes of its operands.
+def roundings(node: Affine, operands: Sequence[Tensor] = ()) -> int:
+    """Bound the roundings of one entry of a node; with magnitudes of its operands, tightly.
 
     All terms of all maps and the bias may be added in any order.
     """
     if all(moves(linear) for linear in node.maps):
-        terms = 1 if len(node.maps) == 1 else _overlap(node, operands[0].device)
+        terms = 1 if len(node.maps) == 1 else _overlap(node)
         # Nothing is multiplied: n terms are n - 1 additions.
         return terms - (node.bias is None)
-    terms = sum(forward_terms(m, x) for m, x in zip(node.maps, operands, strict=True))
+    if operands:
+        terms = sum(forward_terms(m, x) for m, x in zip(node.maps, operands, strict=True))
+    else:
+        terms = sum(forward_terms(m) for m in node.maps)
     return terms + (node.bias is not None)
 
 
-def _overlap(node: Affine, device: torch.device) -> int:
+def _overlap(node: Affine) -> int:
     """Return the largest number of operands that one entry adds up: of a concatenation, one."""
-    if not any(isinstance(_inner(linear), Embed) for linear in node.maps):
+    if not all(isinstance(_inner(linear), Embed) for linear in node.maps):
         return len(node.maps)
-    ones = [torch.ones(1, *linear.input_shape, device=device) for linear in node.maps]
-    count = [linear.apply_abs(one) for linear, one in zip(node.maps, ones, strict=True)]
+    count = [linear.apply_abs(torch.ones(1, *linear.input_shape)) for linear in node.maps]
     return int(torch.stack(count).sum(0).max()) if count[0].numel() else 1
+
+
+def largest_coefficient(linear: LinearMap) -> float:
+    """Bound the size of a map's coefficients; sums and means have none above 1."""
+    inner = _inner(linear)
+    sizes = [c.abs() for c in inner.coefficients()]
+    if isinstance(inner, Division):
+        sizes = [1 / size for size in sizes]
+    return max((float(size.amax()) for size in sizes if size.numel()), default=1.0)
 
 
 def _inner(linear: LinearMap) -> LinearMap:

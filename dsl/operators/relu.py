@@ -48,6 +48,8 @@ class Relu(PiecewiseLinear):
         size, height = a[0].abs(), b.abs()
         bound = self.support(a, b, box)
         exact = ((size == 0) | (size == 1)) & (height == 1)
+        if bool(exact.all()):
+            return bound
         # Two products, a sum, and this subtraction, each of what is largest in the box.
         scale = size + height
         error = 8 * UNIT * scale * magnitude(*box[0]) + FLOOR * (1 + scale)

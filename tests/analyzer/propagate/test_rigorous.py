@@ -306,3 +306,17 @@ def test_gradients_are_not_recorded() -> None:
     rows: Tensor = ROWS.unsqueeze(0)
     found = propagate(graph, DOMAINS["crown"], box, rows, rounding=Rounding("real"))
     assert not found.rows.requires_grad
+
+
+@pytest.mark.precision
+@pytest.mark.parametrize("domain", NAMES)
+def test_coarser_formats_have_looser_bounds(domain: str) -> None:
+    graph = relu_network((4, 8, 8, 2), 3)
+    box = boxes(2, 0.1, 3, graph.input.shape)
+    bounds = [
+        propagate(graph, DOMAINS[domain], box, ROWS.unsqueeze(0), rounding=Rounding(s)).rows
+        for s in ("real", "float32", "tf32", "bf16")
+    ]
+    for tight, loose in zip(bounds, bounds[1:], strict=False):
+        assert (loose < tight).all()
+        assert loose.isfinite().all()

@@ -4,7 +4,7 @@ The list is that of the survey of float verifiers: errors that are too small, le
 to nearest, and lines that are a little beside the function.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -89,10 +89,10 @@ def noise_without_bias(patch: Patch) -> None:
     true = Rounding.affine_error
 
     def mutant(
-        self: Rounding, node: Affine, terms: int, size: Tensor, operand: float
+        self: Rounding, node: Affine, operands: Sequence[Tensor], size: Tensor
     ) -> Tensor | None:
         bias = 0.0 if node.bias is None else node.bias.abs()
-        return true(self, node, terms, (size - bias).clamp(min=0), operand)
+        return true(self, node, operands, (size - bias).clamp(min=0))
 
     patch.setattr(Rounding, "affine_error", mutant)
 
