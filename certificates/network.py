@@ -126,13 +126,14 @@ class Clause:
 
     `lower` and `upper` bound every flat input, None where it is unbounded. `on_outputs` are the
     constraints that mention an output, `on_inputs` those of several inputs, each in the order of
-    the format's section 5.
+    the format's section 5. `strict` are the bounds whose ends do not belong to the clause.
     """
 
     lower: tuple[Fraction | None, ...]
     upper: tuple[Fraction | None, ...]
     on_inputs: tuple[Constraint, ...]
     on_outputs: tuple[Constraint, ...]
+    strict: tuple[Constraint, ...] = ()
 
     @property
     def empty(self) -> bool:

@@ -3,7 +3,7 @@
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -11,262 +11,203 @@ from absolver.certificates.network import Broken, Clause, Constraint, Property, 
 
 CLAUSE_LIMIT = 2**20
 
-# A word may carry an index or a shape, as in `X[0, 3]`. A list without inner lists is one token,
-# so that the many equal ones of a large file are understood once.
-_WORD = r'"[^"\n]*"|[^\s()\[\]"]+(?:\s*\[[^\[\]()"]*\])?|[^\s()]'
-_WORDS = re.compile(_WORD)
-_TOKENS = re.compile(rf"\(([^()]*)\)|([()])|({_WORD})")
-_COMMENTS = re.compile(r'("[^"\n]*")|;[^\n]*')
+_COMMENT, _INDEX = re.compile(r";[^\n]*"), re.compile(r" ?\[[^\]\n]*\]")
+_DECLARATION = re.compile(r"\(declare-(const|input|output) +([A-Za-z_]\w*) +([\w\[,\]]+) *\)")
+_QUERY = re.compile(r"\(vnnlib-version +<2\.[01]> *\)\s*\(declare-network +\w+\s*\)")
+# A list without inner lists is one token: the many equal ones of a large file are understood once.
+_TOKENS = re.compile(r"\([^()]*\)|[()]|[^\s()]+")
 _NUMBER = re.compile(r"[+-]?([0-9]{1,4000}\.?[0-9]{0,4000}|\.[0-9]{1,4000})([eE][+-]?[0-9]{1,4})?")
-_SCALAR = re.compile(r"([XY])_(0|[1-9][0-9]{0,8})")
-_TYPE = re.compile(r"(real|Real|float32)\[((?:[0-9]{1,9}(?:,[0-9]{1,9})*)?)\]")
-_PARTS: Mapping[str, tuple[str, ...]] = {"=": ("<=", ">="), "==": ("<=", ">="), "!=": ("<", ">")}
 
-# A sum: the coefficient of each variable, none of them 0, and the constant at `_ONE`.
+# A sum: the coefficient of each variable, and the constant at `_CONSTANT`.
 _Linear = dict[int, Fraction]
-_ONE = -1
-_ZERO = Fraction(0)
-
-
-class _Bound(NamedTuple):
-    """An atom of one input: `variable <= bound` if `upper`, else `variable >= bound`."""
-
-    variable: int
-    upper: bool
-    bound: Fraction
+_CONSTANT = -1
 
 
 class _Formula(NamedTuple):
-    """All atoms, and of each choice one part; a choice without parts is false."""
+    """The atoms that every clause has, and what each clause has besides; without ways, false."""
 
-    atoms: tuple[Constraint | _Bound, ...]
-    choices: tuple[tuple["_Formula", ...], ...]
+    atoms: tuple[Constraint, ...]
+    ways: tuple[tuple[Constraint, ...], ...] = ((),)
 
 
-_Item = str | _Linear | _Formula | None
+_Value = str | _Linear | _Formula | None
 
 
 def read_vnnlib(data: bytes, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Property:
     """The unsafe set that a VNN-LIB file describes for a network with these tensors.
 
-    Guarantee: a point of inputs and outputs meets the file's assertions only if it is in a clause's
-    box and meets its constraints; the converse holds where no single input is bounded strictly,
-    which `words["strict"]` tells. Clauses and constraints are ordered as the format's section 5.
+    Guarantee: a point of inputs and outputs meets the file's assertions exactly if it is in a
+    clause's box and meets the clause's constraints; of a query that declares `float32`, if it meets
+    each comparison with the constant as written or as the nearest binary32 number. Clauses and
+    constraints are ordered as the format's section 5 says.
     """
     reader = _Reader(inputs, outputs)
     try:
-        reader.read(data.decode())
-        return reader.property()
-    except UnicodeDecodeError as error:
-        raise Broken(f"the property is no text in UTF-8: {error}") from None
-    except RecursionError:
-        raise Unsupported("the property's disjunctions are nested too deeply") from None
+        text = _COMMENT.sub("", data.decode())
+        reader.read(_INDEX.sub(lambda index: index[0].replace(" ", ""), text))
+    except (OverflowError, RecursionError, UnicodeDecodeError) as error:
+        raise Unsupported(f"the property is too large, too deep, or no text: {error}") from None
+    free, whole = (None,) * reader.inputs, _all(reader.asserted)
+    common = reader.clause(Clause(free, free, (), ()), whole.atoms)
+    clauses = tuple(reader.clause(common, way) for way in whole.ways)
+    return Property(clauses, semantics=reader.semantics)
 
 
 class _Reader:
-    """Reads lists innermost first; a list becomes a value at its closing parenthesis."""
+    """Takes the declarations out of the text, and reads the rest by recursive descent."""
 
     def __init__(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+        self.undeclared = [("input", t) for t in inputs] + [("output", t) for t in outputs]
         self.inputs = sum(math.prod(tensor.shape) for tensor in inputs)
-        self.total = self.inputs + sum(math.prod(tensor.shape) for tensor in outputs)
-        self.undeclared = {"declare-input": [*inputs], "declare-output": [*outputs]}
-        self.variables: dict[str, _Linear] = {}
+        self.total = sum(math.prod(tensor.shape) for _, tensor in self.undeclared)
+        self.scalars = {f"X_{i}": i for i in range(self.inputs)}
+        self.scalars |= {f"Y_{i - self.inputs}": i for i in range(self.inputs, self.total)}
+        self.variables: dict[str, int] = {}
         self.asserted: list[_Formula] = []
         self.semantics: str | None = None
-        self.words: dict[str, str] = {}
-        self.known: dict[str, _Item] = {}
+        self.known: dict[str, _Value] = {}
 
     def read(self, text: str) -> None:
         """Declare and assert what the text says."""
-        text = _COMMENTS.sub(r"\1", text)
-        stack: list[list[_Item]] = [[]]
-        for match in _TOKENS.finditer(text):
+        for declaration in _DECLARATION.finditer(text):
+            self._declare(*declaration.groups())
+        if sorted(self.variables.values()) != [*range(self.total)]:
+            sizes = f"{self.inputs} inputs and {self.total - self.inputs} outputs"
+            raise Broken(f"{len(self.variables)} variables are declared, the network has {sizes}")
+        text = _DECLARATION.sub("", text)
+        text = _QUERY.sub(lambda query: "\n" * query[0].count("\n"), text, count=1)
+        self.tokens = _TOKENS.finditer(text)
+        for match in self.tokens:
             try:
-                self._take(match, stack)
+                if self._value(match[0]) is not None:
+                    raise Broken(f"`{match[0][:60]}` stands outside of an assertion")
             except (Broken, Unsupported) as error:
                 line = text.count("\n", 0, match.start()) + 1
                 raise type(error)(f"line {line}: {error}") from None
-        if len(stack) > 1:
-            raise Broken(f"the file ends while {len(stack) - 1} parentheses are open")
-        if len(self.variables) != self.total:
-            raise Broken(
-                f"{len(self.variables)} variables are declared, the network has {self.inputs} "
-                f"inputs and {self.total - self.inputs} outputs"
-            )
 
-    def property(self) -> Property:
-        """The disjunctive normal form of what was asserted."""
-        whole = _all(self.asserted)
-        if _ways(whole) > CLAUSE_LIMIT:
-            raise Unsupported(f"the property has more than {CLAUSE_LIMIT} clauses")
-        free = (None,) * self.inputs
-        common = self._clause(Clause(free, free, (), ()), whole.atoms)
-        ways = _expand(_Formula((), whole.choices))
-        clauses = tuple(self._clause(common, own) for own in ways)
-        return Property(clauses, semantics=self.semantics, words=self.words)
+    def clause(self, base: Clause, atoms: Sequence[Constraint]) -> Clause:
+        """The clause that meets these atoms as well; without own bounds it shares the box."""
+        inner = [atom for atom in atoms if atom.terms[-1][0] < self.inputs]  # outputs come last
+        outer = [atom for atom in atoms if atom.terms[-1][0] >= self.inputs]
+        several = [atom for atom in inner if len(atom.terms) > 1]
+        bounds = [atom for atom in inner if len(atom.terms) == 1]
+        lower, upper = base.lower, base.upper
+        if bounds:
+            low, high = [*lower], [*upper]
+            for atom in bounds:
+                ((variable, coefficient),) = atom.terms
+                side, tighter = (high, min) if coefficient > 0 else (low, max)
+                bound, old = atom.bound / coefficient, side[variable]
+                side[variable] = bound if old is None else tighter(old, bound)
+            lower, upper = tuple(low), tuple(high)
+        strict = (*base.strict, *(atom for atom in bounds if atom.strict))
+        constraints = (*base.on_inputs, *several), (*base.on_outputs, *outer)
+        return Clause(lower, upper, *constraints, strict)
 
-    def _take(self, match: re.Match[str], stack: list[list[_Item]]) -> None:
-        flat, bracket, word = match.groups()
-        item: _Item = word
-        if flat is not None:
-            item = self.known.get(flat) or self._value(_WORDS.findall(flat))
-            if isinstance(item, _Formula):
-                self.known[flat] = item
-        elif bracket == "(":
-            stack.append([])
+    def _declare(self, kind: str, name: str, text: str) -> None:
+        """Name a scalar, or the elements of the network's next tensor."""
+        if (kind, text) == ("const", "Real") and name in self.scalars:
+            self.variables[name] = self.scalars[name]
             return
-        elif bracket == ")":
-            if len(stack) == 1:
-                raise Broken("a parenthesis closes that was not opened")
-            item = self._value(stack.pop())
-        if len(stack) == 1 and item is not None:
-            raise Broken(f"`{str(item)[:60]}` stands outside of an assertion or declaration")
-        stack[-1].append(item)
+        first = self.total - sum(math.prod(tensor.shape) for _, tensor in self.undeclared)
+        expected, tensor = (self.undeclared or [("nothing", Tensor("more", (), ""))]).pop(0)
+        shape = str([*tensor.shape]).replace(" ", "")
+        element = text.removesuffix(shape).lower()
+        if kind != expected or element not in {"real", "float32"} & {"real", tensor.dtype}:
+            actual = f"{expected} {tensor.name} {tensor.dtype}{shape}"
+            raise Unsupported(f"{kind} {name} {text} is declared where the network has {actual}")
+        self.semantics = "float32" if "float32" in (self.semantics, element) else "real"
+        for i, index in enumerate(itertools.product(*map(range, tensor.shape)), start=first):
+            self.variables[f"{name}{[*index]}".replace(" ", "") if index else name] = i
 
-    def _value(self, items: Sequence[_Item]) -> _Item:
-        """What a list means; commands take effect here."""
-        parts = [item for item in items[1:] if isinstance(item, _Formula)]
-        match items:
-            case ["and" | "or" as word, _, *_] if len(parts) == len(items) - 1:
+    def _value(self, token: str) -> _Value:
+        """What a word is, or a list means, of which the token is the beginning or all."""
+        if token[0] != "(" or token in self.known:
+            return self.known.get(token, token)
+        if token != "(":
+            self.known[token] = self._meaning(token[1:-1].split())
+            return self.known[token]
+        values: list[_Value] = []
+        for match in self.tokens:
+            if match[0] == ")":
+                return self._meaning(values)
+            values.append(self._value(match[0]))
+        raise Broken("the file ends within this list")
+
+    def _meaning(self, values: Sequence[_Value]) -> _Value:
+        parts = [value for value in values[1:] if isinstance(value, _Formula)]
+        match values:
+            case ["and" | "or" as word, _, *_] if len(parts) == len(values) - 1:
                 return _all(parts) if word == "and" or len(parts) == 1 else _any(parts)
             case ["<=" | ">=" | "<" | ">" | "=" | "==" | "!=" as relation, left, right]:
-                return self._compare(relation, self._linear(left), self._linear(right))
-            case ["+" | "-" | "*" as sign, *operands] if operands:
-                return _arithmetic(sign, [self._linear(operand) for operand in operands])
+                return self._compare(relation, left, right)
+            case ["+" | "-" as sign, first, *rest] if rest or sign == "+":
+                return _sum(self._linear(first), 1 if sign == "+" else -1, *map(self._linear, rest))
+            case ["-", operand]:
+                return _sum({}, -1, self._linear(operand))
+            case ["*", factor, operand] if (scale := self._linear(factor)).keys() == {_CONSTANT}:
+                return _sum({}, scale[_CONSTANT], self._linear(operand))
             case ["assert", _Formula() as formula]:
                 self.asserted.append(formula)
                 return None
-        return self._declare(items)
+        text = " ".join(value if isinstance(value, str) else "(...)" for value in values)
+        raise Unsupported(f"`({text[:60]})` is not covered here")
 
-    def _declare(self, items: Sequence[_Item]) -> str | None:
-        match items:
-            case ["declare-const", str(name), "Real"] if scalar := _SCALAR.fullmatch(name):
-                offset, end = (0, self.inputs) if scalar[1] == "X" else (self.inputs, self.total)
-                variable = offset + int(scalar[2])
-                if variable >= end:
-                    raise Broken(f"{name} is declared, of {end - offset} in the network")
-                self._add(name, variable)
-            case ["declare-input" | "declare-output" as kind, str(name), str(text)]:
-                return self._declare_tensor(kind, name, "".join(text.split()))
-            case ["declare-network", str(), *parts] if all(part == "tensor" for part in parts):
-                pass
-            case ["vnnlib-version", "<1.0>" | "<2.0>" | "<2.1>"]:
-                pass
-            case _:
-                text = " ".join(item if isinstance(item, str) else "(...)" for item in items)
-                raise Unsupported(f"`({text[:60]})` is not covered here")
-        return None
+    def _linear(self, value: _Value, choose: Callable[..., Fraction] | None = None) -> _Linear:
+        """A sum, a variable, or a number, of whose two readings in float32 `choose` takes one."""
+        if isinstance(value, dict):
+            return value
+        if isinstance(value, str) and value in self.variables:
+            return {self.variables[value]: Fraction(1)}
+        if not isinstance(value, str) or not _NUMBER.fullmatch(value):
+            raise Broken(f"`{str(value)[:60]}` is neither a number nor a declared variable")
+        number = Fraction(value)
+        if self.semantics == "float32" and number != (nearest := _nearest_float32(number)):
+            if choose is None:
+                raise Unsupported(f"{value} within a sum or product is no number of float32")
+            number = choose(number, nearest)
+        return {_CONSTANT: number}
 
-    def _declare_tensor(self, kind: str, name: str, text: str) -> str:
-        declared, tensors = _TYPE.fullmatch(text), self.undeclared[kind]
-        if not (declared and tensors and name.isidentifier()):
-            raise Unsupported(f"`{name} {text}` is one too many, or of a type that is not covered")
-        tensor = tensors.pop(0)
-        shape = [int(number) for number in declared[2].split(",") if number]
-        semantics = declared[1].lower()
-        same = [n for n in shape if n != 1] == [n for n in tensor.shape if n != 1]
-        if not same or semantics not in ("real", tensor.dtype):
-            actual = f"{tensor.dtype} {list(tensor.shape)}"
-            raise Broken(f"{name} is declared as {text}, the network's {tensor.name} is {actual}")
-        self.semantics = "float32" if "float32" in (self.semantics, semantics) else "real"
-        end = self.inputs if kind == "declare-input" else self.total
-        variable = end - sum(math.prod(t.shape) for t in (tensor, *tensors))
-        for index in itertools.product(*map(range, shape)):
-            self._add(f"{name}[{','.join(map(str, index))}]" if index else name, variable)
-            variable += 1
-        return "tensor"
-
-    def _add(self, name: str, variable: int) -> None:
-        if name in self.variables:
-            raise Broken(f"{name} is declared twice")
-        self.variables[name] = {variable: Fraction(1)}
-
-    def _linear(self, item: _Item) -> _Linear:
-        if isinstance(item, dict):
-            return item
-        word = "".join(item.split()) if isinstance(item, str) else ""
-        if word in self.variables:
-            return self.variables[word]
-        if not _NUMBER.fullmatch(word):
-            raise Broken(f"`{str(item)[:60]}` is neither a number nor a declared variable")
-        return {_ONE: number} if (number := Fraction(word)) else {}
-
-    def _compare(self, relation: str, left: _Linear, right: _Linear) -> _Formula:
-        if relation in _PARTS:
-            parts = [self._compare(part, left, right) for part in _PARTS[relation]]
-            return _any(parts) if relation == "!=" else _all(parts)
+    def _compare(self, relation: str, left: _Value, right: _Value) -> _Formula:
+        if relation in ("=", "=="):
+            return _all([self._compare(part, left, right) for part in ("<=", ">=")])
+        if relation == "!=":
+            return _any([self._compare(part, left, right) for part in ("<", ">")])
         if relation in (">=", ">"):
             left, right = right, left
-        form, strict = _total([(1, left), (-1, right)]), relation in ("<", ">")
-        bound = -form.pop(_ONE, _ZERO)
-        if not form:
-            return _all([]) if bound > 0 or (bound == 0 and not strict) else _any([])
-        if len(form) > 1 or max(form) >= self.inputs:
-            return _Formula((Constraint(tuple(sorted(form.items())), bound, strict),), ())
-        ((variable, coefficient),) = form.items()
-        if strict:
-            self.words["strict"] = f"input {variable} is bounded strictly"
-        return _Formula((_Bound(variable, coefficient > 0, bound / coefficient),), ())
-
-    def _clause(self, base: Clause, atoms: Sequence[Constraint | _Bound]) -> Clause:
-        """The clause that meets these atoms as well; without own bounds it shares the box."""
-        lower, upper = base.lower, base.upper
-        bounds = [atom for atom in atoms if isinstance(atom, _Bound)]
-        if bounds:
-            low, high = list(lower), list(upper)
-            for variable, above, bound in bounds:
-                side, tighter = (high, min) if above else (low, max)
-                old = side[variable]
-                side[variable] = bound if old is None else tighter(old, bound)
-            lower, upper = tuple(low), tuple(high)
-        linear = [atom for atom in atoms if isinstance(atom, Constraint)]
-        last = [atom.terms[-1][0] for atom in linear]  # terms are sorted, outputs come last
-        on_inputs = tuple(a for a, v in zip(linear, last, strict=True) if v < self.inputs)
-        on_outputs = tuple(a for a, v in zip(linear, last, strict=True) if v >= self.inputs)
-        return Clause(lower, upper, base.on_inputs + on_inputs, base.on_outputs + on_outputs)
+        # Of two readings of a constant the one that lets more points in.
+        form = _sum(self._linear(left, min), -1, self._linear(right, max))
+        bound, strict = -form.pop(_CONSTANT, Fraction(0)), relation in ("<", ">")
+        if form:
+            return _Formula((Constraint(tuple(sorted(form.items())), bound, strict),))
+        return _Formula((), ((),) if bound > 0 or (bound == 0 and not strict) else ())
 
 
 def _all(parts: Sequence[_Formula]) -> _Formula:
-    """The conjunction: atoms in the order of the file, choices likewise."""
+    """The conjunction: atoms in the order of the file; of the ways, the last part's fastest."""
+    if math.prod(len(part.ways) for part in parts) > CLAUSE_LIMIT:
+        raise Unsupported(f"the property has more than {CLAUSE_LIMIT} clauses")
     chain = itertools.chain.from_iterable
-    return _Formula(tuple(chain(p.atoms for p in parts)), tuple(chain(p.choices for p in parts)))
+    ways = itertools.product(*(part.ways for part in parts))
+    return _Formula(
+        tuple(chain(part.atoms for part in parts)), tuple(tuple(chain(w)) for w in ways)
+    )
 
 
 def _any(parts: Sequence[_Formula]) -> _Formula:
-    """The disjunction."""
-    return _Formula((), (tuple(parts),))
+    """The disjunction, which has no atoms of its own."""
+    return _Formula((), tuple(part.atoms + way for part in parts for way in part.ways))
 
 
-def _ways(formula: _Formula) -> int:
-    """The number of clauses of the disjunctive normal form."""
-    return math.prod(sum(map(_ways, parts)) for parts in formula.choices)
-
-
-def _expand(formula: _Formula) -> Iterator[tuple[Constraint | _Bound, ...]]:
-    """The atoms of each clause: those of the formula, then those of each chosen part."""
-    choices = [[way for part in parts for way in _expand(part)] for parts in formula.choices]
-    for chosen in itertools.product(*choices):
-        yield formula.atoms + tuple(itertools.chain.from_iterable(chosen))
-
-
-def _total(parts: Iterable[tuple[Fraction | int, _Linear]]) -> _Linear:
-    """The sum of multiples of sums."""
-    total: _Linear = {}
-    for factor, part in parts:
-        for variable, coefficient in part.items():
-            term = factor * coefficient
-            total[variable] = total[variable] + term if variable in total else term
+def _sum(first: _Linear, factor: Fraction | int, *others: _Linear) -> _Linear:
+    """The first sum, plus `factor` times the others; no coefficient is 0."""
+    total = dict(first)
+    for variable, coefficient in itertools.chain.from_iterable(map(dict.items, others)):
+        total[variable] = total.get(variable, 0) + factor * coefficient
     return {variable: coefficient for variable, coefficient in total.items() if coefficient}
 
 
-def _arithmetic(sign: str, operands: Sequence[_Linear]) -> _Linear:
-    first, *rest = operands
-    if sign != "*":
-        first_sign = -1 if sign == "-" and not rest else 1
-        return _total([(first_sign, first), *((-1 if sign == "-" else 1, x) for x in rest)])
-    for other in rest:
-        constant, form = (first, other) if first.keys() <= {_ONE} else (other, first)
-        if not constant.keys() <= {_ONE}:
-            raise Unsupported("a product of variables")
-        first = _total([(constant.get(_ONE, _ZERO), form)])
-    return first
+def _nearest_float32(number: Fraction) -> Fraction:
+    """The nearest number of binary32, ties to even, without a largest exponent."""
+    step = Fraction(2) ** max(math.frexp(number)[1] - 24, -149)
+    return round(number / step) * step

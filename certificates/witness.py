@@ -88,7 +88,7 @@ def _require_input(point: Sequence[Fraction], clause: Clause, ball: Ball | None)
         away = [abs(x - c) for x, c in zip(point, ball.center, strict=True)]
         if sum(d**ball.norm for d in away) > ball.radius**ball.norm:
             raise Broken(f"the input is outside of the ball of radius {float_below(ball.radius)}")
-    _require(clause.on_inputs, point)
+    _require((*clause.on_inputs, *clause.strict), point)
 
 
 def _require(constraints: Sequence[Constraint], values: Sequence[Fraction]) -> None:

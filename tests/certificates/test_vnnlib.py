@@ -76,7 +76,6 @@ terms = st.recursive(
     lambda inner: (
         st.tuples(st.sampled_from("+-"), st.lists(inner, min_size=1, max_size=3))
         | st.tuples(st.just("*"), st.tuples(constants, inner).map(list))
-        | st.tuples(st.just("*"), st.tuples(inner, constants).map(list))
     ).map(lambda pair: combined(*pair)),
     max_leaves=5,
 )
@@ -107,7 +106,7 @@ points = st.tuples(*[st.sampled_from([-3, -1, 0, 1, 3, "-1/2", "1/10", "1/4", "5
 
 
 def unsafe(prop: Property, point: Point) -> bool:
-    """Whether some clause has the point; its box is the closure of what the file bounds."""
+    """Whether some clause has the point."""
 
     def meets(c: Constraint) -> bool:
         value = sum(coefficient * point[v] for v, coefficient in c.terms)
@@ -120,23 +119,19 @@ def unsafe(prop: Property, point: Point) -> bool:
         )
 
     return any(
-        inside(clause) and all(map(meets, (*clause.on_inputs, *clause.on_outputs)))
+        inside(clause) and all(map(meets, (*clause.strict, *clause.on_inputs, *clause.on_outputs)))
         for clause in prop.clauses
     )
 
 
 @pytest.mark.soundness
 @given(st.lists(formulas, max_size=3), st.lists(points, min_size=5, max_size=20))
-def test_a_point_is_in_a_clause_where_the_file_is_met(
+def test_a_point_is_in_a_clause_exactly_where_the_file_is_met(
     asserted: list[Meaning], tried: list[Point]
 ) -> None:
     prop = read("".join(f"(assert {text})\n" for text, _ in asserted))
     for point in tried:
-        met = all(meaning(point) for _, meaning in asserted)
-        found = unsafe(prop, point)
-        assert found or not met
-        if "strict" not in prop.words:
-            assert met == found
+        assert unsafe(prop, point) == all(meaning(point) for _, meaning in asserted)
 
 
 def outputs_of(text: str) -> list[list[tuple[int, int]]]:
@@ -205,15 +200,16 @@ def test_bounds_of_an_input_are_met_whatever_their_coefficient() -> None:
     assert clause.on_inputs == clause.on_outputs == ()
 
 
-def test_a_strict_bound_of_an_input_is_told() -> None:
-    assert read("(assert (> X_1 7))").words["strict"] == "input 1 is bounded strictly"
-    assert "strict" not in read("(assert (>= X_1 7))(assert (> Y_0 7))").words
+def test_a_strict_bound_of_an_input_is_kept_beside_the_closed_box() -> None:
+    strict = only("(assert (> X_1 7))(assert (>= X_1 6))")
+    assert strict.lower[1] == 7 and strict.strict == (constraint(-7, True, X_1=-1),)
+    assert only("(assert (>= X_1 7))(assert (> Y_0 7))").strict == ()
 
 
 def test_coefficients_are_those_of_the_atom_written_as_at_most() -> None:
     clause = only(
         "(assert (<= (+ (* 2 Y_0) X_0) (+ Y_1 3 Y_1)))(assert (>= X_0 (- 5 X_1 X_1)))"
-        "(assert (> Y_0 (* 0.5 3 (- Y_1))))"
+        "(assert (> Y_0 (* 1.5 (- Y_1))))"
     )
     assert clause.on_outputs == (
         constraint(3, X_0=1, Y_0=2, Y_1=-2),
@@ -250,8 +246,8 @@ def test_comments_and_white_space_say_nothing() -> None:
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        ("(assert (<= Y_0 1)", Broken, "1 parentheses are open"),
-        ("(assert (<= Y_0 1)))", Broken, "line 5: a parenthesis closes"),
+        ("(assert (<= Y_0 1)", Broken, "line 5: the file ends within"),
+        ("(assert (<= Y_0 1)))", Broken, "line 5: `\\)` stands outside"),
         ("\n\n(assert (<= Y_2 1))", Broken, "line 7: `Y_2` is neither"),
         ("(assert (<= Y_0 one))", Broken, "`one` is neither"),
         ("(assert (<= Y_0 1_0))", Broken, "`1_0` is neither"),
@@ -269,17 +265,17 @@ def test_comments_and_white_space_say_nothing() -> None:
         ("(assert (not (<= Y_0 1)))", Unsupported, "line 5: `\\(not"),
         ("(assert (=> (<= Y_0 1) (<= Y_0 1)))", Unsupported, "line 5: `\\(=>"),
         ("(assert (<= 0 Y_0 1))", Unsupported, "`\\(<= 0 Y_0 1"),
-        ("(assert (<= (* Y_0 X_0) 1))", Unsupported, "line 5: a product of variables"),
+        ("(assert (<= (* Y_0 X_0) 1))", Unsupported, "line 5: `\\(\\* Y_0 X_0"),
         ("(assert (<= (/ Y_0 2) 1))", Unsupported, "line 5: "),
         ("(assert (<= (+) 1))", Unsupported, "line 5: "),
         ("(assert ())", Unsupported, "line 5: "),
         ("(check-sat)", Unsupported, "line 5: `\\(check-sat"),
-        ("(declare-const X_0 Real)", Broken, "line 5: X_0 is declared twice"),
-        ("(declare-const X_2 Real)", Broken, "line 5: X_2 is declared, of 2"),
-        ("(declare-const Y_2 Real)", Broken, "line 5: Y_2 is declared, of 2"),
-        ("(declare-const X_00 Real)", Unsupported, "line 5: "),
-        ("(declare-const Z_0 Real)", Unsupported, "line 5: "),
-        ("(declare-const X_0 Int)", Unsupported, "line 5: "),
+        ("(assert (<= (* Y_0 2) 1))", Unsupported, "line 5: `\\(\\* Y_0 2"),
+        ("(declare-const X_2 Real)", Unsupported, "const X_2 Real is declared where"),
+        ("(declare-const Y_2 Real)", Unsupported, "const Y_2 Real is declared where"),
+        ("(declare-const X_00 Real)", Unsupported, "const X_00 Real is declared where"),
+        ("(declare-const Z_0 Real)", Unsupported, "const Z_0 Real is declared where"),
+        ("(declare-const X_0 Int)", Unsupported, "const X_0 Int is declared where"),
         ("(declare-fun X_0 () Real)", Unsupported, "line 5: "),
     ],
 )
@@ -301,15 +297,15 @@ def test_a_formula_with_too_many_clauses_is_refused_before_it_is_expanded() -> N
 
 
 def test_a_formula_of_any_depth_is_read_or_refused() -> None:
+    assert len(read(f"(assert {'(and ' * 50}{atom(0, 1)}{')' * 50})").clauses) == 1
     deep = 100_000
-    assert len(read(f"(assert {'(and ' * deep}{atom(0, 1)}{')' * deep})").clauses) == 1
     nested = f"(or {atom(0, 1)} " * deep + atom(0, 2) + ")" * deep
-    with pytest.raises(Unsupported, match="too deeply"):
+    with pytest.raises(Unsupported, match="too deep"):
         read(f"(assert {nested})")
 
 
 def test_bytes_that_are_no_text_are_refused() -> None:
-    with pytest.raises(Broken, match="UTF-8"):
+    with pytest.raises(Unsupported, match="utf-8"):
         read_vnnlib(b"\xff\xfe", X, Y)
 
 

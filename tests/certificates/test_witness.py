@@ -1,5 +1,6 @@
 """The check of witnesses: each grade is accepted where it is true, and refused where it is not."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -108,6 +109,17 @@ def test_a_ball_and_constraints_of_inputs_count():
 
 
 @pytest.mark.soundness
+@pytest.mark.parametrize("grade", GRADES)
+def test_the_end_of_a_strict_bound_is_no_witness(grade):
+    clause = unsafe(["1/2"], [0], [1]).clauses[0]
+    below_one = Constraint(((0, Fraction(1)),), Fraction(1), strict=True)
+    prop = Property((replace(clause, strict=(below_one,)),))
+    assert check_witness(ABSOLUTE, prop, witness([0.75], [0.75], grade), "fast")
+    with pytest.raises(Broken, match="constraint 0 is missed by 0"):
+        check_witness(ABSOLUTE, prop, witness([1], [1], grade), "fast")
+
+
+@pytest.mark.soundness
 def test_what_only_some_executions_do_is_not_called_all():
     # 2^24 x + x - 2^24 x: 3/2 exactly, 0 or 2 in float32, as the order is.
     layers = (np.ones((3, 1)), np.zeros(3)), (np.array([[2.0**24, 1.0, -(2.0**24)]]), np.zeros(1))
@@ -164,3 +176,14 @@ def test_a_clause_without_points_has_no_witness():
     for grade in GRADES:
         with pytest.raises(Broken, match="outside of the box|box is empty"):
             check_witness(ABSOLUTE, unsafe(["0"], [1], [0]), witness([0], [0], grade), "fast")
+
+
+@pytest.mark.regression
+@pytest.mark.parametrize("grade", GRADES)
+def test_a_point_on_a_strict_bound_of_the_input_is_no_witness(grade):
+    prop = unsafe(["1/2"], [-1], [1])
+    below_1 = Constraint(((0, Fraction(1)),), Fraction(1), strict=True)
+    prop = replace(prop, clauses=(replace(prop.clauses[0], strict=(below_1,)),))
+    assert check_witness(ABSOLUTE, prop, witness([0.75], [0.75], grade), "fast")
+    with pytest.raises(Broken, match="is missed by 0"):
+        check_witness(ABSOLUTE, prop, witness([1], [1], grade), "fast")
