@@ -8,6 +8,7 @@ gives back what it was given.
 import json
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from random import Random
 from types import MappingProxyType
@@ -22,7 +23,9 @@ Change = Callable[[list[Record], Random], None]
 def mutated(records: list[Record], name: str, random: Random) -> list[Record]:
     """A copy of the records with one change of meaning."""
     copy = deepcopy(records)
-    MEANINGS[name](copy, random)
+    # Where an earlier change left nothing to act on, there is none.
+    with suppress(IndexError, KeyError, ValueError):
+        MEANINGS[name](copy, random)
     return copy
 
 
