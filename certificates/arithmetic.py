@@ -218,10 +218,9 @@ class Rational(Exact):
 
     def numbers(self, x: Array) -> Array:
         """Return floats or fractions as exact numbers."""
+        exact = Fraction if self._flint is None else self._flint.fmpq
         result = np.empty(x.size, object)
-        for i, q in enumerate(x.flat):
-            exact = Fraction(q)
-            result[i] = self._flint.fmpq(*exact.as_integer_ratio()) if self._flint else exact
+        result[:] = [exact(*q.as_integer_ratio()) for q in x.ravel().tolist()]
         return result.reshape(x.shape)
 
     def coefficients(self, exact: Sequence[Fraction]) -> Array:
@@ -252,7 +251,7 @@ class Rational(Exact):
 
     def minimum(self, rows: Array, box: Constants) -> Array:
         """Return the least values as fractions, -inf where there is none."""
-        value = np.where(rows > 0, rows * box.lower, rows * box.upper).sum(axis=1)
+        value = (rows * np.where(rows > 0, box.lower, box.upper)).sum(axis=1)
         lost = _unbounded(rows, box)
         ends = [-np.inf if no else _fraction(q) for q, no in zip(value, lost, strict=True)]
         return np.array(ends, object)
