@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 
 from absolver.certificates.arithmetic import arithmetic, float_below
-from absolver.certificates.format import fields
+from absolver.certificates.container import fields
 from absolver.certificates.kernel import Facts, Half, Kernel
 from absolver.certificates.network import Broken, Clause, Network, Property
 from absolver.certificates.proposals import ProposalReader, listed, whole

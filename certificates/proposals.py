@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from absolver.certificates.boxes import Lines, Slope
-from absolver.certificates.format import fields, rational
+from absolver.certificates.container import fields, rational
 from absolver.certificates.kernel import (
     Form,
     Half,

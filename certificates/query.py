@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from absolver.certificates.format import fields, rational
+from absolver.certificates.container import fields, rational
 from absolver.certificates.network import (
     Ball,
     Broken,

@@ -8,7 +8,7 @@ import numpy as np
 
 from absolver.certificates.arithmetic import Array, arithmetic, float_below
 from absolver.certificates.boxes import Lines
-from absolver.certificates.format import fields
+from absolver.certificates.container import fields
 from absolver.certificates.kernel import Form, Kernel, Proposals, RowRequest, place
 from absolver.certificates.network import (
     Ball,

@@ -4,7 +4,7 @@ import hashlib
 import io
 
 from absolver.certificates.audit import _claim
-from absolver.certificates.format import read_records, verify_hash
+from absolver.certificates.container import read_records, verify_hash
 from absolver.certificates.network import Broken, Unsupported
 from absolver.certificates.onnx_reader import read_network
 from absolver.certificates.proof import check_proof

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from absolver.certificates import (
     arithmetic,
     boxes,
+    container,
     kernel,
     onnx_linear,
     proof,
@@ -18,7 +19,6 @@ from absolver.certificates import (
     semantics,
     vnnlib,
 )
-from absolver.certificates import format as container
 from absolver.certificates.rules import bilinear, extremes, piecewise_linear
 
 

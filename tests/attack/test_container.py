@@ -8,12 +8,8 @@ from random import Random
 import numpy as np
 import pytest
 
-from absolver.certificates.format import (
-    CertificateWriter,
-    Incomplete,
-    read_records,
-    verify_hash,
-)
+from absolver.certificates.container import Incomplete, read_records, verify_hash
+from absolver.certificates.format import CertificateWriter
 from absolver.certificates.network import Broken
 from tests.attack.claims import barely_false
 from tests.attack.container import certificate, framed, payload, resealed, sealed

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from absolver.certificates import format as container
-from absolver.certificates.format import (
+from absolver.certificates import container
+from absolver.certificates import format as writing
+from absolver.certificates.container import (
     MAGIC,
-    CertificateWriter,
     Incomplete,
     fields,
     file_bytes,
@@ -25,6 +25,7 @@ from absolver.certificates.format import (
     read_records,
     verify_hash,
 )
+from absolver.certificates.format import CertificateWriter
 from absolver.certificates.network import Broken, Unsupported
 
 
@@ -264,7 +265,7 @@ def test_a_full_disk_is_the_callers_to_report(
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(container.os, "fsync", full)
+    monkeypatch.setattr(writing.os, "fsync", full)
     with pytest.raises(OSError, match="No space left"), CertificateWriter(tmp_path / "p") as writer:
         writer.write({"record": "claim"})
     assert not (tmp_path / "p").exists() and (tmp_path / "p.partial").exists()

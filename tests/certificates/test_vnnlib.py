@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from absolver.certificates import vnnlib as reader
-from absolver.certificates.format import file_bytes
+from absolver.certificates.container import file_bytes
 from absolver.certificates.network import Broken, Clause, Constraint, Property, Tensor, Unsupported
 from absolver.certificates.vnnlib import read_vnnlib
 
