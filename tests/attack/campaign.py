@@ -8,11 +8,12 @@ from random import Random
 
 from tests.attack.claims import Case, barely_false, violates
 from tests.attack.container import certificate, framed, payload, resealed, sealed
+from tests.attack.damage import mutated_bytes, mutated_text
 from tests.attack.families import FAMILIES
 from tests.attack.flawed import flawed
 from tests.attack.honest import proof
 from tests.attack.judge import Judge
-from tests.attack.mutations import MEANINGS, mutated, mutated_bytes, mutated_text
+from tests.attack.mutations import MEANINGS, mutated
 from tests.attack.sharp import sharp
 
 SECONDS = 2.0

@@ -90,9 +90,9 @@ def _conv_transpose(random: Random) -> Node:
     attributes["group"] = groups
     strides = attributes.get("strides", [1] * axes)
     if random.random() < 0.3:
-        attributes["output_padding"] = [random.randint(0, s - 1) for s in strides]  # type: ignore[attr-defined]
+        attributes["output_padding"] = [random.randint(0, s - 1) for s in strides]
     if random.random() < 0.2:
-        attributes["output_shape"] = [n * s for n, s in zip(size, strides, strict=True)]  # type: ignore[call-overload]
+        attributes["output_shape"] = [n * s for n, s in zip(size, strides, strict=True)]
     bias = _floats(random, 2 * groups) if random.random() < 0.5 else None
     return Node("ConvTranspose", ((1, 2 * groups, *size), weight, bias), attributes)
 

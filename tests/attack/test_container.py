@@ -13,9 +13,9 @@ from absolver.certificates.format import CertificateWriter
 from absolver.certificates.network import Broken
 from tests.attack.claims import barely_false
 from tests.attack.container import certificate, framed, payload, resealed, sealed
+from tests.attack.damage import mutated_bytes, mutated_text
 from tests.attack.families import FAMILIES
 from tests.attack.honest import proof
-from tests.attack.mutations import mutated_bytes, mutated_text
 
 RECORD = {"record": "leaf", "refutations": [], "slopes": np.arange(3, dtype=np.float32)}
 
