@@ -4,7 +4,7 @@ A variable is a flat index: the inputs first, then the outputs.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import chain, product
 from math import prod
@@ -149,6 +149,42 @@ def _at_most_zero(form: Linear, strict: bool, inputs: int, intern: Intern) -> Fo
         return InputBound(variable, coefficient > 0, value, strict)
     terms = ((v, intern(c)) for v, c in form.terms.items())
     return OnInputs(LinearConstraint(tuple(terms), intern(-form.constant), strict))
+
+
+def with_float32_constants(formula: Formula) -> Formula:
+    """Loosen comparisons so that a constant counts as written, and as the nearest binary32 number.
+
+    VNN-LIB 2 gives a constant the type of the variable that it is compared with: for a variable of
+    type float32, 0.1 is 13421773/134217728.
+    """
+    match formula:
+        case InputBound(value=value, upper=upper):
+            choose = max if upper else min
+            return formula._replace(value=choose(value, _nearest_float32(value)))
+        case OnInputs(constraint):
+            return OnInputs(_loosened(constraint))
+        case OnOutputs(constraint):
+            return OnOutputs(_loosened(constraint))
+        case And(parts):
+            return And(tuple(map(with_float32_constants, parts)))
+        case Or(parts):
+            return Or(tuple(map(with_float32_constants, parts)))
+
+
+def _loosened(constraint: LinearConstraint) -> LinearConstraint:
+    bound = constraint.bound
+    return replace(constraint, bound=max(bound, _nearest_float32(bound)))
+
+
+def _nearest_float32(number: Fraction) -> Fraction:
+    """Return the nearest binary32 number, without a largest exponent; ties to even."""
+    if not number:
+        return number
+    exponent = number.numerator.bit_length() - number.denominator.bit_length()
+    # 2^(exponent - 1) < |number| < 2^(exponent + 1): the last of 24 bits, or that of subnormals.
+    exponent += abs(number) >= Fraction(2) ** exponent
+    step = Fraction(2) ** max(exponent - 24, -149)
+    return round(number / step) * step
 
 
 def count_disjuncts(formula: Formula) -> int:

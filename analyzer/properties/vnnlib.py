@@ -35,6 +35,7 @@ from absolver.analyzer.properties.formula import (
     bound,
     compare,
     mirrored,
+    with_float32_constants,
 )
 from absolver.analyzer.properties.numerals import Numerals
 from absolver.analyzer.properties.property import Property
@@ -72,7 +73,9 @@ def read_vnnlib(
     """Read a VNN-LIB file, gzipped or not, as a property of a network with these tensors.
 
     Guarantee: a point of inputs and outputs satisfies the text, over the rationals, if and only
-    if `violated_by` finds a clause of the property for it.
+    if `violated_by` finds a clause of the property for it; of a query that declares float32, if and
+    only if it satisfies each comparison with the constant as written or as the nearest binary32
+    number.
     """
     return parse_vnnlib(_read_text(Path(path)), str(path), inputs, outputs)
 
@@ -84,6 +87,8 @@ def parse_vnnlib(
     variables = Variables(inputs, outputs)
     with collection_paused():
         formula = _Reader(text, source, variables).read()
+        if variables.semantics == "float32":
+            formula = with_float32_constants(formula)
         try:
             built = build_clauses(formula, variables.inputs)
         except PropertyError as error:
