@@ -11,7 +11,7 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import median
@@ -160,12 +160,14 @@ def _children() -> float:
 def _earlier(path: Path | None) -> list[Trial]:
     if path is None or not path.exists():
         return []
-    types = {field.name: field.type for field in fields(Trial)}
     with path.open(newline="") as file:
-        return [
-            Trial(**{name: types[name](text) for name, text in row.items()})  # type: ignore[operator]
-            for row in csv.DictReader(file)
-        ]
+        return [_trial(row) for row in csv.DictReader(file)]
+
+
+def _trial(row: Mapping[str, str]) -> Trial:
+    numbers = {name: float(row[name]) for name in ("solve", *TIERS)}
+    counts = {name: int(row[name]) for name in ("size", "rows")}
+    return Trial(**{**row, **numbers, **counts})  # type: ignore[arg-type]
 
 
 def _append(path: Path | None, trial: Trial) -> None:

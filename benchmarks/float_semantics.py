@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -29,7 +29,7 @@ from absolver.analyzer.problem import Ball, Safety, pose
 from absolver.analyzer.propagate.engine import propagate
 from absolver.analyzer.properties.query import Neighbourhood
 from absolver.certificates.format import read_records
-from absolver.certificates.network import Broken, Network
+from absolver.certificates.network import Broken, Network, Property
 from absolver.certificates.onnx_reader import read_network
 from absolver.certificates.proof import check_proof
 from absolver.certificates.query import read_query
@@ -142,7 +142,9 @@ def _certified(problem: Safety, network: Network, scratch: Path) -> Iterator[str
             yield semantics
 
 
-def _accepted(network: Network, prop: Any, records: list[Any], semantics: str) -> bool:  # noqa: ANN401
+def _accepted(
+    network: Network, prop: Property, records: Sequence[Mapping[str, Any]], semantics: str
+) -> bool:
     try:
         check_proof(network, prop, records, semantics, "fast")
     except Broken:

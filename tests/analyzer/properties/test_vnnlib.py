@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
 import pytest
 import vnnlib
 from hypothesis import assume, example, given, settings
@@ -235,22 +234,6 @@ def test_boxes_in_a_disjunction_are_shared_between_clauses() -> None:
         f"(assert (or (and {first} (<= Y_0 0)) (and {again} (>= Y_0 1)) (and {other} (<= Y_1 0))))"
     )
     assert [clause.box for clause in prop.clauses] == [0, 0, 1]
-
-
-@pytest.mark.regression
-@given(st.floats(-1e30, 1e30).map(lambda x: f"{x:.12e}"))
-@example("0.1")
-@example("0.3")
-@example("0.0")
-def test_a_constant_of_a_float32_query_counts_in_both_of_its_readings(decimal: str) -> None:
-    body = f"""(assert (and (>= X[0,0] {decimal}) (<= X[0,0] {decimal}) (<= X[0,1] 1) (>= X[0,1] 0)
-      (<= X[0,2] 1) (>= X[0,2] 0) (<= Y[0] {decimal})))"""
-    both = {parse_decimal(decimal), Fraction(float(np.float32(decimal)))}
-    loose = parse_vnnlib(HEADER_2 + body, "p", *SPECS)
-    assert (loose.boxes[0].lower[0], loose.boxes[0].upper[0]) == (min(both), max(both))
-    assert loose.clauses[0].on_outputs[0].bound == max(both)
-    exact = parse_vnnlib(HEADER_2.replace("float32", "real") + body, "p", *SPECS)
-    assert exact.boxes[0].lower[0] == exact.boxes[0].upper[0] == parse_decimal(decimal)
 
 
 def test_version_2_joins_tensors_in_order_and_keeps_their_names() -> None:
