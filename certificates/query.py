@@ -9,16 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from absolver.certificates import network
 from absolver.certificates.container import fields, rational
-from absolver.certificates.network import (
-    Ball,
-    Broken,
-    Clause,
-    Constraint,
-    Property,
-    Tensor,
-    Unsupported,
-)
+from absolver.certificates.network import Broken, Clause, Constraint, Property, Tensor
 
 
 def read_query(data: bytes, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Property:
@@ -28,14 +21,12 @@ def read_query(data: bytes, inputs: Sequence[Tensor], outputs: Sequence[Tensor])
     another output is at least that of the label.
     """
     try:
-        return _property(dict(json.loads(data.decode())), inputs, outputs)
+        return _read(dict(json.loads(data.decode())), inputs, outputs)
     except (KeyError, RecursionError, TypeError, ValueError) as error:
         raise Broken(f"this is no query record: {error!r}") from None
 
 
-def _property(
-    query: Mapping[str, Any], inputs: Sequence[Tensor], outputs: Sequence[Tensor]
-) -> Property:
+def _read(query: dict[str, Any], inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Property:
     fields(query, ("query", "array", "norm", "epsilon", "label", "clip", "outputs"))
     label, norm, clip = query["label"], query["norm"], query["clip"]
     count = sum(math.prod(tensor.shape) for tensor in outputs)
@@ -43,17 +34,17 @@ def _property(
     if type(label) is not int or not 0 <= label < count == query["outputs"] or count < 2:
         raise Broken(f"label {label} of {query['outputs']} outputs, the network has {count}")
     if query["query"] != 1 or norm not in ("inf", "2", "1") or epsilon < 0:
-        raise Unsupported(f"query {query['query']}, norm {norm} with epsilon {epsilon}")
+        raise network.Unsupported(f"query {query['query']}, norm {norm} with epsilon {epsilon}")
     lower, upper = [x - epsilon for x in center], [x + epsilon for x in center]
     if clip is not None:
         low, high = map(rational, clip if isinstance(clip, list) else ())
         lower, upper = [max(x, low) for x in lower], [min(x, high) for x in upper]
-    first, box = len(center), (tuple(lower), tuple(upper))
-    clauses = []
+    clauses, box = [], (tuple(lower), tuple(upper))
     for other in (*range(label), *range(label + 1, count)):
-        terms = sorted([(first + label, Fraction(1)), (first + other, Fraction(-1))])
-        clauses.append(Clause(*box, (), (Constraint(tuple(terms), Fraction(0), strict=False),)))
-    ball = None if norm == "inf" else Ball(center, epsilon, int(norm))
+        coefficients = {len(center) + label: Fraction(1), len(center) + other: Fraction(-1)}
+        constraint = Constraint(tuple(sorted(coefficients.items())), Fraction(0), strict=False)
+        clauses.append(Clause(*box, (), (constraint,)))
+    ball = None if norm == "inf" else network.Ball(center, epsilon, int(norm))
     words = {"query": f"label {label}, kept within {epsilon} in norm {norm}"}
     return Property(tuple(clauses), ball, words=words)
 

@@ -151,7 +151,7 @@ MUTANTS: Mapping[str, Mutant] = MappingProxyType(
             bilinear, "Product.least", "plus(y, point(-a))", "plus(point(y.lower), point(-a))"
         ),
         "decimals are floats": Mutant(
-            vnnlib, "_Reader._linear", "Fraction(word)", "Fraction(float(word))"
+            vnnlib, "_Reader._linear", "Fraction(value)", "Fraction(float(value))"
         ),
         "underflow is free": Mutant(arithmetic, "Fast._matmul", "x.shape[-1] * TINY", "0.0"),
         "the end of the file is not hashed": Mutant(
