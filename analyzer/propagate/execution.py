@@ -85,7 +85,8 @@ class Rounding:
             u = _OPERAND_UNITS[self.semantics]
             rounded = 2 * u + u * u
             share = share * (1 + rounded) + rounded
-        largest = max((float(x.amax()) if x.numel() else 0.0) for x in operands)
+        # What depends on an operand without a bound has an infinite size already.
+        largest = max(float(torch.where(x < torch.inf, x, 0.0).max()) for x in operands)
         # A number below the smallest normal one may be flushed: a result, an operand that has a
         # coefficient, a coefficient that has an operand.
         flushed = 1 + largest + max(largest_coefficient(linear) for linear in node.maps)

@@ -14,6 +14,8 @@ from torch import Tensor
 from absolver import domains
 from absolver.analyzer.graph.graph import Affine, Graph, Nonlinear
 from absolver.analyzer.graph.linear.dense import Dense
+from absolver.analyzer.graph.linear.movement import Reshape
+from absolver.analyzer.graph.linear.reduction import Broadcast
 from absolver.analyzer.propagate.engine import Given, Propagation, propagate
 from absolver.analyzer.propagate.execution import NoExecutionModelError, Rounding
 from absolver.analyzer.propagate.propagator import Multiple
@@ -320,3 +322,22 @@ def test_coarser_formats_have_looser_bounds(domain: str) -> None:
     for tight, loose in zip(bounds, bounds[1:], strict=False):
         assert (loose < tight).all()
         assert loose.isfinite().all()
+
+
+@pytest.mark.precision
+@pytest.mark.regression
+def test_neurons_that_nobody_asks_for_take_no_bounds_from_others() -> None:
+    # relu(x + b) of copies of one layer: stable copies are not asked for, and their bounds are
+    # infinite until the interval's take their place.
+    builder = NetworkBuilder((1, 2), torch.Generator().manual_seed(0))
+    hidden = builder.dense("x", 2)
+    shift = torch.tensor([[0.0, 0.0], [100.0, 0.0]]).double()
+    copied = builder.affine({hidden: Broadcast((1, 2), (2, 2))}, shift)
+    last = builder.operator(instance("relu"), copied)
+    flat = builder.affine({last: Reshape((2, 2), (1, 4))}, None)
+    builder.dense(flat, 2)
+    box = Box(torch.full((1, 1, 2), -1.0).double(), torch.full((1, 1, 2), 1.0).double())
+    found = propagate(
+        builder.graph(), DOMAINS["crown"], box, ROWS.unsqueeze(0), rounding=Rounding("float32")
+    )
+    assert found.rows.isfinite().all()
