@@ -331,7 +331,7 @@ def test_neurons_that_nobody_asks_for_take_no_bounds_from_others() -> None:
     # infinite until the interval's take their place.
     builder = NetworkBuilder((1, 2), torch.Generator().manual_seed(0))
     hidden = builder.dense("x", 2)
-    shift = torch.tensor([[0.0, 0.0], [100.0, 0.0]]).double()
+    shift = torch.tensor([[0.0, 100.0], [0.1, 100.0]]).double()
     copied = builder.affine({hidden: Broadcast((1, 2), (2, 2))}, shift)
     last = builder.operator(instance("relu"), copied)
     flat = builder.affine({last: Reshape((2, 2), (1, 4))}, None)
