@@ -2,8 +2,8 @@
 
 Version 1. The tables have head-room over what was measured (`tests/dsl/operators/test_rounding.py`
 measures again): torch 2.11 to 2.13 on CPUs (SLEEF, at most 1.5 ulp), CUDA's documented maximum
-errors (at most 5 ulp in float64), onnxruntime 1.26 and 1.32 in float32 (docs/error-tables.md), whose
-`Tanh` is off by 3.3e-7 of the value and whose `Sigmoid` by 1.8e-7 in absolute value.
+errors (at most 5 ulp in float64), onnxruntime 1.26 and 1.32 in float32, whose `Tanh` is off by
+3.3e-7 of the value and whose `Sigmoid` by 1.8e-7 in absolute value (docs/error-tables.md).
 """
 
 from collections.abc import Mapping
