@@ -14,7 +14,7 @@ WITHOUT_RULE = frozenset(
 
 def test_the_checker_has_rules_for_all_operators_but_these() -> None:
     missing = OPERATORS.keys() - RULES.keys()
-    print(f"no rule in the checker: {', '.join(sorted(missing))}")
+    print(f"no rule in the checker: {', '.join(sorted(missing))}")  # noqa: T201
     assert missing == WITHOUT_RULE
     assert RULES.keys() <= OPERATORS.keys()
 
