@@ -167,9 +167,9 @@ class Property:
     """For people: what the property is about."""
 
 
-class Unsupported(Exception):
+class Unsupported(Exception):  # noqa: N818 - an answer, not an error
     """Something that the checker has no rule for; the answer is `incomplete`."""
 
 
-class Broken(Exception):
+class Broken(Exception):  # noqa: N818 - an answer, not an error
     """A file that is not what it should be; the answer is `invalid`."""
