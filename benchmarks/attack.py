@@ -4,6 +4,7 @@ Prints how many changes of which kind were judged and how, then which injected b
 """
 
 import argparse
+import math
 import sys
 import time
 from collections import Counter
@@ -43,7 +44,7 @@ def changes(count: int, seed: int, each: int = 25) -> Findings:
     """Judge so many changed certificates in all tiers, and print what came out."""
     findings, started = Findings(), time.process_time()
     for tier, share in SHARES:
-        claims = round(count * share / (each + 1))
+        claims = math.ceil(count * share / (each + 1))
         for target in islice(targets(seed), claims):
             attack(target, each, tier, findings)
         seed += claims
