@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
     except OSError as error:
-        return _complain(str(error), UNREADABLE)
+        return _complain(f"{error.filename or 'a file'}: {error.strerror or error}", UNREADABLE)
     except Exception as error:
         return _complain(f"a fault of the checker itself, {error!r}", INTERNAL)
 
