@@ -140,6 +140,8 @@ class Kernel:
                 if not (boxes[v].lower > boxes[v].upper).any():
                     boxes[v] = meet(boxes[v], self._row_box(facts, v, request))
             if (boxes[v].lower > boxes[v].upper).any():
+                # What has overflowed on the way here is in no box.
+                self.require_range(steps[: v + 1])
                 return None
             if any(not np.array_equal(x, y) for x, y in zip(before, boxes[v], strict=True)):
                 changed.add(v)
@@ -147,9 +149,9 @@ class Kernel:
                 facts = replace(facts, region=self._region(boxes[0], facts.case))
         return facts
 
-    def require_range(self, facts: Facts) -> None:
-        """Raise `Broken` where an execution may overflow, which is outside of the semantics."""
-        for node, step in zip(self.network.nodes, facts.steps, strict=True):
+    def require_range(self, steps: Sequence[Step | None]) -> None:
+        """Raise `Broken` where the first nodes may overflow, which is outside of the semantics."""
+        for node, step in zip(self.network.nodes, steps, strict=False):
             if self.profile.real:
                 break
             if node is not None and step is not None and not step.largest <= self.profile.limit:

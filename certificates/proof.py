@@ -143,7 +143,7 @@ class _Check:
         clauses: Mapping[int, Clause],
     ) -> None:
         """Raise `Broken` unless each of the clauses is refuted."""
-        self._kernel.require_range(facts)
+        self._kernel.require_range(facts.steps)
         halves = []
         while path is not None:
             halves.append(path.half)

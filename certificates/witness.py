@@ -135,6 +135,6 @@ def _margins(kernel: Kernel, clause: Clause, point: Sequence[Fraction]) -> Itera
         facts = kernel.enter(root, Proposals(lines, rows))
         if facts is None:
             raise Broken("no value of a node is left at the point")
-        kernel.require_range(facts)
+        kernel.require_range(facts.steps)
         yield kernel.bound(facts, forms, {})
         rows = {v: [RowRequest(mask, mask, {})] for v, mask in kernel.bent(facts).items()}

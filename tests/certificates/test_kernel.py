@@ -248,9 +248,20 @@ def test_values_that_may_overflow_are_outside_of_float32():
     lower, upper = [Fraction(1)] * 2, [Fraction(1)] * 2
     kernel, facts = kernel_and_facts(dense(*layers), (lower, upper), "fast", semantics="float32")
     with pytest.raises(Broken, match="z0: its values may reach 6e\\+38, which overflows"):
-        kernel.require_range(facts)
+        kernel.require_range(facts.steps)
     kernel, facts = kernel_and_facts(dense(*layers), (lower, upper), "fast")
-    kernel.require_range(facts)
+    kernel.require_range(facts.steps)
+
+
+@pytest.mark.regression
+def test_a_split_without_points_does_not_hide_what_may_overflow_before_it():
+    layers = [(np.array([[3e38]]), np.zeros(1)), (np.array([[1e-38]]), np.zeros(1))]
+    box, half = ([Fraction(0)], [Fraction(2)]), Half(3, 0, Fraction(-1), at_most=True)
+    kernel, facts = kernel_and_facts(dense(*layers), box, "fast")
+    assert kernel.enter(facts, Proposals(), half) is None
+    kernel, facts = kernel_and_facts(dense(*layers), box, "fast", semantics="float32")
+    with pytest.raises(Broken, match="z0: its values may reach 6e\\+38, which overflows"):
+        kernel.enter(facts, Proposals(), half)
 
 
 @pytest.mark.precision
