@@ -12,11 +12,13 @@ from absolver.dsl.errors import (
     CarrierError,
     CyclicDomainError,
     DuplicateRuleError,
+    ParameterError,
     SideError,
     UnknownOperatorError,
     UnknownParentError,
 )
 from absolver.dsl.expressions import ARITY_ANY, Scope, check_slope, closest
+from absolver.dsl.parameters import parameters_of, resolved
 from absolver.dsl.parser import parse
 from absolver.dsl.syntax import (
     BoundsFrom,
@@ -236,9 +238,8 @@ def _own_rules(
 ) -> dict[str, Sides]:
     rules: dict[str, Sides] = {}
     lines: dict[str, int] = {}
-    for rule in statements:
-        if not isinstance(rule, Rule):
-            continue
+    variables = {name for names in operands.values() for name in names}
+    for rule in (resolved(rule, variables) for rule in statements if isinstance(rule, Rule)):
         sides = _sides(rule, carrier)
         for operator in rule.operators:
             name = operator.text
@@ -313,8 +314,22 @@ def _complete(
                 sides = sides.over(source.get(ANY, Sides()))
         sides = sides.over(_flat(names))
         assert sides.lower and sides.upper
+        _check_names(sides.lower, sides.upper)
         complete[name] = CheckedRule(names, sides.lower, sides.upper)
     return complete
+
+
+def _check_names(lower: Slope, upper: Slope) -> None:
+    """Check that sides from different rules have no name in common: it would join them."""
+    declared = {parameter.name: parameter for parameter in parameters_of(lower)}
+    for parameter in parameters_of(upper):
+        other = declared.get(parameter.name, parameter)
+        if other.span != parameter.span:
+            message = (
+                f"`{parameter.name}` is also a parameter of the other side's rule, "
+                f"{other.span.source.name}:{other.span.line}"
+            )
+            raise ParameterError(parameter.span, message, "choose another name for one of them")
 
 
 @cache

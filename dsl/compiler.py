@@ -4,15 +4,17 @@ One function is written for each rule. A conditional evaluates both of its branc
 guard themselves (`primitives.divide`), so that the branch not taken adds no NaN to a gradient.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from absolver.dsl import primitives
 from absolver.dsl.checker import CheckedDomain, CheckedRule
-from absolver.dsl.domain import Domain, Rule
+from absolver.dsl.domain import Domain, ParametricRule, Rule
 from absolver.dsl.operators.record import Shape
+from absolver.dsl.parameters import parameters_of
+from absolver.dsl.relaxation import Slopes
 from absolver.dsl.writer import write_rule
 
 DEFAULT = "default"
@@ -31,13 +33,16 @@ def compile_domain(checked: CheckedDomain) -> Domain:
         factors = [compile_domain(factor) for factor in checked.factors]
         return product(factors, name=checked.name, doc=checked.doc)
     source, functions = _source(checked)
-    rules = _rules_of(source, checked.name)
+    defined = _functions_of(source, checked.name)
     return Domain(
         name=checked.name,
         doc=checked.doc,
         carrier=checked.carrier,
-        default=rules[DEFAULT],
-        rules={operator: rules[function] for operator, function in functions.items()},
+        default=_as_rule(defined[DEFAULT], checked.default),
+        rules={
+            operator: _as_rule(defined[functions[operator]], rule)
+            for operator, rule in checked.rules.items()
+        },
         bounds_from=compile_domain(checked.bounds_from) if checked.bounds_from else None,
         source=source,
     )
@@ -72,7 +77,11 @@ def _source(checked: CheckedDomain) -> tuple[str, dict[str, str]]:
     return "\n".join(parts), functions
 
 
-def _rules_of(source: str, name: str) -> Mapping[str, Rule]:
+def _as_rule(function: Callable[..., Slopes], rule: CheckedRule) -> Rule:
+    return ParametricRule(function) if parameters_of(rule.lower, rule.upper) else function
+
+
+def _functions_of(source: str, name: str) -> Mapping[str, Callable[..., Slopes]]:
     namespace: dict[str, Any] = {
         "torch": torch,
         "nan": torch.nan,
@@ -87,5 +96,5 @@ def _rules_of(source: str, name: str) -> Mapping[str, Rule]:
     # The text comes from `write_rule` alone: nothing that a user wrote is executed as Python.
     used = {*namespace, "__builtins__"}
     exec(compile(source, f"<domain {name}>", "exec"), namespace)
-    # What it defines are the rules; what it uses, and Python's own names, are not.
+    # What it defines are the functions; what it uses, and Python's own names, are not.
     return {word: value for word, value in namespace.items() if word not in used}

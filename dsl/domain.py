@@ -4,11 +4,116 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+import torch
+from torch import Tensor
+
 from absolver.dsl.operators.record import Interval, Operator
 from absolver.dsl.relaxation import Slopes
 
 Rule = Callable[[Operator, Sequence[Interval]], Slopes]
 """A compiled rule: finite slopes for every box, the exact ones where the operator is affine."""
+
+End = Tensor | float | int
+"""An end of a parameter's range: one for each neuron, or one for all."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What a search may vary in a rule: where it starts, and how far it may go.
+
+    `shared`: one value is meant for all neurons of a layer. Guarantee: the tensors have the
+    box's shape and are finite, and `lower <= start <= upper`.
+    """
+
+    start: Tensor
+    lower: Tensor
+    upper: Tensor
+    shared: bool
+
+
+class Values:
+    """The values of parameters during one call of a compiled rule.
+
+    Those that are not given are the starts. With `declared`, what the rule declares is added.
+    """
+
+    def __init__(
+        self, given: Mapping[str, Tensor], declared: dict[str, Parameter] | None = None
+    ) -> None:
+        """Keep the given values by name; any number is one, as it is clamped."""
+        self._given = given
+        self._declared = declared
+
+    def value(
+        self, name: str, start: Tensor, lower: End, upper: End, *, shared: bool = False
+    ) -> Tensor:
+        """Declare a parameter, and return its value within the range; NaN only if NaN is given."""
+        given = self._given.get(name)
+        if self._declared is None and given is not None and isinstance(lower, int | float):
+            if isinstance(upper, int | float):  # what a search calls often: no tensor of ends
+                return given.to(start.dtype).clamp(lower, upper)
+        start, lower, upper = _range(start, lower, upper)
+        if self._declared is not None:
+            self._declared[name] = Parameter(start, lower, upper, shared)
+        return start if given is None else given.to(start.dtype).clamp(lower, upper)
+
+    def each(
+        self,
+        name: str,
+        box: Sequence[Interval],
+        start: Tensor,
+        ends: tuple[End, End],
+        *,
+        shared: bool = False,
+    ) -> Tensor:
+        """Declare one parameter for each operand, `name[0]` and so on, and stack their values."""
+        shape = (len(box), *box[0].lower.shape)
+        parts = [
+            torch.as_tensor(part, dtype=start.dtype, device=start.device).expand(shape)
+            for part in (start, *ends)
+        ]
+        values = [
+            self.value(f"{name}[{operand}]", *of_operand, shared=shared)
+            for operand, of_operand in enumerate(zip(*parts, strict=True))
+        ]
+        return torch.stack(torch.broadcast_tensors(*values))
+
+
+def _range(start: Tensor, lower: End, upper: End) -> tuple[Tensor, Tensor, Tensor]:
+    """Make a range of whatever was computed: (start, lower, upper), finite and in order.
+
+    An end that is undefined or infinite becomes the start, an undefined or infinite start 0; an
+    upper end below the lower one becomes the lower one.
+    """
+    start = torch.nan_to_num(start, nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = (
+        torch.where(torch.isfinite(end), end, start)
+        for end in (torch.as_tensor(each).to(start) for each in (lower, upper))
+    )
+    high = torch.maximum(low, high)
+    return start.clamp(low, high), low, high
+
+
+@dataclass(frozen=True)
+class ParametricRule:
+    """A compiled rule with parameters, and as such a `Rule`: without values it takes the starts."""
+
+    function: Callable[[Operator, Sequence[Interval], Values], Slopes]
+
+    def __call__(
+        self,
+        operator: Operator,
+        box: Sequence[Interval],
+        parameters: Mapping[str, Tensor] | None = None,
+    ) -> Slopes:
+        """Evaluate the rule for some values of its parameters."""
+        return self.function(operator, box, Values(parameters or {}))
+
+    def parameters(self, operator: Operator, box: Sequence[Interval]) -> Mapping[str, Parameter]:
+        """Return what may be varied for the operator on a box."""
+        declared: dict[str, Parameter] = {}
+        self.function(operator, box, Values({}, declared))
+        return declared
 
 
 class Carrier(Enum):
@@ -38,6 +143,39 @@ class Domain:
     factors: tuple["Domain", ...] = ()
     source: str = ""
 
-    def slopes(self, operator: Operator, box: Sequence[Interval]) -> Slopes:
-        """Apply this domain's rule for the operator; every returned slope is finite."""
-        return self.rules.get(operator.name, self.default)(operator, box)
+    @property
+    def optimised(self) -> bool:
+        """Whether some rule of this domain, or of one of its factors, has a parameter."""
+        if self.factors:
+            return any(factor.optimised for factor in self.factors)
+        rules = (self.default, *self.rules.values())
+        return any(isinstance(rule, ParametricRule) for rule in rules)
+
+    def slopes(
+        self,
+        operator: Operator,
+        box: Sequence[Interval],
+        parameters: Mapping[str, Tensor] | None = None,
+    ) -> Slopes:
+        """Apply this domain's rule for the operator; every returned slope is finite.
+
+        `parameters` has values by name that broadcast with the box, clamped to their ranges here;
+        a parameter without one has its start. Where the operator is affine they have no effect.
+        """
+        rule = self._rule(operator)
+        if isinstance(rule, ParametricRule):
+            return rule(operator, box, parameters)
+        return rule(operator, box)
+
+    def parameters(self, operator: Operator, box: Sequence[Interval]) -> Mapping[str, Parameter]:
+        """Return the parameters of the rule for the operator, by name; a product has none itself.
+
+        An operator of any number of operands has one for each operand, `a[0]`, `a[1]` and so on.
+        """
+        rule = self._rule(operator)
+        if self.factors or not isinstance(rule, ParametricRule):
+            return {}
+        return rule.parameters(operator, box)
+
+    def _rule(self, operator: Operator) -> Rule:
+        return self.rules.get(operator.name, self.default)

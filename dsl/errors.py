@@ -83,6 +83,10 @@ class ExpressionError(LocatedError):
     """An expression puts a condition where a number is needed, or the reverse, or is too deep."""
 
 
+class ParameterError(LocatedError):
+    """A parameter stands where it has no meaning, or its name or its range has none."""
+
+
 def _shown(span: Span, message: str, remedy: str) -> str:
     # Not `splitlines`, which also breaks at form feeds and the like, where the grammar does not.
     line = span.source.text.split("\n")[span.line - 1].rstrip("\r")

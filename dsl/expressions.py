@@ -12,6 +12,7 @@ from absolver.dsl.syntax import (
     Conditional,
     Expression,
     Number,
+    Parameter,
     Slope,
     Unary,
     Word,
@@ -35,10 +36,12 @@ GROUPS: Mapping[str, str] = {
     "others": "all operands but this one",
     "earlier": "the operands before this one",
 }
+DERIVATIVES = "f'"
+"""As an argument of `min` or `max`: the operator's derivatives in all points of [l, u]."""
 ARITY_ANY = ("each",)
 """What an operator record gives as its operands where it takes any number of them."""
 
-_ARGUMENTS: Mapping[str, str] = {"f": "one", "f'": "one", "abs": "one", "min": "", "max": ""}
+ARGUMENTS: Mapping[str, str] = {"f": "one", "f'": "one", "abs": "one", "min": "", "max": ""}
 # CPython's parser refuses 200 nested parentheses, and no rule of the field comes near.
 _DEEPEST = 60
 
@@ -64,10 +67,15 @@ def check_slope(slope: Slope, operator: str, operands: tuple[str, ...]) -> None:
     _check_arity(slope, operator, operands)
     scope = Scope(operator, operands, slope.each)
     for entry in slope.entries:
+        _check(entry, scope, "number")
+
+
+def check_depth(slope: Slope) -> None:
+    """Check that no expression is nested too deeply to be walked through."""
+    for entry in slope.entries:
         if _depth(entry) > _DEEPEST:
             message = f"this expression is nested more than {_DEEPEST} deep"
             raise ExpressionError(entry.span, message, "write a shorter expression")
-        _check(entry, scope, "number")
 
 
 def closest(word: str, candidates: Iterable[str]) -> str:
@@ -135,10 +143,11 @@ def _check(expression: Expression, scope: Scope, wanted: Kind) -> None:
             _check(expression.right, scope, parts)
         case Call():
             _check_call(expression, scope)
-        case Conditional():
-            _check(expression.condition, scope, "condition")
-            _check(expression.then, scope, "number")
-            _check(expression.otherwise, scope, "number")
+        case Conditional() | Parameter():
+            first, *others = children(expression)
+            _check(first, scope, "condition" if isinstance(expression, Conditional) else "number")
+            for part in others:
+                _check(part, scope, "number")
     if kind != wanted:
         raise _wrong_kind(expression, wanted)
 
@@ -165,7 +174,7 @@ def _check_word(word: Word, scope: Scope) -> Kind:
     if text == "chord":
         _need_one_operand(word, "chord", scope)
         return "number"
-    if text in _ARGUMENTS:
+    if text in ARGUMENTS:
         message = f"`{text}` is a function"
         raise ExpressionError(word.span, message, f"give it an argument: `{text}(…)`")
     if text in GROUPS:
@@ -185,16 +194,18 @@ def _check_call(call: Call, scope: Scope) -> None:
     if function in BOUNDS:
         _check_access(call, scope, groups=False)
         return
-    if function not in _ARGUMENTS:
+    if function not in ARGUMENTS:
         message = f"there is no function `{function}`"
-        raise UnknownWordError(call.span, message, closest(function, {*_ARGUMENTS, *BOUNDS}))
+        raise UnknownWordError(call.span, message, closest(function, {*ARGUMENTS, *BOUNDS}))
     if function in ("f", "f'"):
         _need_one_operand(call, function, scope)
-    if _ARGUMENTS[function] and len(call.arguments) > 1:
+    if ARGUMENTS[function] and len(call.arguments) > 1:
         message = f"`{function}` takes one argument, this gives {len(call.arguments)}"
         raise ExpressionError(call.span, message, "keep one of them")
     for argument in call.arguments:
-        if function in ("min", "max") and _is_access(argument):
+        if function in ("min", "max") and argument == Word(argument.span, DERIVATIVES):
+            _need_one_operand(argument, DERIVATIVES, scope)
+        elif function in ("min", "max") and _is_access(argument):
             assert isinstance(argument, Call)
             _check_access(argument, scope, groups=True)
         else:

@@ -4,13 +4,14 @@ This is the test oracle of the compiler, and the definition to look up what an e
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from absolver.dsl.checker import CheckedRule
+from absolver.dsl.expressions import ARITY_ANY, DERIVATIVES
 from absolver.dsl.operators.record import Interval, Operator, Shape
 from absolver.dsl.syntax import (
     Binary,
@@ -18,35 +19,56 @@ from absolver.dsl.syntax import (
     Conditional,
     Expression,
     Number,
+    Parameter,
     Slope,
     Unary,
     Word,
     children,
 )
 
+if TYPE_CHECKING:
+    from absolver.dsl.checker import CheckedRule
+
 Range = tuple[float, float]
 """The lower and the upper bound of one operand."""
 
 
 def slopes(
-    rule: CheckedRule, operator: Operator, box: Sequence[Range]
+    rule: "CheckedRule",
+    operator: Operator,
+    box: Sequence[Range],
+    parameters: Mapping[str, float] | None = None,
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Evaluate a rule on one neuron, as (lower slopes, upper slopes), one for each operand."""
+    """Evaluate a rule on one neuron, as (lower slopes, upper slopes), one for each operand.
+
+    `parameters` has values by name, `a`, or `a[0]` where each operand has its own.
+    """
     affine, exact = operator.affine_on(_tensors(box))
     if affine.item():
         slope = tuple(_finite(each.item()) for each in exact)
         return slope, slope
     return (
-        _side(rule.lower, rule.operands, operator, box),
-        _side(rule.upper, rule.operands, operator, box),
+        _side(rule.lower, _Neuron(operator, tuple(box), rule.operands, 0, parameters or {})),
+        _side(rule.upper, _Neuron(operator, tuple(box), rule.operands, 0, parameters or {})),
     )
+
+
+def parameter(
+    declared: Parameter, rule: "CheckedRule", operator: Operator, box: Sequence[Range], operand: int
+) -> tuple[float, float, float]:
+    """Evaluate what a parameter declares, on one neuron and for one operand.
+
+    The result is (start, lower end, upper end). An end that is undefined or infinite becomes the
+    start, an undefined or infinite start 0; an upper end below the lower one becomes the lower one.
+    """
+    return _Neuron(operator, tuple(box), rule.operands, operand).declared(declared)
 
 
 def constant(expression: Expression) -> float | bool | None:
     """Evaluate an expression that depends on nothing around it; None if it does depend."""
     below = [expression]
     for node in below:
-        if isinstance(node, Word) or (
+        if isinstance(node, Word | Parameter) or (
             isinstance(node, Call) and node.function not in ("min", "max", "abs")
         ):
             return None
@@ -60,14 +82,11 @@ def constant(expression: Expression) -> float | bool | None:
     return nowhere.number(expression)
 
 
-def _side(
-    slope: Slope, operands: tuple[str, ...], operator: Operator, box: Sequence[Range]
-) -> tuple[float, ...]:
+def _side(slope: Slope, neuron: "_Neuron") -> tuple[float, ...]:
     result = []
-    for operand in range(len(box)):
+    for operand in range(len(neuron.box)):
         entry = slope.entries[0] if slope.each else slope.entries[operand]
-        here = _Neuron(operator, tuple(box), operands, operand)
-        result.append(_finite(here.number(entry)))
+        result.append(_finite(replace(neuron, operand=operand).number(entry)))
     return tuple(result)
 
 
@@ -79,6 +98,7 @@ class _Neuron:
     box: tuple[Range, ...]
     operands: tuple[str, ...]
     operand: int
+    parameters: Mapping[str, float] = field(default_factory=dict)
 
     def number(self, expression: Expression) -> float:
         match expression:
@@ -96,6 +116,21 @@ class _Neuron:
                 return self.number(then if self.holds(condition) else otherwise)
             case Call():
                 return self._call(expression)
+            case Parameter():
+                return self._parameter(expression)
+
+    def declared(self, parameter: Parameter) -> tuple[float, float, float]:
+        start = _finite(self.number(parameter.start))
+        ends = (self.number(parameter.lower), self.number(parameter.upper))
+        lower, upper = (end if math.isfinite(end) else start for end in ends)
+        upper = max(lower, upper)
+        return min(max(start, lower), upper), lower, upper
+
+    def _parameter(self, parameter: Parameter) -> float:
+        start, lower, upper = self.declared(parameter)
+        name = f"{parameter.name}[{self.operand}]" if self.operands == ARITY_ANY else parameter.name
+        value = self.parameters.get(name, start)
+        return value if math.isnan(value) else min(max(value, lower), upper)
 
     def holds(self, condition: Expression) -> bool:
         match condition:
@@ -137,6 +172,8 @@ class _Neuron:
                 case Call(function=bound, arguments=(Word(text="others"),)):
                     others = self.box[: self.operand] + self.box[self.operand + 1 :]
                     values += [_bound(bound, range_) for range_ in others]
+                case Word(text=text) if text == DERIVATIVES:
+                    values += self._derivatives()
                 case _:
                     values.append(self.number(argument))
         return values
@@ -154,6 +191,12 @@ class _Neuron:
     def _derivative(self, point: float) -> float:
         assert self.operator is not None
         return self.operator.gradient((_tensor(point),))[0].item()
+
+    def _derivatives(self) -> Range:
+        """Return the least and the largest derivative of the operator on [l, u]."""
+        assert self.operator is not None
+        ((lower, upper),) = self.operator.derivative(_tensors(self.box))
+        return lower.item(), upper.item()
 
     def _fact(self, fact: str) -> bool:
         assert self.operator is not None

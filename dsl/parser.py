@@ -25,6 +25,7 @@ from absolver.dsl.syntax import (
     Extends,
     Name,
     Number,
+    Parameter,
     Product,
     Rule,
     Side,
@@ -37,8 +38,6 @@ from absolver.dsl.syntax import (
 )
 
 LATER: Mapping[str, str] = {
-    "parameter": "parameters in slopes",
-    "in": "groups of neurons",
     "groups": "groups of neurons",
     "vector": "slope vectors over groups",
     "slopes": "several slopes on a side",
@@ -46,7 +45,6 @@ LATER: Mapping[str, str] = {
     "noise": "noise domains",
     "certifies": "noise domains",
     "powerset": "powersets",
-    "shared": "parameters in slopes",
 }
 """Words that the language keeps for constructs to come, and the construct that each begins."""
 
@@ -86,12 +84,15 @@ def _lark() -> Lark:
 
 # Layout: which line ends end a statement.
 
+_OPENING = frozenset({"LPAR", "LSQB"})
+_CLOSING = frozenset({"RPAR", "RSQB"})
+
 
 def _layout(tokens: Iterable[Token], source: Source) -> Iterator[Token]:
     """Keep the newlines that end statements, and check the indentation.
 
-    A newline ends no statement inside parentheses, nor before a line that is indented more
-    deeply than the body's first line.
+    A newline ends no statement inside parentheses or brackets, nor before a line that is indented
+    more deeply than the body's first line.
     """
     at_line_end = False
     last: Token | None = None
@@ -110,20 +111,19 @@ def _layout(tokens: Iterable[Token], source: Source) -> Iterator[Token]:
             if token.column == body.column:
                 yield _end_of_statement(last)
         at_line_end = False
-        open_parentheses += (token.type == "LPAR") - (token.type == "RPAR")
+        open_parentheses += (token.type in _OPENING) - (token.type in _CLOSING)
         if token.type == "NAME" and token in LATER:
-            construct = LATER[token]
-            raise NotYetAvailableError(
-                _span(token, source),
-                f"`{token}`: {construct} are not yet available",
-                "write the slope as an expression of l and u, or wait for a later version"
-                if "slope" in construct
-                else "leave it out, or wait for a later version",
-            )
+            raise _later(token, LATER[token], source)
         last = token
         yield token
     if last is not None:
         yield _end_of_statement(last)
+
+
+def _later(token: Token, construct: str, source: Source) -> NotYetAvailableError:
+    message = f"`{token}`: {construct} are not yet available"
+    remedy = "leave it out, or wait for a later version"
+    return NotYetAvailableError(_span(token, source), message, remedy)
 
 
 def _end_of_statement(last: Token) -> Token:
@@ -146,11 +146,13 @@ def _check_indentation(token: Token, header: Token, body: Token, source: Source)
 
 # Errors of syntax, in words.
 
-_EXPRESSION_STARTS = frozenset({"NUMBER", "LPAR", "IF", "MINUS", "NOT", "NAME", "F_PRIME"})
+_EXPRESSION_STARTS = frozenset(
+    {"NUMBER", "LPAR", "IF", "PARAMETER", "MINUS", "NOT", "NAME", "F_PRIME"}
+)
 _OPERATIONS = frozenset({"PLUS", "MINUS", "STAR", "SLASH", "AT_MOST", "COMPARISON", "AND", "OR"})
 
 
-def _syntax_error(token: Token, accepted: set[str], source: Source) -> DomainSyntaxError:
+def _syntax_error(token: Token, accepted: set[str], source: Source) -> LocatedError:
     span = _span(token, source)
     if token.type == "$END" and "DOMAIN" in accepted:
         return DomainSyntaxError(span, "the file declares no domain", _expected(accepted))
@@ -159,9 +161,13 @@ def _syntax_error(token: Token, accepted: set[str], source: Source) -> DomainSyn
         column = span.end_column
         after = Span(source, span.end_line, column, span.end_line, column + 1)
         return DomainSyntaxError(after, "the line ends too early", _expected(accepted))
+    if token.type == "IN" and "COLON" in accepted:  # `relu in groups of 2: …`
+        return _later(token, LATER["groups"], source)
     remedy = _expected(accepted)
     if token.type == "IF" and "LPAR" in accepted:
         remedy = "put the `if … then … else …` in parentheses"
+    elif token.type == "PARAMETER" and "LPAR" in accepted:
+        remedy = "put the `parameter … in … start …` in parentheses"
     elif token == "=" and "COMPARISON" in accepted:
         remedy = "a comparison is written `==`, `<=` or `>=`"
     elif token.type == "DOMAIN":
@@ -276,6 +282,14 @@ class _Builder(Transformer[Token, Any]):
 
     def conditional(self, meta: Meta, parts: list[Expression]) -> Conditional:
         return Conditional(self._at(meta), *parts)
+
+    def parameter(self, meta: Meta, parts: list[Any]) -> Parameter:
+        name, lower, upper, start, shared = parts
+        return Parameter(self._at(meta), name.text, lower, upper, start, shared or False)
+
+    def shared(self, meta: Meta, parts: list[Any]) -> bool:
+        del meta, parts
+        return True
 
     def binary(self, meta: Meta, parts: list[Any]) -> Binary:
         left, operation, right = parts

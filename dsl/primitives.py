@@ -34,7 +34,10 @@ def max_others(operands: Float[Tensor, "operands *shape"]) -> Float[Tensor, "ope
 
 def unstacked(slope: Tensor, box: Sequence[Interval]) -> tuple[Tensor, ...]:
     """One slope for each operand, from a stack of them or from one that all share."""
-    return slope.expand(len(box), *box[0].lower.shape).unbind()
+    shape = box[0].lower.shape
+    if slope.dim() > len(shape):  # given parameters may be longer than the box on some axis
+        shape = torch.broadcast_shapes(shape, slope.shape[1:])
+    return slope.expand(len(box), *shape).unbind()
 
 
 def stable_or(

@@ -4,7 +4,7 @@ Two nodes are equal if they say the same, wherever they stand: the compiler comp
 expressions once.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 
@@ -47,7 +47,7 @@ class Number(Node):
 
 @dataclass(frozen=True)
 class Word(Node):
-    """A bare word: `l`, `u`, `mid`, `chord`, or a fact such as `convex`."""
+    """A bare word: `l`, `u`, `mid`, `chord`, `f'`, a fact like `convex`, a parameter's name."""
 
     text: str
 
@@ -86,7 +86,18 @@ class Conditional(Node):
     otherwise: "Expression"
 
 
-Expression = Number | Word | Unary | Binary | Call | Conditional
+@dataclass(frozen=True)
+class Parameter(Node):
+    """`parameter NAME in [lower, upper] start EXPRESSION`: a slope that the analyzer searches."""
+
+    name: str
+    lower: "Expression"
+    upper: "Expression"
+    start: "Expression"
+    shared: bool
+
+
+Expression = Number | Word | Unary | Binary | Call | Conditional | Parameter
 
 
 def children(expression: Expression) -> tuple[Expression, ...]:
@@ -100,8 +111,27 @@ def children(expression: Expression) -> tuple[Expression, ...]:
             return arguments
         case Conditional(condition=condition, then=then, otherwise=otherwise):
             return (condition, then, otherwise)
+        case Parameter(lower=lower, upper=upper, start=start):
+            return (lower, upper, start)
         case _:
             return ()
+
+
+def rebuilt(expression: Expression, parts: tuple[Expression, ...]) -> Expression:
+    """Return an expression with other expressions directly below it, in the order of `children`."""
+    match expression:
+        case Unary():
+            return replace(expression, operand=parts[0])
+        case Binary():
+            return replace(expression, left=parts[0], right=parts[1])
+        case Call():
+            return replace(expression, arguments=parts)
+        case Conditional():
+            return replace(expression, condition=parts[0], then=parts[1], otherwise=parts[2])
+        case Parameter():
+            return replace(expression, lower=parts[0], upper=parts[1], start=parts[2])
+        case _:
+            return expression
 
 
 @dataclass(frozen=True)

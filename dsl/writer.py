@@ -10,14 +10,16 @@ from typing import Literal
 import torch
 
 from absolver.dsl.checker import CheckedRule
-from absolver.dsl.expressions import ARITY_ANY, BOUNDS
+from absolver.dsl.expressions import ARITY_ANY, BOUNDS, DERIVATIVES
 from absolver.dsl.interpreter import constant
+from absolver.dsl.parameters import parameters_of
 from absolver.dsl.syntax import (
     Binary,
     Call,
     Conditional,
     Expression,
     Number,
+    Parameter,
     Unary,
     Word,
     children,
@@ -54,7 +56,10 @@ class _Text:
 
 
 def write_rule(name: str, rule: CheckedRule, comment: str, first: Sequence[str] = ()) -> str:
-    """Write the function `name(f, box)` of a rule, under a comment and behind some first lines."""
+    """Write the function of a rule, under a comment and behind some first lines.
+
+    It is `name(f, box)`, or `name(f, box, parameters)` if the rule has parameters.
+    """
     writer = _Writer(rule)
     both = rule.lower == rule.upper
     lower = writer.slopes("slope" if both else "lower", rule.lower.entries)
@@ -64,7 +69,8 @@ def write_rule(name: str, rule: CheckedRule, comment: str, first: Sequence[str] 
     body = [*writer.lines, f"return stable_or({', '.join(arguments)})"]
     lines = [*first, *writer.prologue("\n".join(body)), *body]
     above = f"# {comment}\n" if comment != name else ""
-    return f"{above}def {name}(f, box):\n" + "".join(f"    {line}\n" for line in lines)
+    inputs = "f, box, parameters" if parameters_of(rule.lower, rule.upper) else "f, box"
+    return f"{above}def {name}({inputs}):\n" + "".join(f"    {line}\n" for line in lines)
 
 
 class _Writer:
@@ -98,6 +104,8 @@ class _Writer:
             # In a point the operator is affine, so that no rule is asked: `divide` only has to
             # return, and the point's slope is the operator's own, f'(l).
             lines.append("chord = divide(f(u) - f(l), u - l)")
+        if used & {"greatest_slope", "least_slope"}:
+            lines.append("((least_slope, greatest_slope),) = f.derivative(box)")
         if "curvature" in used:
             lines.append("curvature = f.curvature(box)")
         return lines
@@ -138,7 +146,9 @@ class _Writer:
         if expression in self._variables:
             return self._variables[expression]
         text = self._composed(expression)
-        if expression in self._shared and not text.is_python:
+        repeated = expression in self._shared and not text.is_python
+        repeated = repeated and not text.python.isidentifier()
+        if repeated or isinstance(expression, Parameter):
             text = self._variables[expression] = self._named(text, _telling_name(expression))
         return text
 
@@ -180,7 +190,22 @@ class _Writer:
                 return self._choice(self._text(condition), self._text(then), self._text(otherwise))
             case Call():
                 return self._called(expression)
+            case Parameter():
+                return self._declared(expression)
         raise AssertionError(f"{expression} is a constant")
+
+    def _declared(self, parameter: Parameter) -> _Text:
+        """Write the value of a parameter, which is named, clamped and recorded in one call."""
+        start = self._tensor(self._text(parameter.start)).python
+        ends = ", ".join(self._text(end).python for end in (parameter.lower, parameter.upper))
+        shared = ", shared=True" if parameter.shared else ""
+        arguments = (
+            f'"{parameter.name}", box, {start}, ({ends})'
+            if self._each
+            else (f'"{parameter.name}", {start}, {ends}')
+        )
+        method = "each" if self._each else "value"
+        return _Text(f"parameters.{method}({arguments}{shared})", "value")
 
     def _choice(self, condition: _Text, then: _Text, otherwise: _Text) -> _Text:
         if len(condition.python + then.python + otherwise.python) > _READABLE:
@@ -219,7 +244,7 @@ class _Writer:
         raise AssertionError(f"{call}: the checker let it pass")
 
     def _extremum(self, function: str, arguments: Sequence[Expression]) -> _Text:
-        texts = [self._operand_group(function, each) or self._text(each) for each in arguments]
+        texts = [self._several(function, each) or self._text(each) for each in arguments]
         values = [self._tensor(text) for text in texts if not _is_finite_constant(text)]
         result = values[0]
         for value in values[1:]:
@@ -229,8 +254,11 @@ class _Writer:
             result = _Text(f"torch.clamp({result.python}, {limit}={text.python})", "value")
         return result
 
-    def _operand_group(self, function: str, argument: Expression) -> _Text | None:
+    def _several(self, function: str, argument: Expression) -> _Text | None:
+        """Write the extremum of an argument that is several numbers; None if it is one."""
         match argument:
+            case Word(text=text) if text == DERIVATIVES:
+                return _Text("greatest_slope" if function == "max" else "least_slope", "value")
             case Call(function=bound, arguments=(Word(text="others" | "earlier" as group),)):
                 if function == "max":
                     return _Text(f"max_{group}({bound})", "value")
@@ -249,6 +277,9 @@ def _telling_name(expression: Expression) -> str:
             return f"slope_at_{point}"
         case Call(function="f", arguments=(Word(text=point),)):
             return f"value_at_{point}"
+        case Parameter(name=name):
+            # No word of Python or of the language: nothing that a user wrote runs as it stands.
+            return f"given_{name}"
     return ""
 
 
