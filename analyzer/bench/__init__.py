@@ -1,0 +1,1 @@
+"""Many instances, each in a process of its own: read, run, kept, summed up."""
