@@ -103,10 +103,10 @@ def test_files_that_cannot_be_read_are_named() -> None:
             66,
             "folder.dom: no such file. Check the path.",
         ),
-        "krown": (
+        "crowm": (
             errors.UnknownDomainError,
             64,
-            "there is no domain `krown` (did you mean `crown`?). "
+            "there is no domain `crowm` (did you mean `crown`?). "
             "A domain of your own is given as the path of its .dom file.",
         ),
     }

@@ -72,6 +72,6 @@ def test_a_missing_file_is_named(action: list[str], capsys: pytest.CaptureFixtur
 
 
 def test_an_unknown_name_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, err = run(capsys, "show", "krown")
+    code, _, err = run(capsys, "show", "crowm")
     assert code == 64
-    assert "there is no domain `krown` (did you mean `crown`?)" in err
+    assert "there is no domain `crowm` (did you mean `crown`?)" in err
