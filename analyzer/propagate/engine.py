@@ -14,7 +14,7 @@ from absolver.analyzer.propagate.execution import Rounding, sums_of_products
 from absolver.analyzer.propagate.inputs import InputsPropagator
 from absolver.analyzer.propagate.neurons import NeuronsPropagator
 from absolver.analyzer.propagate.precision import full_float32
-from absolver.analyzer.propagate.propagator import Multiple, Propagator, meet
+from absolver.analyzer.propagate.propagator import Forms, Multiple, Propagator, meet
 from absolver.analyzer.propagate.proved_neurons import ProvedNeuronsPropagator
 from absolver.analyzer.propagate.structure import exact_on_boxes, operands_of_operators
 from absolver.analyzer.propagate.symbols import SymbolsPropagator
@@ -59,6 +59,8 @@ class Propagation:
     """Bounds of the operands of non-linear nodes, by name of the operand."""
     notes: tuple[str, ...]
     """Where some row has no finite bound: the nodes whose bounds are infinite, for people."""
+    forms: Forms | None = None
+    """Forms of the input behind the rows, if they were asked for and a factor has them."""
 
 
 class Options(TypedDict, total=False):
@@ -67,6 +69,7 @@ class Options(TypedDict, total=False):
     memory_bytes: int
     given: Given | None
     rounding: Rounding | None
+    forms: bool
 
 
 def propagate(
@@ -92,7 +95,8 @@ def propagate(
     """
     rounding, given = options.get("rounding"), options.get("given") or Given()
     memory_bytes = options.get("memory_bytes", DEFAULT_MEMORY_BYTES)
-    setting = _Setting(graph.joined, domain, memory_bytes, rounding)
+    forms = options.get("forms", False) and rounding is None
+    setting = _Setting(graph.joined, domain, memory_bytes, rounding, forms)
     if rounding is None:
         with full_float32():
             return _propagate_in_parts(setting, region, rows, given)
@@ -109,6 +113,7 @@ class _Setting:
     domain: Domain
     memory_bytes: int
     rounding: Rounding | None
+    forms: bool
 
 
 def _propagate_in_parts(
@@ -156,7 +161,15 @@ def _stacked(parts: Sequence[Propagation]) -> Propagation:
         for name in parts[0].hidden
     }
     notes = dict.fromkeys(note for part in parts for note in part.notes)
-    return Propagation(torch.cat([part.rows for part in parts]), hidden, tuple(notes))
+    found = [part.forms for part in parts if part.forms is not None]
+    forms = None
+    if found:
+        forms = Forms(
+            torch.cat([form.coefficients for form in found]),
+            torch.cat([form.at_center for form in found]),
+            torch.cat([form.minimum for form in found]),
+        )
+    return Propagation(torch.cat([part.rows for part in parts]), hidden, tuple(notes), forms)
 
 
 class _Walk:
@@ -167,6 +180,7 @@ class _Walk:
         self._graph = graph
         self._region = region
         self._memory_bytes = setting.memory_bytes
+        self._forms = setting.forms
         self._given = given
         self._facts: dict[str, Interval] = {}
         self._needed = operands_of_operators(graph)
@@ -212,21 +226,26 @@ class _Walk:
                 self._facts[node.name] = facts
                 for walker in walkers:
                     walker.learn(node, facts)
-        minima = [final.minimum(rows, self._given.multiples) for final in self._finals]
+        forms, minima = None, []
+        for final in self._finals:
+            own = final.forms(rows, self._given.multiples) if self._forms else None
+            forms = forms or own
+            minima.append(own.minimum if own else final.minimum(rows, self._given.multiples))
         best = torch.stack(minima).amax(0) if len(minima) > 1 else minima[0]
         if self._enclosures is not None:
             best = torch.where(self._enclosures.overflows.unsqueeze(1), -torch.inf, best)
         decided = bool(torch.isfinite(best).all())
-        return Propagation(best, self._facts, () if decided else tuple(self._unbounded()))
+        notes = () if decided else tuple(self._unbounded())
+        return Propagation(best, self._facts, notes, forms)
 
     def _bound(self, node: Node, operators: tuple[Nonlinear, ...]) -> Interval:
         """Decide the bounds that the operators on a node use."""
-        cheap = self._cheap.bounds(node, None)
+        cheap = self._met_with_known(node, self._cheap.bounds(node, None))
         if node.name in self._exact or all(d is self._cheap for d in self._deciders):
-            return self._met_with_known(node, cheap)
+            return cheap
         wanted = _undecided(cheap, operators)
         if wanted is not None and not bool(wanted.any()):
-            return self._met_with_known(node, cheap)
+            return cheap
         facts: Interval | None = None
         for decider in self._deciders:
             own = decider.bounds(node, wanted)

@@ -14,6 +14,7 @@ from absolver.analyzer.graph.linear.movement import Reshape
 from absolver.analyzer.graph.linear.scaling import Identity
 from absolver.analyzer.propagate.lines import Lines, lines_around
 from absolver.analyzer.propagate.propagator import (
+    Forms,
     Multiple,
     Propagator,
     lower_without_nan,
@@ -159,6 +160,33 @@ class NeuronsPropagator(Propagator):
         self, rows: Float[Tensor, "#batch rows outputs"], multiples: Sequence[Multiple] = ()
     ) -> Float[Tensor, "batch rows"]:
         """Substitute the rows back from the output, with multiples of inequalities added."""
+        return torch.cat([self._substitute(start) for start in self._starts(rows, multiples)])
+
+    def forms(
+        self, rows: Float[Tensor, "#batch rows outputs"], multiples: Sequence[Multiple] = ()
+    ) -> Forms:
+        """Bound the rows by linear forms of the input, and those over the region."""
+        parts = [self._form(start) for start in self._starts(rows, multiples)]
+        return Forms(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+    def _form(self, start: Start) -> tuple[Tensor, Tensor, Tensor]:
+        """Return coefficients over the input, values at the centre, and minima of some rows."""
+        bound, at_end, end = self._reduced(start)
+        if at_end is None:
+            at_end = bound.new_zeros(*bound.shape, *self._graph.input.shape)
+            return at_end, bound, lower_without_nan(bound)
+        minimum = lower_without_nan(bound + self._concretised(start.elements, at_end, end))
+        while end != self._graph.input.name:
+            node = self._graph.by_name[end]
+            assert isinstance(node, Affine), "what only normalises the input is affine"
+            at_end = through_linear(node.maps[0], at_end, None)
+            end = node.inputs[0]
+        return written_out(at_end), bound, minimum
+
+    def _starts(
+        self, rows: Float[Tensor, "#batch rows outputs"], multiples: Sequence[Multiple]
+    ) -> Iterator[Start]:
+        """Start at the output, as many batch elements at a time as fit a chunk."""
         output = self._graph.output
         trace = self._trace[output.name]
         own = rows.expand(len(trace), -1, -1)
@@ -167,11 +195,8 @@ class NeuronsPropagator(Propagator):
         terms += multiples
         row_bytes = self._widest * self._dtype.itemsize
         group = max(1, self._chunk_bytes_on(trace.device) // max(1, row_bytes * rows.shape[1]))
-        parts = []
         for start in range(0, len(trace), group):
-            elements = slice(start, min(start + group, len(trace)))
-            parts.append(self._substitute(self._start_with(terms, elements)))
-        return torch.cat(parts)
+            yield self._start_with(terms, slice(start, min(start + group, len(trace))))
 
     def _start_with(self, terms: Sequence[Multiple], elements: slice) -> Start:
         """Gather the coefficients of rows that multiply several nodes at once."""
@@ -289,6 +314,13 @@ class NeuronsPropagator(Propagator):
 
     def _substitute(self, start: Start) -> Float[Tensor, "group rows"]:
         """Substitute rows back to the input and concretise them there."""
+        bound, at_end, end = self._reduced(start)
+        if at_end is not None:
+            bound = self._sum(bound, self._concretised(start.elements, at_end, end))
+        return lower_without_nan(bound)
+
+    def _reduced(self, start: Start) -> tuple[Float[Tensor, "group rows"], Rows | None, str]:
+        """Substitute rows back to where they end: their values on the trace, and what is left."""
         pending = dict(start.coefficients)
         bound = start.constant
         last = max((self._position[name] for name in pending), default=0)
@@ -311,9 +343,7 @@ class NeuronsPropagator(Propagator):
                     bound = self._sum(bound, gain)
                     for name, result in zip(node.inputs, results, strict=True):
                         bound = self._sum(bound, self._put(pending, name, result, start.elements))
-        if (at_end := pending.get(end)) is not None:
-            bound = self._sum(bound, self._concretised(start.elements, at_end, end))
-        return lower_without_nan(bound)
+        return bound, pending.get(end), end
 
     def _live(self, name: str, elements: slice) -> Int[Tensor, " neurons"] | None:
         """Find the neurons of a node that its operator does not switch off for these elements.

@@ -27,6 +27,19 @@ class Multiple:
     constant: Float[Tensor, "batch rows"]
 
 
+@dataclass(frozen=True)
+class Forms:
+    """Linear forms of the input that rows are bounded by, with their minima over the region.
+
+    Guarantee, up to rounding: for every x of the region, `coefficients · (x - center) + at_center`
+    is at most the row's value at x, where `center` is the middle of the region's bounding box.
+    """
+
+    coefficients: Float[Tensor, "batch rows *input"]
+    at_center: Float[Tensor, "batch rows"]
+    minimum: Float[Tensor, "batch rows"]
+
+
 class Propagator(ABC):
     """One domain on its way through one graph over one batch of regions.
 
@@ -54,6 +67,13 @@ class Propagator(ABC):
 
         Carriers that cannot use multiples of inequalities leave them out, which is sound.
         """
+
+    def forms(
+        self, rows: Float[Tensor, "#batch rows outputs"], multiples: Sequence[Multiple] = ()
+    ) -> Forms | None:
+        """Do what `minimum` does, and show the forms of the input behind it, if there are any."""
+        del rows, multiples
+        return None
 
     def learn(self, node: Node, facts: Interval) -> None:
         """Take note of sound bounds of a visited node, at least as tight as this domain's own."""
