@@ -11,14 +11,16 @@ import torch
 
 from absolver.analyzer.decide import Execution, certainly_meets
 from absolver.analyzer.frontends.agreement import check_against_onnxruntime
+from absolver.analyzer.frontends.joined import JoinedNetwork
 from absolver.analyzer.frontends.onnx import LoadedNetwork, load_onnx
 from absolver.analyzer.graph.graph import Graph
+from absolver.analyzer.networks import Networks
 from absolver.analyzer.properties.errors import PropertyMismatchError
 from absolver.analyzer.properties.property import Property
 from absolver.analyzer.properties.query import Array, Neighbourhood, ball_property, load_array
 from absolver.analyzer.properties.specification import Specification, outward_bounds
-from absolver.analyzer.properties.vnnlib import read_vnnlib
-from absolver.analyzer.properties.whole import over_whole_numbers
+from absolver.analyzer.properties.unbounded import bounded
+from absolver.analyzer.properties.vnnlib import read_query
 from absolver.analyzer.regions.box import Box
 from absolver.analyzer.regions.region import Region
 from absolver.analyzer.regions.rounding import float_above, float_below
@@ -28,6 +30,7 @@ from absolver.domains import load
 
 DEFAULT_DOMAIN = "crown & interval"
 CHECK_POINTS = 3
+MODEST = 1e4  # data in any unit in use stays below it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +50,14 @@ class Ball:
 
 @dataclass(frozen=True)
 class NamedQuery:
-    """A VNN-LIB file, and the name under which it has to declare the network."""
+    """A VNN-LIB file, and the name under which it has to declare the network.
+
+    `others` are the files of further networks, by name.
+    """
 
     path: Path
     network: str
+    others: tuple[tuple[str, Path], ...] = ()
 
 
 Query = Path | NamedQuery | Ball
@@ -83,7 +90,8 @@ class Bounding:
 class Safety:
     """A network and a set of unsafe runs that it should not have.
 
-    `around` has the same clauses as the claim, over boxes that contain its sets.
+    `around` has the same clauses as the claim, over boxes that contain its sets; where an input has
+    no bound, it is the second property that `bounded` makes.
     """
 
     network: LoadedNetwork
@@ -106,7 +114,7 @@ class Safety:
         """Return what has to be shown, as tensors on the device."""
         if isinstance(self.claim, Neighbourhood):
             return self.claim.specification(self.network.graph, self.device, dtype)
-        return Specification.from_property(self.claim, self.network.graph, self.device, dtype)
+        return Specification.from_property(self.around, self.network.graph, self.device, dtype)
 
     def check(self, execution: Execution) -> None:
         """Raise unless the graph computes what the runtime does, on points of the property."""
@@ -134,23 +142,28 @@ class Safety:
 
 def pose(network: Path, query: Query | None, execution: Execution) -> Bounding | Safety:
     """Read the files."""
-    loaded = load_onnx(network)
     if query is None:
+        loaded = load_onnx(network)
         shape = (1, *loaded.graph.input.shape)
         unit = Box(torch.zeros(shape), torch.ones(shape))
         region = unit.to(execution.device, execution.torch_dtype)
         return Bounding(loaded, region, "over the unit box [0, 1], as no property was given")
     if isinstance(query, Ball):
-        return _pose_ball(loaded, query, execution)
-    path = query.path if isinstance(query, NamedQuery) else query
-    inputs = loaded.graph.inputs
-    prop = over_whole_numbers(read_vnnlib(path, inputs, loaded.graph.outputs), inputs)
-    if isinstance(query, NamedQuery) and prop.network not in (None, query.network):
-        raise PropertyMismatchError(
-            f"{path} declares the network {prop.network}, but a file was given for "
-            f"{query.network}; name it {prop.network}"
-        )
-    return Safety(loaded, prop, prop, execution.device)
+        return _pose_ball(load_onnx(network), query, execution)
+    return _pose_query(network, query, execution)
+
+
+def _pose_query(network: Path, query: Path | NamedQuery, execution: Execution) -> Safety:
+    if isinstance(query, NamedQuery):
+        path: Path = query.path
+        files: dict[str | None, Path] = {query.network: network, **dict(query.others)}
+    else:
+        path, files = query, {None: network}
+    networks = Networks(path, files)
+    prop = read_query(path, networks.find)
+    loaded = networks.joined(prop)
+    claim, around = bounded(prop, loaded.graph.inputs)
+    return Safety(loaded, claim, around, execution.device)
 
 
 def _pose_ball(loaded: LoadedNetwork, query: Ball, execution: Execution) -> Bounding | Safety:
@@ -203,7 +216,21 @@ def _region(query: Neighbourhood, graph: Graph, execution: Execution) -> Region:
 
 
 def _check(network: LoadedNetwork, region: Region, execution: Execution) -> None:
-    points = region.sample(CHECK_POINTS, execution.generator())[0].double().cpu()
+    points = _modest(region).sample(CHECK_POINTS, execution.generator())[0].double().cpu()
     # The runtime takes numbers of its own types: between whole numbers it would truncate.
-    held = [cast(point, network.graph.inputs) for point in points.flatten(1).numpy()]
-    check_against_onnxruntime(network, np.stack(held))
+    held = np.stack([cast(point, network.graph.inputs) for point in points.flatten(1).numpy()])
+    parts = network.parts.values() if isinstance(network, JoinedNetwork) else (network,)
+    start = 0
+    for part in parts:
+        stop = start + part.runtime.input_size
+        check_against_onnxruntime(part, held[:, start:stop])
+        start = stop
+
+
+def _modest(region: Region) -> Region:
+    """Cut a box to numbers with which a network does not overflow, where it holds such."""
+    if not isinstance(region, Box):
+        return region
+    lower, upper = (x.clamp(-MODEST, MODEST) for x in region.bounding_box())
+    fits = (region.lower <= upper) & (lower <= region.upper)
+    return Box(torch.where(fits, lower, region.lower), torch.where(fits, upper, region.upper))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from absolver.analyzer.frontends.runtime import Runtime
+from absolver.analyzer.frontends.runtime import AbstractRuntime
 from absolver.analyzer.graph.graph import TensorSpec
 from absolver.analyzer.properties.property import InputBox, Property
 from absolver.analyzer.report import Counterexample, Grade, Semantics
@@ -48,7 +48,7 @@ class Replay:
         self,
         claim: Claim,
         around: Property,
-        runtime: Runtime,
+        runtime: AbstractRuntime,
         inputs: Sequence[TensorSpec],
         prove: Proof,
         asked: Semantics | None = None,

@@ -14,6 +14,7 @@ from absolver.analyzer.certify.cases import Cases, Counts
 from absolver.analyzer.certify.encoding import Entry
 from absolver.analyzer.certify.errors import NotCertifiable
 from absolver.analyzer.decide import Execution
+from absolver.analyzer.frontends.joined import JoinedNetwork
 from absolver.analyzer.graph.graph import Nonlinear
 from absolver.analyzer.problem import Safety
 from absolver.analyzer.properties.query import Neighbourhood
@@ -95,6 +96,12 @@ def _plain(values: NDArray[np.generic]) -> NDArray[np.generic]:
 
 def _claim(problem: Safety, target: Target, verdict: str) -> Entry:
     """Return the first record of a certificate about a problem."""
+    if isinstance(problem.network, JoinedNetwork):
+        raise NotCertifiable(
+            "certificates are about the inputs and outputs of one network, each compared linearly: "
+            "there is no rule yet for hidden tensors, several networks, products of variables and "
+            "comparisons of inputs with outputs"
+        )
     network = file_bytes(problem.network.path)
     if network != problem.network.model:
         raise NotCertifiable(

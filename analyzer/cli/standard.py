@@ -29,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_assignment,
         metavar="NAME=FILE",
-        help="the ONNX file of the network that the query declares",
+        help="the ONNX file of a network that the query declares; once for each that is not "
+        "declared equal to another one",
     )
     parser.add_argument(
         "--serialise-assignments",
@@ -44,9 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print `sat`, `unsat`, `unknown` or `timed-out` and, for `sat`, the assignment."""
-    name, network = _only_network(arguments.network)
+    (name, network), *others = _networks(arguments.network)
     deadline = Deadline.after(arguments.timeout)
-    wishes = shared.wishes(arguments, (network, arguments.query))
+    read = (network, *(path for _, path in others), arguments.query)
+    wishes = shared.wishes(arguments, read)
     from absolver.analyzer.problem import NamedQuery
     from absolver.analyzer.properties.errors import ContradictionError
     from absolver.analyzer.regions.errors import EmptyBoxError
@@ -55,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         report = verify(
             network,
-            NamedQuery(arguments.query, name),
+            NamedQuery(arguments.query, name, tuple(others)),
             domain=arguments.domain,
             execution=shared.execution(arguments),
             wishes=wishes,
@@ -74,15 +76,14 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _only_network(given: list[tuple[str, Path]]) -> tuple[str, Path]:
+def _networks(given: list[tuple[str, Path]]) -> list[tuple[str, Path]]:
     if not given:
         raise UsageError("the query's network is missing: add --network NAME=FILE")
-    if len(given) > 1:
-        raise UsageError(
-            f"{len(given)} networks were given; a query is answered about one network only "
-            "(`absolver supports --multiple-network-theories` says SNET)"
-        )
-    return given[0]
+    names = [name for name, _ in given]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"two files were given for the network {twice}")
+    return given
 
 
 def _assignment(text: str) -> tuple[str, Path]:
@@ -131,10 +132,10 @@ def _in_the_querys_words(report: "Report") -> "Assignment":
     witness = report.counterexample
     if witness is None:
         return {}
-    arrays = [*witness.inputs.values(), *witness.outputs.values()]
     if not report.declared:  # VNN-LIB 1.0 knows one flat input and one flat output
         return {"X": witness.flat_inputs, "Y": witness.flat_outputs}
+    inputs, outputs = list(witness.inputs.values()), list(witness.outputs.values())
     return {
-        declaration.name: array.reshape(declaration.shape)
-        for declaration, array in zip(report.declared, arrays, strict=True)
+        one.name: (inputs if one.kind == "input" else outputs)[one.tensor].reshape(one.shape)
+        for one in sorted(report.declared, key=lambda one: one.position)
     }

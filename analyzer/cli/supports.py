@@ -32,11 +32,17 @@ CAPABILITIES: Mapping[str, tuple[str, Sequence[str]]] = {
     "onnx-element-types": ("element types with a sound analysis", ("real", "float32")),
     "onnx-operators": ("operators", ONNX_OPERATORS),
     "vnnlib-versions": ("the smallest and the largest version", ("1.0", "2.1")),
-    "hidden-node-theories": ("NH: no hidden nodes", ("NH",)),
+    "hidden-node-theories": ("NH: no hidden nodes, H: hidden nodes", ("NH", "H")),
     "multiple-input-output-theories": ("one or many inputs and outputs", ("SIO", "MIO")),
-    "multiple-network-theories": ("SNET: one network", ("SNET",)),
-    "multiple-node-comparison-theories": ("comparisons between nodes", ("SNC",)),
-    "arithmetic-complexity-theories": ("bounds, outputs, linear", ("BND", "OUTC", "LIN")),
+    "multiple-network-theories": (
+        "one network, several equal or isomorphic ones, several ones",
+        ("SNET", "MENET", "MINET", "MNET"),
+    ),
+    "multiple-node-comparison-theories": ("comparisons between nodes", ("SNC", "MNC")),
+    "arithmetic-complexity-theories": (
+        "bounds, outputs, linear, polynomial",
+        ("BND", "OUTC", "LIN", "POLY"),
+    ),
     "optimised-disjunctive-reasoning": ("beyond disjunctive normal form", ("false",)),
     "serialise-assignments": ("counterexamples as TensorProto files", ("true",)),
 }

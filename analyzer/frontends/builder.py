@@ -97,6 +97,21 @@ class GraphBuilder:
             start = stop
         return parts
 
+    def include(self, graph: Graph, x: Symbol, prefix: str) -> Symbol:
+        """Add the nodes of another graph, applied to `x`; return what is its output.
+
+        Its nodes keep their names, after a prefix that no other has, and their origins.
+        """
+        assert x.shape == graph.input.shape, f"{x} is no input of shape {graph.input.shape}"
+        known = {graph.input.name: x}
+        for node in graph.nodes[1:]:
+            self.enter(prefix + node.name, node.origin)
+            keys = {name: operand.key for name, operand in known.items()}
+            symbol = self._add(_rename(node, {**keys, node.name: ""}))
+            known[node.name] = symbol
+            self._names[symbol.key] = prefix + node.name
+        return known[graph.output.name]
+
     def affine(
         self,
         terms: Sequence[tuple[Symbol, LinearMap]],

@@ -21,6 +21,10 @@ class UnreadableNetworkError(NetworkError):
     """The file is damaged, or it is no ONNX model."""
 
 
+class MissingTensorError(NetworkError):
+    """A query is about a tensor that the network does not have."""
+
+
 class ExternalDataError(NetworkError):
     """Weights that the model keeps in a file of their own cannot be read."""
 

@@ -2,7 +2,8 @@
 
 import gzip
 import zlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -13,29 +14,35 @@ from onnx import external_data_helper
 from absolver.analyzer.frontends.errors import (
     ExternalDataError,
     MissingNetworkError,
+    MissingTensorError,
     UnreadableNetworkError,
 )
 from absolver.analyzer.frontends.onnx_graph import graph_of_model
-from absolver.analyzer.frontends.runtime import Runtime
+from absolver.analyzer.frontends.runtime import AbstractRuntime, Runtime
 from absolver.analyzer.graph.graph import Graph
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedNetwork:
-    """A network as a graph, with the file's own bytes for the runtime."""
+    """A network as a graph, with the file's own bytes for the runtime.
+
+    Where hidden tensors were asked for, graph and bytes have them as outputs after the file's own.
+    """
 
     path: Path
     graph: Graph
     model: bytes
+    exposed: int = field(default=0, kw_only=True)
+    """How many of the outputs are hidden tensors of the file."""
 
     @cached_property
-    def runtime(self) -> Runtime:
+    def runtime(self) -> AbstractRuntime:
         """The original network in onnxruntime."""
         return Runtime(self.model)
 
 
-def load_onnx(path: Path | str) -> LoadedNetwork:
-    """Read an ONNX file, gzipped or not, into a graph.
+def load_onnx(path: Path | str, hidden: Sequence[str] = ()) -> LoadedNetwork:
+    """Read an ONNX file, gzipped or not, into a graph; `hidden` names tensors to have as outputs.
 
     Guarantee: on every input, the graph is the function of the file in real arithmetic, up to one
     rounding in float64 of factors that are computed (docs/lowering.md).
@@ -46,7 +53,24 @@ def load_onnx(path: Path | str) -> LoadedNetwork:
     model = _parse(path, content)
     if _load_external_data(path, model):
         content = model.SerializeToString()
-    return LoadedNetwork(path, graph_of_model(model), content)
+    exposed = _expose(path, model, hidden)
+    if exposed:
+        content = model.SerializeToString()
+    return LoadedNetwork(path, graph_of_model(model), content, exposed=exposed)
+
+
+def _expose(path: Path, model: onnx.ModelProto, hidden: Sequence[str]) -> int:
+    """Make hidden tensors outputs, each once; return how many were none before."""
+    computed = {name for node in model.graph.node for name in node.output if name}
+    shown = {item.name for item in model.graph.output}
+    new = [name for name in dict.fromkeys(hidden) if name not in shown]
+    for name in new:
+        if name not in computed:
+            raise MissingTensorError(
+                f"{path}: no node computes the hidden tensor '{name}' that the query declares"
+            )
+        model.graph.output.append(onnx.ValueInfoProto(name=name))
+    return len(new)
 
 
 def _read(path: Path) -> bytes:

@@ -1,5 +1,6 @@
 """The original network in onnxruntime: what the analysis is about, and what replays a witness."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from math import prod
 
@@ -18,7 +19,34 @@ _ELEMENTS: Mapping[str, type[np.generic]] = {
 }
 
 
-class Runtime:
+class AbstractRuntime(ABC):
+    """What runs a function of flat points as it is executed."""
+
+    output_names: tuple[str, ...]
+    """The names of the output tensors, each once."""
+
+    @property
+    @abstractmethod
+    def input_size(self) -> int:
+        """How many numbers one point has."""
+
+    @abstractmethod
+    def tensors(self, point: NDArray[np.floating]) -> list[NDArray[np.generic]]:
+        """Map one flat point to the output tensors."""
+
+    def run(self, flat: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Map points `[batch, inputs]` to outputs `[batch, outputs]`, flat and joined.
+
+        The result is float64, in which every output of type float32 or int32 is exact.
+        """
+        rows = [
+            np.concatenate([v.astype(np.float64).ravel() for v in self.tensors(point)])
+            for point in flat
+        ]
+        return np.stack(rows)
+
+
+class Runtime(AbstractRuntime):
     """An ONNX model on onnxruntime's CPU, one thread, no optimisation; tensors are flat.
 
     Several inputs (outputs) are joined flat in the file's order, dynamic axes have size 1. Points
@@ -50,17 +78,6 @@ class Runtime:
         """How many numbers one point has."""
         return sum(prod(shape) for _, shape, _ in self._inputs)
 
-    def run(self, flat: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Map points `[batch, inputs]` to outputs `[batch, outputs]`, flat and joined.
-
-        The result is float64, in which every output of type float32 or int32 is exact.
-        """
-        rows = [
-            np.concatenate([v.astype(np.float64).ravel() for v in self.tensors(point)])
-            for point in flat
-        ]
-        return np.stack(rows)
-
     def tensors(
         self, point: NDArray[np.floating], names: Sequence[str] | None = None
     ) -> list[NDArray[np.generic]]:
@@ -73,6 +90,32 @@ class Runtime:
             start = stop
         wanted = list(self.output_names if names is None else names)
         return [np.asarray(value) for value in self._session.run(wanted, feed)]
+
+
+class JoinedRuntime(AbstractRuntime):
+    """Several runtimes side by side: a point is one of each, joined, and so are the results."""
+
+    def __init__(self, parts: Sequence[tuple[str, AbstractRuntime]]) -> None:
+        """Join runtimes, each with what is put before the names of its outputs."""
+        self._parts = [runtime for _, runtime in parts]
+        self.output_names = tuple(
+            prefix + name for prefix, runtime in parts for name in runtime.output_names
+        )
+
+    @property
+    def input_size(self) -> int:
+        """How many numbers one point has."""
+        return sum(part.input_size for part in self._parts)
+
+    def tensors(self, point: NDArray[np.floating]) -> list[NDArray[np.generic]]:
+        """Map one flat point to the output tensors of all parts."""
+        results: list[NDArray[np.generic]] = []
+        start = 0
+        for part in self._parts:
+            stop = start + part.input_size
+            results += part.tensors(point[start:stop])
+            start = stop
+        return results
 
 
 def _static(shape: Sequence[int | str | None]) -> tuple[int, ...]:

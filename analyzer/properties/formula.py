@@ -1,6 +1,6 @@
 """Formulas over the inputs and outputs of a network, and their disjunctive normal form.
 
-A variable is a flat index: the inputs first, then the outputs.
+A variable is a flat index: the inputs first, then the outputs, then products of both.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -10,7 +10,6 @@ from itertools import chain, product
 from math import prod
 from typing import NamedTuple, cast
 
-from absolver.analyzer.properties.errors import UnsupportedPropertyError
 from absolver.analyzer.properties.property import LinearConstraint
 
 
@@ -32,16 +31,6 @@ class Linear:
         """Return the expression times a constant."""
         terms = {v: c * factor for v, c in self.terms.items()} if factor else {}
         return Linear(terms, self.constant * factor)
-
-    def __mul__(self, other: "Linear") -> "Linear":
-        """Return the product, of which one factor has to be constant."""
-        if not self.terms:
-            return other.scaled(self.constant)
-        if not other.terms:
-            return self.scaled(other.constant)
-        raise UnsupportedPropertyError(
-            "a product of variables (polynomial arithmetic) is not supported in this version"
-        )
 
 
 class InputBound(NamedTuple):
@@ -91,7 +80,10 @@ Intern = Callable[[Fraction], Fraction]
 
 
 def compare(relation: str, left: Linear, right: Linear, inputs: int, intern: Intern) -> Formula:
-    """Return the formula `left relation right`; the first `inputs` variables are inputs."""
+    """Return the formula `left relation right`; the first `inputs` variables are inputs.
+
+    What is left of their difference may not have inputs beside others.
+    """
 
     def at_most(low: Linear, high: Linear, strict: bool) -> Formula:
         return _at_most_zero(low + high.scaled(Fraction(-1)), strict, inputs, intern)
@@ -138,11 +130,7 @@ def _at_most_zero(form: Linear, strict: bool, inputs: int, intern: Intern) -> Fo
     if not any(on_inputs):
         terms = ((v - inputs, intern(c)) for v, c in form.terms.items())
         return OnOutputs(LinearConstraint(tuple(terms), intern(-form.constant), strict))
-    if not all(on_inputs):
-        raise UnsupportedPropertyError(
-            "a constraint between inputs and outputs is not supported in this version; "
-            "write it as constraints on inputs alone and on outputs alone"
-        )
+    assert all(on_inputs), "inputs beside outputs are separated before"
     if len(form.terms) == 1:
         ((variable, coefficient),) = form.terms.items()
         value = intern(-form.constant / coefficient)

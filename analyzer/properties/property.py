@@ -76,11 +76,20 @@ class Clause:
 
 @dataclass(frozen=True)
 class Declaration:
-    """A tensor that a VNN-LIB 2 query declares, in the words of the query."""
+    """A tensor that a VNN-LIB 2 query declares, in the words of the query.
+
+    `kind` is "input", "hidden" or "output"; `start` is the first of its flat inputs, or of its flat
+    outputs, to which hidden tensors belong. `tensor` counts the input (output) tensors of a run,
+    `position` the query's declarations.
+    """
 
     name: str
     element_type: str
     shape: tuple[int, ...]
+    kind: str = field(default="output", compare=False)
+    start: int = field(default=0, compare=False)
+    tensor: int = field(default=0, compare=False)
+    position: int = field(default=0, compare=False)
 
     @property
     def size(self) -> int:
@@ -106,6 +115,9 @@ class Property:
     and `declared_outputs`, which are empty for VNN-LIB 1.0. Every clause has a non-empty box.
     `impossible` are the numbers of the clauses that were left out though their closed boxes are
     not empty: no input meets their other constraints.
+
+    The last of the outputs are `products` of flat variables, inputs before outputs; the outputs
+    before them are those of the networks, and hidden tensors.
     """
 
     inputs: int
@@ -117,13 +129,14 @@ class Property:
     declared_outputs: tuple[Declaration, ...] = ()
     network: str | None = None
     impossible: tuple[int, ...] = ()
+    products: tuple[tuple[int, ...], ...] = ()
 
     def violated_by(
         self, inputs: Sequence[float | Fraction], outputs: Sequence[float | Fraction]
     ) -> int | None:
         """Return the first clause that a concrete run meets, or None.
 
-        Both are flat and taken as exactly the numbers that they are.
+        Both are flat and taken as exactly the numbers that they are; products follow from them.
         Guarantee: the answer is a clause's index if and only if, over the rationals, the inputs
         lie in its box and meet its `on_inputs`, and the outputs meet its `on_outputs`. A clause
         about an output that is infinite or no number is not met.
@@ -132,6 +145,9 @@ class Property:
             return None
         point = [Fraction(x) for x in inputs]
         result = [Fraction(y) if isfinite(y) else None for y in outputs]
+        if self.products:
+            known = (*point, *result)
+            result += [_product([known[v] for v in factors]) for factors in self.products]
         inside: dict[int, bool] = {}
         for index, clause in enumerate(self.clauses):
             # Outputs first: few clauses get past them, and boxes are long.
@@ -149,17 +165,32 @@ class Property:
 
     def output_name(self, index: int) -> str:
         """Name a flat output for people, in the words of the query."""
-        return _element_name(self.declared_outputs, index, "Y")
+        place = index - (self.outputs - len(self.products))
+        if place < 0:
+            return _element_name(self.declared_outputs, index, "Y")
+        return " * ".join(
+            self.input_name(v) if v < self.inputs else self.output_name(v - self.inputs)
+            for v in self.products[place]
+        )
 
 
 def _element_name(declared: Sequence[Declaration], index: int, letter: str) -> str:
     if not declared:
         return f"{letter}_{index}"
     for tensor in declared:
-        if index < tensor.size:
-            return tensor.element(index)
-        index -= tensor.size
+        if tensor.start <= index < tensor.start + tensor.size:
+            return tensor.element(index - tensor.start)
     raise AssertionError("the index is of no declared tensor")
+
+
+def _product(values: Sequence[Fraction | None]) -> Fraction | None:
+    """Multiply exactly; a factor that is no number makes the product none."""
+    result = Fraction(1)
+    for value in values:
+        if value is None:
+            return None
+        result *= value
+    return result
 
 
 def _term(coefficient: Fraction, variable: str) -> str:

@@ -8,7 +8,7 @@ tokenizer takes such a list as one token, and each distinct one is understood on
 import gzip
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -38,8 +38,9 @@ from absolver.analyzer.properties.formula import (
     with_float32_constants,
 )
 from absolver.analyzer.properties.numerals import Numerals
+from absolver.analyzer.properties.products import Products
 from absolver.analyzer.properties.property import Property
-from absolver.analyzer.properties.variables import Variables
+from absolver.analyzer.properties.variables import FindNetwork, Variables, only_network
 from absolver.analyzer.regions.errors import EmptyBoxError
 
 _FLAT_LIST = r'\([^()";]*\)'
@@ -51,14 +52,9 @@ _ARITHMETIC = frozenset("+-*/")
 # Deeper nesting is no property but a program's mistake; the limit keeps recursion safe.
 _DEPTH = 200
 _COMMANDS = frozenset(
-    ("vnnlib-version", "declare-network", "declare-input", "declare-output")
-    + ("declare-const", "declare-fun")
+    ("vnnlib-version", "declare-network", "declare-input", "declare-hidden", "declare-output")
+    + ("equal-to", "isomorphic-to", "declare-const", "declare-fun")
 )
-_UNSUPPORTED: Mapping[str, str] = {
-    "declare-hidden": "hidden nodes",
-    "equal-to": "several networks",
-    "isomorphic-to": "several networks",
-}
 _GZIP_MAGIC = b"\x1f\x8b"
 
 _FORMULAS = frozenset((InputBound, OnInputs, OnOutputs, And, Or))
@@ -70,23 +66,34 @@ Item = Node | str
 def read_vnnlib(
     path: Path | str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
 ) -> Property:
-    """Read a VNN-LIB file, gzipped or not, as a property of a network with these tensors.
+    """Read a VNN-LIB file as `read_query` does, as a property of one network with these tensors."""
+    return read_query(path, only_network(inputs, outputs))
+
+
+def read_query(path: Path | str, find: FindNetwork) -> Property:
+    """Read a VNN-LIB file, gzipped or not; `find` gives the tensors of the networks it declares.
 
     Guarantee: a point of inputs and outputs satisfies the text, over the rationals, if and only
     if `violated_by` finds a clause of the property for it; of a query that declares float32, if and
     only if it satisfies each comparison with the constant as written or as the nearest binary32
     number.
     """
-    return parse_vnnlib(_read_text(Path(path)), str(path), inputs, outputs)
+    return parse_query(_read_text(Path(path)), str(path), find)
 
 
 def parse_vnnlib(
     text: str, source: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
 ) -> Property:
+    """Read a VNN-LIB text about one network; `source` names it in errors."""
+    return parse_query(text, source, only_network(inputs, outputs))
+
+
+def parse_query(text: str, source: str, find: FindNetwork) -> Property:
     """Read a VNN-LIB text; `source` names it in errors."""
-    variables = Variables(inputs, outputs)
+    variables = Variables(find)
+    products = Products(variables)
     with collection_paused():
-        formula = _Reader(text, source, variables).read()
+        formula = _Reader(text, source, variables, products).read()
         if variables.semantics == "float32":
             formula = with_float32_constants(formula)
         try:
@@ -99,14 +106,15 @@ def parse_vnnlib(
         raise ContradictionError(f"{source}: the constraints on inputs contradict each other")
     prop = Property(
         inputs=variables.inputs,
-        outputs=variables.outputs,
+        outputs=variables.outputs + len(products.factors),
         boxes=tuple(built.boxes),
         clauses=tuple(built.clauses),
         semantics=variables.semantics,
         declared_inputs=tuple(variables.declared["input"]),
         declared_outputs=tuple(variables.declared["output"]),
-        network=variables.network,
+        network=variables.networks[0].name if variables.networks else None,
         impossible=tuple(built.impossible),
+        products=tuple(products.factors),
     )
     if not built.clauses and built.emptiness is not None:
         what = built.emptiness.describe(prop.input_name(built.emptiness.index))
@@ -133,10 +141,11 @@ def _read_text(path: Path) -> str:
 class _Reader:
     """A shift-reduce reader: a list is understood as soon as it is closed."""
 
-    def __init__(self, text: str, source: str, variables: Variables) -> None:
+    def __init__(self, text: str, source: str, variables: Variables, products: Products) -> None:
         self._text = text
         self._source = source
         self._variables = variables
+        self._products = products
         self._numerals = Numerals()
         self._asserted: list[Formula] = []
         self._number = 0
@@ -238,29 +247,30 @@ class _Reader:
     def _command(self, head: str, rest: Sequence[Item]) -> None:
         """Obey a declaration."""
         words = [item for item in rest if isinstance(item, str)]
-        if head not in _COMMANDS and head not in _UNSUPPORTED:
+        if head not in _COMMANDS:
             raise PropertySyntaxError(f"({head} …) is not part of VNN-LIB")
         if len(words) != len(rest):
             raise PropertySyntaxError(f"{head} takes no formula")
-        if head in _UNSUPPORTED or "initialized" in words:
-            what = _UNSUPPORTED.get(head, "initialized inputs")
-            raise UnsupportedPropertyError(f"{what} are not supported in this version: ({head} …)")
+        if "initialized" in words:
+            raise UnsupportedPropertyError(
+                f"initialized inputs are not supported in this version: ({head} …)"
+            )
         match head, words:
             case (("declare-const" | "declare-fun"), [name, "Real"]):
                 self._variables.declare_flat(name)
             case "declare-network", [name]:
-                self._variables.open_network(name)
-            case (("declare-input" | "declare-output"), _):
+                self._variables.close_network(name)
+            case (("equal-to" | "isomorphic-to"), [other]):
+                self._variables.relate(head, other)
+            case (("declare-input" | "declare-hidden" | "declare-output"), _):
                 self._variables.declare_tensor(head.removeprefix("declare-"), words)
             case "vnnlib-version", [version]:
                 if version.strip("<>").split(".")[0] not in ("1", "2"):
                     raise UnsupportedPropertyError(
                         f"VNN-LIB {version} is not known; versions 1.0, 2.0 and 2.1 are"
                     )
-            case (("declare-const" | "declare-fun" | "declare-network" | "vnnlib-version"), _):
-                raise PropertySyntaxError(f"{' '.join(words)!r} is not what {head} takes")
             case _:
-                raise PropertySyntaxError(f"({head} …) is not part of VNN-LIB")
+                raise PropertySyntaxError(f"{' '.join(words)!r} is not what {head} takes")
 
     @staticmethod
     def _formulas(items: Sequence[Item], head: str) -> tuple[Formula, ...]:
@@ -280,7 +290,8 @@ class _Reader:
         if len(operands) != 2:
             raise PropertySyntaxError(f"{relation} takes two operands, here are {len(operands)}")
         left, right = operands
-        return compare(relation, left, right, self._variables.inputs, self._numerals.intern)
+        form = self._products.separated(left + right.scaled(Fraction(-1)))
+        return compare(relation, form, Linear(), self._variables.inputs, self._numerals.intern)
 
     def _bound(self, relation: str, name: str, numeral: str) -> Formula | None:
         """Understand the comparison of a variable with a number; None if it is none."""
@@ -301,7 +312,7 @@ class _Reader:
                 return sum(negated, first if others else Linear())
             case "*":
                 for factor in others:
-                    first = first * factor
+                    first = self._products.multiply(first, factor)
                 return first
         for divisor in others:
             if divisor.terms or divisor.constant == 0:

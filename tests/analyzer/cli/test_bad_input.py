@@ -124,15 +124,6 @@ def test_an_inverted_box(
     assert code == EXIT_DATA and "p.vnnlib" in line and "X_0" in line
 
 
-def test_an_input_without_bounds(
-    network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    text = "(declare-const X_0 Real)(declare-const Y_0 Real)(assert (<= X_0 1))(assert (<= Y_0 0))"
-    (tmp_path / "p.vnnlib").write_text(text)
-    code, line = complaint(capsys, network, tmp_path / "p.vnnlib")
-    assert code == EXIT_DATA and "X_0" in line and "bound" in line
-
-
 def test_an_unknown_domain_gets_a_suggestion(
     network: Path, query: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
