@@ -23,6 +23,7 @@ from absolver.dsl.parser import parse
 from absolver.dsl.syntax import (
     BoundsFrom,
     CarrierStatement,
+    CheckedRule,
     Declaration,
     Extends,
     Name,
@@ -52,15 +53,6 @@ class Sides:
     def over(self, inherited: "Sides") -> "Sides":
         """Fill the sides that are not stated here from what is inherited."""
         return Sides(self.lower or inherited.lower, self.upper or inherited.upper)
-
-
-@dataclass(frozen=True)
-class CheckedRule:
-    """The slopes of one operator on both sides, for operands of these names."""
-
-    operands: tuple[str, ...]
-    lower: Slope
-    upper: Slope
 
 
 @dataclass(frozen=True)

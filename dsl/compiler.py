@@ -10,11 +10,12 @@ from typing import Any
 import torch
 
 from absolver.dsl import primitives
-from absolver.dsl.checker import CheckedDomain, CheckedRule
+from absolver.dsl.checker import CheckedDomain
 from absolver.dsl.domain import Domain, ParametricRule, Rule
 from absolver.dsl.operators.record import Shape
 from absolver.dsl.parameters import parameters_of
 from absolver.dsl.relaxation import Slopes
+from absolver.dsl.syntax import CheckedRule
 from absolver.dsl.writer import write_rule
 
 DEFAULT = "default"

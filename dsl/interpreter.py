@@ -6,7 +6,6 @@ This is the test oracle of the compiler, and the definition to look up what an e
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from absolver.dsl.operators.record import Interval, Operator, Shape
 from absolver.dsl.syntax import (
     Binary,
     Call,
+    CheckedRule,
     Conditional,
     Expression,
     Number,
@@ -26,15 +26,12 @@ from absolver.dsl.syntax import (
     children,
 )
 
-if TYPE_CHECKING:
-    from absolver.dsl.checker import CheckedRule
-
 Range = tuple[float, float]
 """The lower and the upper bound of one operand."""
 
 
 def slopes(
-    rule: "CheckedRule",
+    rule: CheckedRule,
     operator: Operator,
     box: Sequence[Range],
     parameters: Mapping[str, float] | None = None,
@@ -54,7 +51,7 @@ def slopes(
 
 
 def parameter(
-    declared: Parameter, rule: "CheckedRule", operator: Operator, box: Sequence[Range], operand: int
+    declared: Parameter, rule: CheckedRule, operator: Operator, box: Sequence[Range], operand: int
 ) -> tuple[float, float, float]:
     """Evaluate what a parameter declares, on one neuron and for one operand.
 

@@ -206,3 +206,12 @@ class Declaration(Node):
     name: Name
     doc: str
     statements: tuple[Statement, ...]
+
+
+@dataclass(frozen=True)
+class CheckedRule:
+    """The slopes of one operator on both sides, for operands of these names."""
+
+    operands: tuple[str, ...]
+    lower: Slope
+    upper: Slope

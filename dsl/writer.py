@@ -9,13 +9,13 @@ from typing import Literal
 
 import torch
 
-from absolver.dsl.checker import CheckedRule
 from absolver.dsl.expressions import ARITY_ANY, BOUNDS, DERIVATIVES
 from absolver.dsl.interpreter import constant
 from absolver.dsl.parameters import parameters_of
 from absolver.dsl.syntax import (
     Binary,
     Call,
+    CheckedRule,
     Conditional,
     Expression,
     Number,
@@ -117,6 +117,8 @@ class _Writer:
             (text,) = texts
             if text.kind == "constant":
                 return f"({text.python},) * len(box)"
+            if text.python.isidentifier():
+                return f"unstacked({text.python}, box)"
             self.lines.append(f"{name} = {text.python}")
             return f"unstacked({name}, box)"
         parts = []
@@ -196,7 +198,10 @@ class _Writer:
 
     def _declared(self, parameter: Parameter) -> _Text:
         """Write the value of a parameter, which is named, clamped and recorded in one call."""
-        start = self._tensor(self._text(parameter.start)).python
+        written = self._tensor(self._text(parameter.start))
+        if len(written.python) > _READABLE // 2:
+            written = self._named(written, f"start_{parameter.name}")
+        start = written.python
         ends = ", ".join(self._text(end).python for end in (parameter.lower, parameter.upper))
         shared = ", shared=True" if parameter.shared else ""
         arguments = (

@@ -51,10 +51,19 @@ def _list() -> None:
 
 def _described(domain: "CheckedDomain") -> str:
     """Say in one line what was understood."""
+    from absolver.dsl.parameters import parameters_of
+
     if domain.factors:
         return f"{domain.name} = " + " & ".join(factor.name for factor in domain.factors)
     parts = [f"{domain.name}, over {domain.carrier.value}"]
     if domain.bounds_from:
         parts.append(f"bounds from {domain.bounds_from.name}")
     parts.append("rules for " + (", ".join(domain.stated) or "no operator but the default ones"))
+    searched = [
+        name
+        for name, sides in domain.stated.items()
+        if any(parameters_of(side) for side in (sides.lower, sides.upper) if side)
+    ]
+    if searched:
+        parts.append("parameters in those of " + ", ".join(searched))
     return "; ".join(parts)

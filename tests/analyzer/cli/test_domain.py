@@ -49,6 +49,16 @@ def test_check_says_what_it_understood(
     assert run(capsys, "check", "mine.dom") == (0, "mine.dom: mine = crown & interval\n", "")
 
 
+def test_check_names_the_operators_whose_slopes_are_searched(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, out, _ = run(capsys, "check", domains.FOLDER / "frown.dom")
+    assert code == 0
+    assert out.endswith(
+        "; rules for relu, sigmoid, tanh; parameters in those of relu, sigmoid, tanh\n"
+    )
+
+
 def test_check_shows_a_mistake_where_it_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
