@@ -49,17 +49,20 @@ def run(arguments: argparse.Namespace) -> int:
     deadline = Deadline.after(arguments.timeout)
     read = (network, *(path for _, path in others), arguments.query)
     wishes = shared.wishes(arguments, read)
+    from absolver.analyzer.executions import strengthened
     from absolver.analyzer.problem import NamedQuery
     from absolver.analyzer.properties.errors import ContradictionError
     from absolver.analyzer.regions.errors import EmptyBoxError
     from absolver.analyzer.verify import Session, verify
 
+    query = NamedQuery(arguments.query, name, tuple(others))
+    execution = shared.execution(arguments)
     try:
         report = verify(
             network,
-            NamedQuery(arguments.query, name, tuple(others)),
+            query,
             domain=arguments.domain,
-            execution=shared.execution(arguments),
+            execution=execution,
             wishes=wishes,
             session=Session(deadline),
         )
@@ -68,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
         complain("absolver", str(error))
         print("unsat")
         return 0
+    report = strengthened(report, network, query, execution, deadline)
     complain("absolver", "; ".join(_remarks(report)))
     _publish(report, arguments.serialise_assignments)
     if report.unwritten:

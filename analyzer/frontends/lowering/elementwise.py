@@ -2,14 +2,19 @@
 
 from collections.abc import Sequence
 from itertools import product
-from math import inf
+from math import inf, prod
 
 import numpy as np
 
 from absolver.analyzer.frontends.builder import Constant, GraphBuilder, Symbol, Value
-from absolver.analyzer.frontends.errors import LoweringError
 from absolver.analyzer.frontends.lowering.arithmetic import add, common_shape, subtract
-from absolver.analyzer.frontends.lowering.movement import expand, reshape, take
+from absolver.analyzer.frontends.lowering.movement import (
+    concatenate,
+    expand,
+    reshape,
+    select,
+    take,
+)
 
 
 def maximum(builder: GraphBuilder, *values: Value) -> Symbol:
@@ -60,11 +65,24 @@ def leaky_relu(builder: GraphBuilder, x: Symbol, alpha: Constant) -> Symbol:
 
 
 def power(builder: GraphBuilder, x: Symbol, exponent: Constant) -> Symbol:
-    """Raise to one constant power; 2, 1, 1/2 and -1 are operators of their own."""
-    if exponent.size != 1:
-        raise LoweringError(f"an exponent of shape {list(exponent.shape)} is not covered")
+    """Raise to constant powers; 2, 1, 1/2 and -1 are operators of their own.
+
+    Where exponents differ, the cells of each distinct one are picked out and put back.
+    """
     x = expand(builder, x, common_shape((x, exponent)))
-    number = float(exponent.reshape(()))
+    distinct, which = np.unique(np.broadcast_to(exponent, x.shape), return_inverse=True)
+    if len(distinct) == 0:
+        return x
+    if len(distinct) > 1:
+        flat = reshape(builder, x, (prod(x.shape),))
+        places = [np.flatnonzero(which == i) for i in range(len(distinct))]
+        parts = [
+            power(builder, select(builder, flat, cells), number)
+            for cells, number in zip(places, distinct, strict=True)
+        ]
+        order = np.argsort(np.concatenate(places))
+        return reshape(builder, select(builder, concatenate(builder, parts, 0), order), x.shape)
+    number = float(distinct[0])
     match number:
         case 1.0:
             return x

@@ -125,6 +125,8 @@ ELEMENTWISE = [
     *(Case("Pow", [(2, 3)], [np.float32(n)], low=0.3) for n in (1, 2, 3, 0.5, -1, -2, 2.5)),
     Case("Pow", [(2, 3)], [np.float32(3)]),
     Case("Pow", [(2, 3)], [np.float32(4)]),
+    Case("Pow", [(2, 3)], [np.float32([[2], [3]])]),
+    Case("Pow", [(3,)], [np.float32([[1, 2, 3], [3, 2, 0.5]])], low=0.3),
     Case("Pow", [(2, 3)], [np.float32(2)], constants_first=True),
 ]
 
