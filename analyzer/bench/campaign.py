@@ -68,6 +68,8 @@ def conduct(jobs: Sequence[Job], place: Workplace, keep: Callable[[Result], None
             for future in done:
                 job, attempt = running[future]
                 error = future.exception()
+                if isinstance(error, CancelledError):
+                    raise error
                 if error is None:
                     keep(future.result())
                 elif attempt < ATTEMPTS:

@@ -1,8 +1,9 @@
 """A Dask cluster as the place where jobs are done."""
 
+import signal
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from distributed import Client, LocalCluster, Worker, WorkerPlugin, get_worker
@@ -13,6 +14,7 @@ from absolver.analyzer.bench.job import Job, perform
 from absolver.analyzer.bench.result import Result
 from absolver.analyzer.bench.runner import Runner
 
+LOCAL = "local:"
 FIRST_WORKER_S = 60.0  # a batch system may take its time
 
 
@@ -24,19 +26,22 @@ def dask(address: str) -> Iterator[Workplace]:
     have started is left.
     """
     with _client(address) as client:
-        plugin = _Processes(f"absolver-bench-{uuid.uuid4().hex}")
+        local = address.startswith(LOCAL)
+        plugin = _Processes(f"absolver-bench-{uuid.uuid4().hex}", ignore_interrupt=local)
         client.register_plugin(plugin)
         executor = client.get_executor(pure=False)
         try:
             yield Workplace(executor, partial(_perform_on_worker, plugin.name), _slots(client))
         finally:
             executor.shutdown(wait=False)
-            client.unregister_worker_plugin(plugin.name)
+            # Without a scheduler there is nobody to ask; workers end with it, and so do processes.
+            with suppress(OSError):
+                client.unregister_worker_plugin(plugin.name)
 
 
 @contextmanager
 def _client(address: str) -> Iterator[Client]:
-    if not address.startswith("local:"):
+    if not address.startswith(LOCAL):
         try:
             client = Client(address)
         except (OSError, ValueError) as error:
@@ -44,7 +49,7 @@ def _client(address: str) -> Iterator[Client]:
         with client:
             yield client
         return
-    workers = int(address.removeprefix("local:"))
+    workers = int(address.removeprefix(LOCAL))
     with (
         LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster) as client,
@@ -63,12 +68,15 @@ def _slots(client: Client) -> int:
 class _Processes(WorkerPlugin):
     """The processes of one run on one worker; they end with the run, and with the worker."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, ignore_interrupt: bool) -> None:
         self.name = name
+        self._ignore_interrupt = ignore_interrupt
         self.runner: Runner | None = None  # made on the worker, as locks do not travel
 
     def setup(self, worker: Worker) -> None:
-        """Begin, on the worker."""
+        """Begin, on the worker; one of our own leaves Ctrl-C to us, as we end it."""
+        if self._ignore_interrupt:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         self.runner = Runner()
 
     def teardown(self, worker: Worker) -> None:

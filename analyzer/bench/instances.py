@@ -105,14 +105,17 @@ def _instance(
 ) -> Instance:
     network, query = row["onnx"], row["vnnlib"]
     expected = row.get("expected", "")
+    networks = named(network, where)
     return Instance(
         family=row.get("family") or _family(folder),
         network=network,
         query=query,
         timeout_s=_seconds(row, where) if timeout_s is None else timeout_s,
         expected=expected if expected in ANSWERS else "",
-        networks=tuple((name, _file(folder, path, where)) for name, path in named(network, where)),
-        query_file=_file(folder, query, where),
+        networks=tuple(
+            (name, find_file(folder, path, where)) for name, path in named(network, where)
+        ),
+        query_file=find_file(folder, query, where),
     )
 
 
@@ -127,6 +130,16 @@ def named(network: str, where: str) -> Sequence[tuple[str, str]]:
     if not pairs or not all(isinstance(word, str) for pair in pairs for word in pair):
         raise InstancesError(f"{where}: {network} is no list of pairs ('NAME', 'FILE')")
     return pairs
+
+
+def find_file(folder: Path, name: str, where: str) -> Path:
+    """Find a file that may lie there gzipped, or unpacked, in place of what the table names."""
+    path = (folder / name).absolute()
+    other = path.with_suffix("") if path.suffix == ".gz" else path.with_name(f"{path.name}.gz")
+    for candidate in (path, other):
+        if candidate.is_file():
+            return candidate
+    raise MissingFileError(f"{where}: {path} does not exist, nor does {other.name}")
 
 
 def _family(folder: Path) -> str:
@@ -144,13 +157,3 @@ def _seconds(row: Mapping[str, str], where: str) -> float:
     if not 0 < seconds < math.inf:
         raise InstancesError(f"{where}: the timeout {text!r} is no number of seconds above 0")
     return seconds
-
-
-def _file(folder: Path, name: str, where: str) -> Path:
-    """Find a file that may lie there gzipped, or unpacked, in place of what the table names."""
-    path = (folder / name).absolute()
-    other = path.with_suffix("") if path.suffix == ".gz" else path.with_name(f"{path.name}.gz")
-    for candidate in (path, other):
-        if candidate.is_file():
-            return candidate
-    raise MissingFileError(f"{where}: {path} does not exist, nor does {other.name}")

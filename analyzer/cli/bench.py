@@ -13,7 +13,7 @@ from absolver.analyzer.bench.errors import MissingExtraError
 from absolver.analyzer.bench.instances import Instance, Shard, in_families, read_instances
 from absolver.analyzer.bench.job import Job, Settings, sha256
 from absolver.analyzer.bench.reference import Replies, read_replies
-from absolver.analyzer.bench.result import Result, ResultsFile, read_results
+from absolver.analyzer.bench.result import Answer, Result, ResultsFile, read_results
 from absolver.analyzer.bench.summary import Finished, wrong
 from absolver.analyzer.cli import arguments as shared
 from absolver.analyzer.cli.bench_report import csv_text, lines, watched
@@ -73,6 +73,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kept.add_argument(
         "--keep-certificates", action="store_true", help="keep them in DIR/certificates"
     )
+    kept.add_argument(
+        "--retry-errors", action="store_true", help="run again what has ended in an error"
+    )
     parser.add_argument(
         "--domain", metavar="D", help="as for analyze (default: the analyzer's choice)"
     )
@@ -98,6 +101,8 @@ def run(arguments: argparse.Namespace) -> int:
     jobs = _jobs(instances, arguments)
     arguments.output.mkdir(parents=True, exist_ok=True)
     results = read_results(sorted(arguments.output.glob("results*.jsonl")))
+    if arguments.retry_errors:
+        results = {key: old for key, old in results.items() if old.answer is not Answer.ERROR}
     interrupted = False
     try:
         _work(jobs, results, arguments)

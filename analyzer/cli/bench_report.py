@@ -5,6 +5,7 @@ import io
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from absolver.analyzer.bench.instances import Instance
@@ -19,6 +20,7 @@ HEADER = (
     *("family", "instances", "unsat", "sat", "new", "wrong", "undecided", "errors", "unchecked"),
     "median s",
 )
+MESSAGE_SHOWN = 120  # characters; the files have all of it
 TOOLS_HEADER = ("known", "we", "best tool", "any tool", "the best")
 CSV_FIELDS = (
     *("family", "network", "query", "timeout_s", "answer", "checked", "seconds", "cpu_seconds"),
@@ -95,7 +97,7 @@ def csv_text(finished: Finished) -> str:
 
 def _told(result: Result) -> str:
     told = f"{result.answer} after {result.seconds:.1f} s: {result.network} {result.query}"
-    return f"{told} ({result.message})" if result.message else told
+    return f"{told} ({shorten(result.message, MESSAGE_SHOWN)})" if result.message else told
 
 
 def _cells(row: Row) -> list[str]:
