@@ -1,7 +1,6 @@
 """Carry jobs out through an executor, and hand over each result as soon as it is there."""
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
@@ -25,11 +24,10 @@ ATTEMPTS = 3  # an instance that ends three workers is the reason for it
 
 @dataclass(frozen=True)
 class Workplace:
-    """Where jobs are done: an executor, what it is to call, and how many jobs run at once."""
+    """Where jobs are done: an executor, and what it is to call."""
 
     executor: Executor
     perform: Callable[[Job], Result]
-    slots: int
 
 
 @contextmanager
@@ -38,7 +36,7 @@ def this_machine(jobs: int) -> Iterator[Workplace]:
     runner = Runner()
     executor = ThreadPoolExecutor(jobs)
     try:
-        yield Workplace(executor, partial(perform, runner), jobs)
+        yield Workplace(executor, partial(perform, runner))
     finally:
         runner.stop()
         executor.shutdown(wait=True, cancel_futures=True)
@@ -56,36 +54,43 @@ def conduct(jobs: Sequence[Job], place: Workplace, keep: Callable[[Result], None
 
     Guarantee: every result that a worker has given back is kept, also where Ctrl-C ends the run.
     """
-    waiting = deque((job, 1) for job in jobs)
     running: dict[Future[Result], tuple[Job, int]] = {}
+
+    def submit(job: Job, attempt: int) -> None:
+        running[place.executor.submit(place.perform, job)] = (job, attempt)
+
     try:
-        while waiting or running:
-            # A few more than there are slots, so that no worker waits for us.
-            while waiting and len(running) < 2 * place.slots:
-                job, attempt = waiting.popleft()
-                running[place.executor.submit(place.perform, job)] = (job, attempt)
+        for job in jobs:
+            submit(job, 1)
+        while running:
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 job, attempt = running[future]
-                error = future.exception()
-                if isinstance(error, CancelledError):
-                    raise error
-                if error is None:
-                    keep(future.result())
-                elif attempt < ATTEMPTS:
-                    waiting.appendleft((job, attempt + 1))
+                result = _result(future, job, attempt)
+                if result is None:
+                    submit(job, attempt + 1)
                 else:
-                    keep(_lost(job, error))
+                    keep(result)
                 del running[future]  # not before: Ctrl-C may come at any time
-    except CancelledError:
-        raise ClusterError(
-            "the cluster is gone; what was finished is kept, and the same command goes on"
-        ) from None
-    except BaseException:
+    except BaseException as error:
         for future in running:
             if future.done() and not future.cancelled() and future.exception() is None:
                 keep(future.result())
+        if isinstance(error, CancelledError):
+            raise ClusterError(
+                "the cluster is gone; what was finished is kept, and the same command goes on"
+            ) from None
         raise
+
+
+def _result(future: Future[Result], job: Job, attempt: int) -> Result | None:
+    """Return what has come of a job, or None if it is to be done again."""
+    error = future.exception()
+    if error is None:
+        return future.result()
+    if isinstance(error, CancelledError):
+        raise error
+    return None if attempt < ATTEMPTS else _lost(job, error)
 
 
 def _lost(job: Job, error: BaseException) -> Result:

@@ -28,10 +28,11 @@ def dask(address: str) -> Iterator[Workplace]:
     with _client(address) as client:
         local = address.startswith(LOCAL)
         plugin = _Processes(f"absolver-bench-{uuid.uuid4().hex}", ignore_interrupt=local)
-        client.register_plugin(plugin)
         executor = client.get_executor(pure=False)
         try:
-            yield Workplace(executor, partial(_perform_on_worker, plugin.name), _slots(client))
+            client.register_plugin(plugin)
+            _wait_for_a_worker(client)
+            yield Workplace(executor, partial(_perform_on_worker, plugin.name))
         finally:
             executor.shutdown(wait=False)
             # Without a scheduler there is nobody to ask; workers end with it, and so do processes.
@@ -57,12 +58,11 @@ def _client(address: str) -> Iterator[Client]:
         yield client
 
 
-def _slots(client: Client) -> int:
+def _wait_for_a_worker(client: Client) -> None:
     try:
         client.wait_for_workers(1, timeout=FIRST_WORKER_S)
     except TimeoutError:
         raise ClusterError(f"the cluster has had no worker for {FIRST_WORKER_S:g} s") from None
-    return sum(client.nthreads().values())
 
 
 class _Processes(WorkerPlugin):

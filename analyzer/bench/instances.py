@@ -112,9 +112,7 @@ def _instance(
         query=query,
         timeout_s=_seconds(row, where) if timeout_s is None else timeout_s,
         expected=expected if expected in ANSWERS else "",
-        networks=tuple(
-            (name, find_file(folder, path, where)) for name, path in named(network, where)
-        ),
+        networks=tuple((name, find_file(folder, path, where)) for name, path in networks),
         query_file=find_file(folder, query, where),
     )
 

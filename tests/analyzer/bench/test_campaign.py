@@ -26,7 +26,7 @@ def right_away(each: Job) -> Result:
 def conducted(perform: Callable[[Job], Result], jobs: list[Job]) -> list[Result]:
     kept: list[Result] = []
     with ThreadPoolExecutor(2) as executor:
-        conduct(jobs, Workplace(executor, perform, 2), kept.append)
+        conduct(jobs, Workplace(executor, perform), kept.append)
     return kept
 
 
@@ -79,8 +79,8 @@ def test_what_is_finished_when_ctrl_c_comes_is_kept() -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        conduct(JOBS, Workplace(AllAtOnce(), right_away, 2), keep)
-    assert len({each.key for each in kept}) == 4  # all that were handed out
+        conduct(JOBS, Workplace(AllAtOnce(), right_away), keep)
+    assert len({each.key for each in kept}) == len(JOBS)
 
 
 def test_a_cluster_that_goes_away_says_so() -> None:
@@ -97,7 +97,7 @@ def test_a_cluster_whose_workers_are_killed_loses_no_answer(
     pytest.importorskip("distributed", reason="a cluster needs the extra `cluster`")
     from absolver.analyzer.bench.cluster import dask
 
-    known = {"astern": Answer.UNSAT, "far_away": Answer.SAT, "diverging_wide": Answer.UNKNOWN}
+    known = {"astern": Answer.UNSAT, "far_away": Answer.SAT}
     network = examples_folder / "avoidance.onnx"
     rows = [f"{network},{examples_folder / query}.vnnlib,60" for query in known]
     (tmp_path / "instances.csv").write_text("\n".join(rows))
@@ -111,13 +111,12 @@ def test_a_cluster_whose_workers_are_killed_loses_no_answer(
     def keep(each: Result) -> None:
         assert each.key not in kept
         kept[each.key] = each.answer
-        if len(kept) == 1:  # at least one of the other two runs now
+        if len(kept) == 1:  # the other one may run now, or wait here
             for worker in set(multiprocessing.active_children()) - before:
                 assert worker.pid is not None
                 os.kill(worker.pid, signal.SIGKILL)
 
     with dask("local:2") as place:
-        assert place.slots == 2
         conduct(jobs, place, keep)
     assert kept == {each.key: known[Path(each.instance.query).stem] for each in jobs}
     assert not set(multiprocessing.active_children()) - before
