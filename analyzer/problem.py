@@ -18,6 +18,7 @@ from absolver.analyzer.networks import Networks
 from absolver.analyzer.properties.errors import PropertyMismatchError
 from absolver.analyzer.properties.property import Property
 from absolver.analyzer.properties.query import Array, Neighbourhood, ball_property, load_array
+from absolver.analyzer.properties.simplices import with_impossible
 from absolver.analyzer.properties.specification import Specification, outward_bounds
 from absolver.analyzer.properties.unbounded import bounded
 from absolver.analyzer.properties.vnnlib import read_query
@@ -163,6 +164,7 @@ def _pose_query(network: Path, query: Path | NamedQuery, execution: Execution) -
     prop = read_query(path, networks.find)
     loaded = networks.joined(prop)
     claim, around = bounded(prop, loaded.graph.inputs)
+    around = with_impossible(around, loaded.graph)
     return Safety(loaded, claim, around, execution.device)
 
 

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from absolver.analyzer.frontends.joined import JoinedNetwork
 from absolver.analyzer.graph.graph import Nonlinear
 from absolver.analyzer.problem import Safety
 from absolver.analyzer.properties.query import Neighbourhood
+from absolver.analyzer.properties.simplices import without_impossible
 from absolver.analyzer.report import Counterexample
 from absolver.analyzer.results import unwritable
 from absolver.certificates.format import CertificateWriter, file_bytes, read_records
@@ -52,6 +53,8 @@ def certify(problem: Safety, domain: Domain, execution: Execution, target: Targe
     every clause over the reals, as far as rounding in this run did not deceive.
     """
     _refuse(problem)
+    # The checker knows no simplices: bounds have to refute what they exclude.
+    problem = replace(problem, around=without_impossible(problem.around))
     with _writer(target.path) as writer:
         writer.write(_claim(problem, target, "verified"))
         cases = Cases(problem, domain, execution, writer)

@@ -15,7 +15,12 @@ from absolver.analyzer.frontends.lowering.arithmetic import (
     subtract,
 )
 from absolver.analyzer.frontends.lowering.elementwise import maximum
-from absolver.analyzer.frontends.lowering.movement import concatenate, reduce_sum, take
+from absolver.analyzer.frontends.lowering.movement import (
+    concatenate,
+    expand,
+    reduce_sum,
+    take,
+)
 
 _ONE = np.ones(())
 
@@ -116,6 +121,9 @@ def _part(builder: GraphBuilder, x: Symbol, axis: int, start: int, stop: int) ->
 
 
 def _difference(builder: GraphBuilder, x: Value, y: Value) -> Symbol:
+    """Return `x - y` for its sign; without a subtraction, that could round, where y is 0."""
+    if isinstance(x, Symbol) and not isinstance(y, Symbol) and not y.any():
+        return expand(builder, x, common_shape((x, y)))
     return subtract(builder, _number(x), _number(y))
 
 
