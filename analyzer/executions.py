@@ -5,12 +5,15 @@ from pathlib import Path
 
 import torch
 
+from absolver.analyzer.combinations import with_combinations
 from absolver.analyzer.deadline import Deadline, DeadlineExpired
 from absolver.analyzer.decide import Execution, chunk_size
 from absolver.analyzer.errors import AbsolverError
+from absolver.analyzer.graph.graph import Graph
 from absolver.analyzer.problem import DEFAULT_DOMAIN, Query, Safety, pose
 from absolver.analyzer.propagate.engine import propagate
 from absolver.analyzer.propagate.execution import Rounding
+from absolver.analyzer.properties.specification import Specification
 from absolver.analyzer.report import Report, Semantics, Verdict
 from absolver.domains import load
 from absolver.dsl.domain import Domain
@@ -45,21 +48,31 @@ def strengthened(
 def proved_over_executions(
     problem: Safety, domain: Domain, execution: Execution, deadline: Deadline
 ) -> bool:
-    """Say whether one pass of a domain refutes every clause for every float32 execution.
+    """Say whether bounds of a domain refute every clause for every float32 execution.
+
+    Where one constraint of a clause is not refuted alone, sums of two are tried.
 
     Guarantee: if so, no execution in float32 of the graph's nodes meets a clause, whatever the
-    order of its sums; products and comparisons of the query are exact, or not, as one likes.
+    order of its sums. Products that the query forms of inputs and outputs count as such nodes, of
+    which the exact product is one execution.
     """
     graph = problem.graph(execution, torch.float64)
     memory_bytes = execution.memory_bytes
     size = chunk_size(graph, memory_bytes, torch.float64)
     for part in problem.specify(torch.float64).chunks(size):
         deadline.check()
-        found = propagate(
-            *(graph, domain, part.region, part.rows),
-            memory_bytes=memory_bytes,
-            rounding=Rounding("float32"),
-        )
-        if not part.verified(found.rows):
+        if _proved(graph, domain, part, memory_bytes):
+            continue
+        setting = (graph, domain, part.region, part.rows)
+        forms = propagate(*setting, memory_bytes=memory_bytes, forms=True).forms
+        if forms is None or not _proved(
+            graph, domain, with_combinations(part, forms), memory_bytes
+        ):
             return False
     return True
+
+
+def _proved(graph: Graph, domain: Domain, part: Specification, memory_bytes: int) -> bool:
+    rounding = Rounding("float32")
+    setting = (graph, domain, part.region, part.rows)
+    return part.verified(propagate(*setting, memory_bytes=memory_bytes, rounding=rounding).rows)
