@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from absolver.analyzer.bench.reference import Replies, seconds_of_right, took_part
 from absolver.analyzer.bench.summary import Finished, decided_seconds
@@ -70,6 +71,7 @@ def draw(curves: Sequence[Curve], instances: int, stem: Path) -> list[Path]:
     axes.set_xlabel("seconds for each instance")
     axes.set_ylabel(f"solved, of {instances} instances")
     axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(visible=True, alpha=0.3)
     axes.legend(loc="upper left", fontsize="small")
     files = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg")]

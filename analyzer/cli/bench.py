@@ -19,7 +19,6 @@ from absolver.analyzer.cli import arguments as shared
 from absolver.analyzer.cli.bench_report import csv_text, lines, watched
 from absolver.analyzer.cli.shell import UsageError, complain
 from absolver.analyzer.errors import EXIT_INTERRUPTED
-from absolver.analyzer.results import write_atomically
 
 EXIT_WRONG = 4
 EXIT_CODES = """\
@@ -224,6 +223,8 @@ def _publish(
     arguments: argparse.Namespace,
 ) -> None:
     """Print the table, and write the CSV file and the plot."""
+    from absolver.analyzer.results import write_atomically
+
     print("\n".join(lines(instances, finished, replies)), flush=True)
     suffix = arguments.shard.suffix
     if not finished:

@@ -19,6 +19,6 @@ if ! fits "$python"; then
     "${apt[@]}" install -y python3.11 python3.11-venv
     python=python3.11
 fi
-"$python" -m venv "$root/.venv-vnncomp"
-"$root/.venv-vnncomp/bin/pip" install -c "$root/constraints.txt" "$root[rational]"
-"$root/.venv-vnncomp/bin/absolver" --version
+"$python" -m venv "$root/.venv"
+"$root/.venv/bin/pip" install -c "$root/constraints.txt" "$root[rational]"
+"$root/.venv/bin/absolver" --version
