@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from absolver.analyzer.certifier import Wishes
 from absolver.analyzer.combinations import with_combinations
 from absolver.analyzer.deadline import Deadline, DeadlineExpired
 from absolver.analyzer.decide import Execution, chunk_size
@@ -15,28 +16,40 @@ from absolver.analyzer.propagate.engine import propagate
 from absolver.analyzer.propagate.execution import Rounding
 from absolver.analyzer.properties.specification import Specification
 from absolver.analyzer.report import Report, Semantics, Verdict
+from absolver.analyzer.verify import Session, verify
 from absolver.domains import load
 from absolver.dsl.domain import Domain
 
 
-def strengthened(
-    report: Report, network: Path, query: Query, execution: Execution, deadline: Deadline
+def answer(
+    network: Path,
+    query: Query,
+    *,
+    domain: str | None = None,
+    execution: Execution | None = None,
+    wishes: Wishes | None = None,
+    session: Session | None = None,
 ) -> Report:
-    """Return a report that says `verified` if float32 executions alone stood against it.
+    """Answer a query as `verify` does, also where float32 executions alone stand against it.
 
-    Guarantee: the verdict changes only where bounds over the reals have refuted every clause, no
-    violation is known, and the analyzer's bounds of every float32 execution refute every clause;
-    no checker has accepted that, and the report says so.
+    Guarantee: that of `verify`; besides, the verdict is `verified` where bounds over the reals have
+    refuted every clause, no violation is known, and the analyzer's bounds of every float32
+    execution refute every clause. No checker has accepted that, and the report says so.
     """
+    execution, session = execution or Execution(), session or Session()
+    report = verify(
+        *(network, query), domain=domain, execution=execution, wishes=wishes, session=session
+    )
     asked = report.verdict is Verdict.UNKNOWN and report.semantics is Semantics.FLOAT32
+    # There is a reason why the proof is unchecked only where bounds have refuted everything.
     if not (asked and report.unchecked and report.counterexample is None):
         return report
     try:
-        with deadline.enforced():
+        with session.deadline.enforced():
             problem = pose(network, query, execution)
             assert isinstance(problem, Safety), "there is a query"
-            domain = load(report.domain or DEFAULT_DOMAIN)
-            if not proved_over_executions(problem, domain, execution, deadline):
+            factors = load(domain or DEFAULT_DOMAIN)
+            if not proved_over_executions(problem, factors, execution, session.deadline):
                 return report
     except DeadlineExpired:
         return report

@@ -1,6 +1,7 @@
 """From a point that looks unsafe to a run of onnxruntime that is, checked in exact arithmetic."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from math import ceil, floor, prod
 from typing import Protocol
@@ -40,8 +41,8 @@ class Replay:
     also proved to be met, over the reals, at the point of the set next to it.
 
     What counts depends on what the query is about: over the reals a run counts only if bounds over
-    the reals show its violation as well, else it is kept as `only_run`; over float32 nothing
-    beside the set counts.
+    the reals show its violation as well, and is `EXACT` then, else it is kept as `only_run`; over
+    float32 nothing beside the set counts.
     """
 
     def __init__(
@@ -79,18 +80,19 @@ class Replay:
             return self._beside(cast(near, self._inputs), self._around.boxes[box], clause)
         for point in self._inward(near, box):
             witness = self._run(np.clip(cast(point, self._inputs), lower, upper))
-            if witness is not None and self._counts(witness):
-                return witness
+            counted = None if witness is None else self._counted(witness)
+            if counted is not None:
+                return counted
         return None
 
-    def _counts(self, witness: Counterexample) -> bool:
-        """Say whether a run is enough; remember one that is not."""
+    def _counted(self, witness: Counterexample) -> Counterexample | None:
+        """Return a run with what it shows if that is enough; remember one that is not."""
         if self._asked is not Semantics.REAL:
-            return True
-        proved = self._prove(witness.clause, [Fraction(x) for x in flat([witness.flat_inputs])])
-        if not proved and self.only_run is None:
-            self.only_run = witness
-        return proved
+            return witness
+        if self._prove(witness.clause, [Fraction(x) for x in flat([witness.flat_inputs])]):
+            return replace(witness, grades=(Grade.EXACT, *witness.grades))
+        self.only_run = self.only_run or witness
+        return None
 
     def _inward(self, point: Flat, box: int) -> Iterator[Flat]:
         """Give the point and, for sets with curved sides, points slightly nearer to the middle."""

@@ -49,20 +49,19 @@ def run(arguments: argparse.Namespace) -> int:
     deadline = Deadline.after(arguments.timeout)
     read = (network, *(path for _, path in others), arguments.query)
     wishes = shared.wishes(arguments, read)
-    from absolver.analyzer.executions import strengthened
+    from absolver.analyzer.executions import answer
     from absolver.analyzer.problem import NamedQuery
     from absolver.analyzer.properties.errors import ContradictionError
     from absolver.analyzer.regions.errors import EmptyBoxError
-    from absolver.analyzer.verify import Session, verify
+    from absolver.analyzer.verify import Session
 
     query = NamedQuery(arguments.query, name, tuple(others))
-    execution = shared.execution(arguments)
     try:
-        report = verify(
+        report = answer(
             network,
             query,
             domain=arguments.domain,
-            execution=execution,
+            execution=shared.execution(arguments),
             wishes=wishes,
             session=Session(deadline),
         )
@@ -71,7 +70,6 @@ def run(arguments: argparse.Namespace) -> int:
         complain("absolver", str(error))
         print("unsat")
         return 0
-    report = strengthened(report, network, query, execution, deadline)
     complain("absolver", "; ".join(_remarks(report)))
     _publish(report, arguments.serialise_assignments)
     if report.unwritten:

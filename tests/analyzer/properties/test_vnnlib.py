@@ -113,6 +113,19 @@ formulas = st.recursive(
     lambda inner: st.tuples(st.sampled_from(["and", "or"]), inner, inner, inner),
     max_leaves=8,
 )
+
+
+def polynomials(names: Sequence[str]) -> st.SearchStrategy[Expression]:
+    variable = st.sampled_from(names)
+    factor = st.one_of(variable, linear(names))
+    product = st.tuples(st.just("*"), factor, st.one_of(factor, variable))
+    return st.one_of(product, st.tuples(st.sampled_from("+-*"), product, factor))
+
+
+every = [f"X_{i}" for i in range(INPUTS)] + [f"Y_{i}" for i in range(OUTPUTS)]
+polynomial_atoms = st.tuples(
+    st.sampled_from(list(RELATIONS)), polynomials(every), st.one_of(polynomials(every), numbers)
+)
 points = st.tuples(*[numbers] * (INPUTS + OUTPUTS))
 assertions = st.lists(formulas, min_size=1, max_size=3)
 NAMES_2 = {f"X_{i}": f"X[0,{i}]" for i in range(INPUTS)} | {
@@ -122,6 +135,28 @@ NAMES_2 = {f"X_{i}": f"X[0,{i}]" for i in range(INPUTS)} | {
 
 def member(prop: Property, point: Sequence[Fraction]) -> bool:
     return prop.violated_by(point[:INPUTS], point[INPUTS:]) is not None
+
+
+@pytest.mark.soundness
+@pytest.mark.precision
+@settings(max_examples=60)
+@given(
+    formulas=st.lists(st.one_of(polynomial_atoms, formulas), min_size=1, max_size=3),
+    points=st.lists(points, min_size=5, max_size=20),
+)
+@pytest.mark.parametrize("header", [HEADER_1, HEADER_2.replace("float32", "real")])
+def test_polynomials_and_comparisons_of_inputs_with_outputs_are_judged_exactly(
+    header: str, formulas: list[tuple], points: list[tuple[Fraction, ...]]
+) -> None:
+    names = {} if header == HEADER_1 else NAMES_2
+    text = "".join(f"(assert {write(formula, names)})\n" for formula in formulas)
+    try:
+        prop = parse(text, header)
+    except (ContradictionError, EmptyBoxError):
+        prop = None
+    for point in points:
+        named = dict(zip(every, point, strict=True))
+        assert (prop is not None and member(prop, point)) == all(truth(f, named) for f in formulas)
 
 
 @pytest.mark.soundness
