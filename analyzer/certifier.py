@@ -20,6 +20,7 @@ from absolver.analyzer.problem import Safety
 from absolver.analyzer.properties.query import Neighbourhood
 from absolver.analyzer.report import Certificate, Counterexample, Grade, Semantics
 from absolver.analyzer.results import UnwritableError, unwritable
+from absolver.analyzer.search.proof import TreeProof
 from absolver.dsl.domain import Domain
 
 # What is claimed of a counterexample, in the order in which it is tried: each grade implies those
@@ -112,10 +113,17 @@ class Certifier:
         if self._scratch is not None:
             self._scratch.cleanup()
 
-    def prove(self, domain: Domain, execution: Execution, order: Sequence[Semantics]) -> Proof:
+    def prove(
+        self,
+        domain: Domain,
+        execution: Execution,
+        order: Sequence[Semantics],
+        trees: Mapping[int, TreeProof],
+    ) -> Proof:
         """Have the refutation of all clauses accepted, over the first semantics that goes.
 
-        The proposals are found once; where they do not suffice for one claim they are submitted
+        Sets that a search has refuted have their trees; one pass refutes the others. The
+        proposals are found once; where they do not suffice for one claim they are submitted
         again with the next one.
         """
         failures: dict[Semantics, str] = {}
@@ -125,7 +133,7 @@ class Certifier:
                 with_semantics(path, path, about)
             else:
                 target = Target(path=path, query=query, semantics=about)
-                certify(self._problem, domain, execution, target)
+                certify(self._problem, domain, execution, target, trees)
 
         for about in order:
             found = self._submit(partial(write, about=about))

@@ -68,18 +68,19 @@ def search(
     graph: Graph,
     specification: Specification,
     replay: Replay,
-    execution: Execution,
+    generator: torch.Generator,
     *,
     wanted: Bool[Tensor, "sets clauses"] | None,
     effort: Effort,
 ) -> Counterexample | None:
     """Attack the wanted clauses of a specification, or all, in float32 as the runtime computes."""
+    device = generator.device
     return attack(
-        graph.to(execution.device, torch.float32),
-        specification.region.to(execution.device, torch.float32),
-        Goals.of(specification, wanted).to(execution.device, torch.float32),
+        graph.to(device, torch.float32),
+        specification.region.to(device, torch.float32),
+        Goals.of(specification, wanted).to(device, torch.float32),
         replay,
-        generator=execution.generator(),
+        generator=generator,
         effort=effort,
     )
 

@@ -1,9 +1,10 @@
 """From files to a verdict: load, compare with the runtime, attack, propagate, decide, certify."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ import torch
 from absolver.analyzer.attack import Effort
 from absolver.analyzer.certifier import Certifier, Wishes
 from absolver.analyzer.deadline import Deadline, DeadlineExpired
-from absolver.analyzer.decide import Execution, bound_outputs, iterate, refute, search
+from absolver.analyzer.decide import Execution, bound_outputs, refute, search
 from absolver.analyzer.problem import (
     DEFAULT_DOMAIN,
     Ball,
@@ -31,6 +32,9 @@ from absolver.analyzer.report import (
     Stage,
     Verdict,
 )
+from absolver.analyzer.search.proof import TreeProof
+from absolver.analyzer.search.search import Search
+from absolver.analyzer.search.strategy import Rivals, decide_by_search
 from absolver.analyzer.tally import Tally
 from absolver.analyzer.verdict import Conclusion, conclude
 from absolver.dsl.domain import Domain
@@ -111,6 +115,9 @@ class _Run:
         self._tally = Tally()
         self._asked: Semantics | None = None
         self._all_refuted = False
+        self._narrow = False
+        self._attacks = 0
+        self._left_open = ""
         self._proved: Semantics | None = None
         self._found = Report(
             verdict=Verdict.UNKNOWN,
@@ -126,6 +133,7 @@ class _Run:
         from absolver.domains import load
 
         self.execution.check()
+        self._generator = self.execution.generator()
         with self._stage("domain"):
             domain = load(domain_text or DEFAULT_DOMAIN)
             self._found = replace(self._found, domain=domain.name)
@@ -142,7 +150,7 @@ class _Run:
         self._found = replace(self._found, declared=declared)
         with Certifier(problem, _file(query), self._wishes, self.deadline) as certifier:
             case = _Case(problem, domain, certifier, problem.replay(self._asked))
-            return self._decide(case, strategy=domain_text is None)
+            return self._decide(case)
 
     def report(self, reason: str = "", *, undecided: Verdict = Verdict.UNKNOWN) -> Report:
         """Put together what is known by now; the reason says why the run knows no more."""
@@ -192,29 +200,51 @@ class _Run:
         self._found = replace(self._found, bounds=bounds)
         return self.report(undecided=Verdict.BOUNDS)
 
-    def _decide(self, case: "_Case", *, strategy: bool) -> Report:
+    def _decide(self, case: "_Case") -> Report:
         specification = case.problem.specify(self.execution.torch_dtype)
-        present = specification.clause >= 0
-        if self._falsified(case, specification, None, quick=True):
+        if self._falsified(case, specification, None, seconds=1.0):
             return self.report()
         refuted = self._refuted(case.problem, case.domain, specification)
-        if strategy and not bool(refuted.all()):
-            refuted |= self._iterated(case.problem, case.domain, specification, ~refuted)
-        if bool(refuted.all()):
-            self._all_refuted = True
-            self._certify(case)
-            return self.report()
-        if self._falsified(case, specification, ~refuted, quick=False):
-            return self.report()
-        return self.report(
-            f"{int((present & ~refuted).sum())} of {int(present.sum())} clauses are open"
-        )
+        proofs: Mapping[int, TreeProof] = {}
+        if not bool(refuted.all()):
+            found = self._searched(case, specification, refuted)
+            if found is None:
+                return self.report(self._left_open)
+            proofs = found
+        self._all_refuted = True
+        self._certify(case, proofs)
+        return self.report()
 
-    def _certify(self, case: "_Case") -> None:
+    def _searched(
+        self, case: "_Case", specification: Specification, refuted: torch.Tensor
+    ) -> Mapping[int, TreeProof] | None:
+        """Search on the sets with open clauses; return what proves them, if that succeeds."""
+        sets = (~refuted).any(dim=1).nonzero().flatten()
+        attack = partial(self._attacked, case, specification, ~refuted)
+        with self._stage("search"):
+            outcome = decide_by_search(
+                *(case.problem, case.domain, specification.select(sets), self.execution),
+                replay=case.replay,
+                race_against=Rivals(attack, self.deadline, self._watch_search),
+            )
+        self._note(outcome.summary)
+        if outcome.counterexample is not None:
+            self._grade(case.certifier, outcome.counterexample)
+        if outcome.proofs is None:
+            return None
+        self._narrow = outcome.narrow
+        return {int(sets[number]): proof for number, proof in outcome.proofs.items()}
+
+    def _watch_search(self, search: Search) -> None:
+        self._left_open = f"{search.open} branches are open, the worst margin is {search.worst:.6g}"
+        self._progress(int(1000 * search.closed), 1000)
+
+    def _certify(self, case: "_Case", trees: Mapping[int, TreeProof]) -> None:
         """Have the refutation of all clauses checked, over float32 first if nobody asks."""
-        order = (Semantics.FLOAT32, Semantics.REAL) if self._asked is None else (self._asked,)
+        both = (Semantics.REAL,) if self._narrow else (Semantics.FLOAT32, Semantics.REAL)
+        order = both if self._asked is None else (self._asked,)
         with self._stage("certify"):
-            proof = case.certifier.prove(case.domain, self.execution, order)
+            proof = case.certifier.prove(case.domain, self.execution, order, trees)
         reasons = dict.fromkeys(proof.failures.values())
         self._proved = proof.about
         self._found = replace(
@@ -231,23 +261,33 @@ class _Run:
         specification: Specification,
         wanted: torch.Tensor | None,
         *,
-        quick: bool,
+        seconds: float,
     ) -> bool:
+        """Attack for some seconds; say whether that has decided the question."""
         with self._stage("attack"):
-            # A first look finds what is easy; a longer one only where bounds have not decided.
-            effort = (
-                Effort(steps=15, rounds=2, seconds=min(1.0, self.deadline.remaining / 10))
-                if quick
-                else Effort(steps=40, rounds=20, seconds=min(3.0, self.deadline.remaining / 2))
-            )
-            witness = search(
-                case.problem.graph(self.execution, torch.float32),
-                specification,
-                case.replay,
-                self.execution,
-                wanted=wanted,
-                effort=effort,
-            )
+            self._attacked(case, specification, wanted, min(seconds, self.deadline.remaining / 10))
+        return self._conclusion().verdict is Verdict.FALSIFIED
+
+    def _attacked(
+        self,
+        case: "_Case",
+        specification: Specification,
+        wanted: torch.Tensor | None,
+        seconds: float,
+    ) -> bool:
+        """Attack the wanted clauses; the first look is short, later ones go on from there."""
+        effort = Effort(steps=40, rounds=1000, seconds=seconds)
+        if self._found.counterexample is None and not self._attacks:
+            effort = Effort(steps=15, rounds=2, seconds=seconds)
+        self._attacks += 1
+        witness = search(
+            case.problem.graph(self.execution, torch.float32),
+            specification,
+            case.replay,
+            self._generator,
+            wanted=wanted,
+            effort=effort,
+        )
         witness = witness or case.replay.only_run
         if witness is not None and self._found.counterexample is None:
             self._grade(case.certifier, witness)
@@ -303,25 +343,6 @@ class _Run:
         if len(doubtful):
             self._note(f"on {len(doubtful)} input sets rounding may have taken the whole margin")
         return refuted
-
-    def _iterated(
-        self, problem: Safety, domain: Domain, specification: Specification, wanted: torch.Tensor
-    ) -> torch.Tensor:
-        with self._stage("iterate"):
-            spent = next(s.seconds for s in reversed(self._stages) if "propagate" in s.name)
-            stop = Deadline.after(min(max(5.0, 2 * spent), self.deadline.remaining / 2))
-            refuted, _ = iterate(
-                problem.graph(self.execution, self.execution.torch_dtype),
-                domain,
-                specification,
-                self.execution,
-                wanted=wanted,
-                out_of_time=lambda: stop.remaining == 0,
-            )
-            count = int(refuted.sum())
-            if count:
-                self._note(f"{count} clauses were refuted by passes back and forth, not by margins")
-            return refuted
 
     def _progress(self, done: int, total: int) -> None:
         self.deadline.check()

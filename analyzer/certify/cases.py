@@ -1,6 +1,6 @@
 """The cases of a certificate: input sets, proposals for each, and a rehearsal of their check."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,11 +20,13 @@ from absolver.analyzer.certify.errors import NotCertifiable
 from absolver.analyzer.certify.operands import bounded_tensors
 from absolver.analyzer.certify.regions import as_checked
 from absolver.analyzer.certify.rehearsal import Rehearsal, Rows, lines_of, proposed, rehearse
+from absolver.analyzer.certify.trees import tree_record
 from absolver.analyzer.decide import Execution, chunk_size
 from absolver.analyzer.graph.graph import Graph, Nonlinear
 from absolver.analyzer.problem import Safety
 from absolver.analyzer.properties.specification import Specification
 from absolver.analyzer.rounding import rounding_allowance
+from absolver.analyzer.search.proof import TreeProof
 from absolver.certificates.format import CertificateWriter
 from absolver.dsl.domain import Domain
 
@@ -87,9 +89,15 @@ class Cases:
     """
 
     def __init__(
-        self, problem: Safety, domain: Domain, execution: Execution, writer: CertificateWriter
+        self,
+        problem: Safety,
+        domain: Domain,
+        execution: Execution,
+        writer: CertificateWriter,
+        trees: Mapping[int, TreeProof],
     ) -> None:
-        """Prepare to write the cases that a domain proves."""
+        """Prepare to write the cases that a domain proves, by itself or with the trees of sets."""
+        self._trees = trees
         self._problem = problem
         self._domain = domain
         self._execution = execution
@@ -102,7 +110,11 @@ class Cases:
         """Write every case, or raise."""
         dtype = self._execution.torch_dtype
         whole = self._problem.specify(dtype)
-        pending = torch.arange(whole.sets, device=whole.rows.device)
+        self._write_trees(whole)
+        single = [number for number in range(whole.sets) if number not in self._trees]
+        if not single:
+            return
+        pending = torch.tensor(single, device=whole.rows.device)
         for attempt in _attempts(self._domain, dtype):
             if attempt.dtype != whole.rows.dtype:
                 whole = self._problem.specify(attempt.dtype)
@@ -117,6 +129,16 @@ class Cases:
             "without passes back and forth, multiples of constraints on inputs, and symbols that "
             "cancel in products"
         )
+
+    def _write_trees(self, whole: Specification) -> None:
+        """Write the cases that a search has proved."""
+        clauses = self._problem.around.clauses
+        for number, proof in self._trees.items():
+            graph = self._problem.graph(self._execution, whole.rows.dtype)
+            numbers = [clauses[i].number for i in whole.clause[number].tolist() if i >= 0]
+            self._writer.write({"record": "case", "clauses": ranges(numbers)})
+            self._writer.write(tree_record(graph, proof))
+            self.counts = self.counts.with_case(len(numbers), 0, 0)
 
     def _part(self, graph: Graph, whole: Specification, sets: Tensor, attempt: _Attempt) -> Tensor:
         """Try some sets; write the cases of those that are proved, return the others."""

@@ -1,7 +1,7 @@
 """The files: certificates of what was verified, and of what was falsified."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -21,6 +21,7 @@ from absolver.analyzer.properties.query import Neighbourhood
 from absolver.analyzer.properties.simplices import without_impossible
 from absolver.analyzer.report import Counterexample
 from absolver.analyzer.results import unwritable
+from absolver.analyzer.search.proof import TreeProof
 from absolver.certificates.format import CertificateWriter, file_bytes, read_records
 from absolver.dsl.domain import Domain
 
@@ -46,8 +47,16 @@ class Production:
     counts: Counts
 
 
-def certify(problem: Safety, domain: Domain, execution: Execution, target: Target) -> Production:
-    """Write the certificate of a problem whose every clause one pass of a domain refutes.
+def certify(
+    problem: Safety,
+    domain: Domain,
+    execution: Execution,
+    target: Target,
+    trees: Mapping[int, TreeProof] | None = None,
+) -> Production:
+    """Write the certificate of a problem whose every clause a domain refutes.
+
+    `trees` are the searches of some sets, by number; on the others one pass is enough.
 
     Guarantee: `target.path` is untouched, or a certificate from which exact arithmetic refutes
     every clause over the reals, as far as rounding in this run did not deceive.
@@ -57,7 +66,7 @@ def certify(problem: Safety, domain: Domain, execution: Execution, target: Targe
     problem = replace(problem, around=without_impossible(problem.around))
     with _writer(target.path) as writer:
         writer.write(_claim(problem, target, "verified"))
-        cases = Cases(problem, domain, execution, writer)
+        cases = Cases(problem, domain, execution, writer, trees or {})
         cases.write()
     return Production(target.path, target.path.stat().st_size, cases.counts)
 

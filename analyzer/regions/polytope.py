@@ -36,6 +36,10 @@ class Polytope(Region):
     def _like(self) -> Tensor:
         return self.box.lower
 
+    def within(self, box: Box) -> Self:
+        """Return the parts of the polytopes in smaller boxes."""
+        return type(self)(box, self.matrix, self.bound)
+
     def bounding_box(self) -> tuple[Tensor, Tensor]:
         """Return a box around each polytope: the smallest if there is one constraint."""
         return self._bounding_box

@@ -1,0 +1,40 @@
+"""What a violation leaves of an input box: every form of its clause is at most the bound there."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from absolver.analyzer.propagate.propagator import Forms
+from absolver.analyzer.properties.specification import Specification
+
+Box = tuple[Float[Tensor, "sets inputs"], Float[Tensor, "sets inputs"]]
+
+
+def clip(part: Specification, forms: Forms, box: Box, open_: Bool[Tensor, "sets clauses"]) -> Box:
+    """Shrink boxes to what the open clauses leave of them; an empty box has lower above upper.
+
+    A point that meets a clause meets each of its constraints, so that each linear form behind them
+    is at most its bound: over the rest of the box, that leaves a shorter interval of every
+    coordinate (Clip-and-Verify, Zhou et al. 2025). Of several open clauses the hull remains.
+
+    Guarantee: no point of a box that meets an open clause is lost, as far as rounding in `forms`
+    stays below a share of the interval's length.
+    """
+    lower, upper = box
+    slope = forms.coefficients.flatten(2)
+    gap = (part.bound - forms.minimum).clamp(min=0)
+    slack = torch.finfo(lower.dtype).eps ** 0.5
+    # From the corner where the form is least it can go so far until it exceeds the bound.
+    reach = gap.unsqueeze(2) / slope.abs() * (1 + slack)
+    reach = torch.nan_to_num(reach, nan=torch.inf) + slack * (upper - lower).unsqueeze(1)
+    highest = torch.where(slope > 0, lower.unsqueeze(1) + reach, torch.inf)
+    lowest = torch.where(slope < 0, upper.unsqueeze(1) - reach, -torch.inf)
+    hull_lower, hull_upper = torch.full_like(lower, torch.inf), torch.full_like(upper, -torch.inf)
+    for clause in range(open_.shape[1]):
+        used = part.member[:, clause].unsqueeze(2)
+        left = torch.where(used, lowest, -torch.inf).amax(1).maximum(lower)
+        right = torch.where(used, highest, torch.inf).amin(1).minimum(upper)
+        counts = open_[:, clause : clause + 1] & (left <= right).all(1, keepdim=True)
+        hull_lower = torch.where(counts, hull_lower.minimum(left), hull_lower)
+        hull_upper = torch.where(counts, hull_upper.maximum(right), hull_upper)
+    return hull_lower, hull_upper

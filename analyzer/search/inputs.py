@@ -1,0 +1,291 @@
+"""Branch and bound by splits of the input box, batched over branches, for every domain."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from absolver.analyzer.graph.graph import Graph
+from absolver.analyzer.propagate.engine import Given, Propagation, propagate
+from absolver.analyzer.properties.specification import Specification
+from absolver.analyzer.regions.box import Box
+from absolver.analyzer.regions.polytope import Polytope
+from absolver.analyzer.regions.region import Region
+from absolver.analyzer.report import Counterexample
+from absolver.analyzer.search.clipping import clip
+from absolver.analyzer.search.probing import Prober
+from absolver.analyzer.search.proof import TreeProof
+from absolver.analyzer.search.search import Search
+from absolver.analyzer.search.tolerance import Tolerance
+from absolver.analyzer.search.tree import INPUT, Tree
+from absolver.dsl.domain import Domain
+from absolver.dsl.operators.record import Interval
+
+# A batch grows until one step takes so long: small enough to look up, large enough to pay.
+_STEP_SECONDS = 0.3
+# Bounds of hidden neurons are kept for a branch if they are at most so many bytes.
+_KEPT_BYTES = 64 << 10
+# How many of the most promising points of a batch are tried against the network.
+_PROBES = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Branches:
+    """Boxes whose clauses are not all refuted yet."""
+
+    lower: Float[Tensor, "branches *shape"]
+    upper: Float[Tensor, "branches *shape"]
+    set: Int[Tensor, "branches"]
+    open: Bool[Tensor, "branches clauses"]
+    """Which of the set's clauses are open still."""
+    node: Int[Tensor, "branches"]
+    """The branch's number in the tree."""
+    margin: Float[Tensor, "branches"]
+    """How far the parent was from being refuted: its worst open clause's best margin."""
+    hidden: Mapping[str, Interval]
+    """What the parent knew of hidden neurons; empty if that is too much to keep."""
+
+    def __len__(self) -> int:
+        """Return the number of branches."""
+        return len(self.set)
+
+    def select(self, index: Tensor | slice) -> "Branches":
+        """Return the branches that an index tensor, a mask or a slice names."""
+        return Branches(
+            self.lower[index],
+            self.upper[index],
+            self.set[index],
+            self.open[index],
+            self.node[index],
+            self.margin[index],
+            {n: Interval(b.lower[index], b.upper[index]) for n, b in self.hidden.items()},
+        )
+
+    def followed_by(self, other: "Branches") -> "Branches":
+        """Return these branches and others behind them."""
+        return Branches(
+            torch.cat([self.lower, other.lower]),
+            torch.cat([self.upper, other.upper]),
+            torch.cat([self.set, other.set]),
+            torch.cat([self.open, other.open]),
+            torch.cat([self.node, other.node]),
+            torch.cat([self.margin, other.margin]),
+            {
+                name: Interval(
+                    torch.cat([bounds.lower, other.hidden[name].lower]),
+                    torch.cat([bounds.upper, other.hidden[name].upper]),
+                )
+                for name, bounds in self.hidden.items()
+                if name in other.hidden
+            },
+        )
+
+
+class InputSearch(Search):
+    """Splits input boxes until every clause of every set is refuted on all parts.
+
+    Guarantee: if `done` and nothing was found, the bounds of the domain, up to their rounding,
+    refute each wanted clause on all leaves of `tree`, whose splits and clippings lose no point
+    that meets a clause.
+    """
+
+    name = "inputs"
+
+    def __init__(
+        self,
+        graph: Graph,
+        domain: Domain,
+        specification: Specification,
+        tolerance: Tolerance,
+        *,
+        memory_bytes: int,
+        prober: Prober[Counterexample] | None = None,
+    ) -> None:
+        """Begin with the whole sets; the tolerance is what rounding may take."""
+        self._graph = graph
+        self._domain = domain
+        self._whole = specification
+        self._tolerance = tolerance
+        self._memory_bytes = memory_bytes
+        self._prober = prober
+        self._batch = 1
+        self.tree = Tree(specification.sets)
+        lower, upper = specification.region.bounding_box()
+        every = torch.arange(specification.sets, device=lower.device)
+        self.branches = Branches(
+            lower,
+            upper,
+            every,
+            specification.clause >= 0,
+            every,
+            torch.full_like(every, -torch.inf, dtype=lower.dtype),
+            {},
+        )
+        self._share = torch.full((specification.sets,), 1 / max(1, specification.sets))
+
+    @property
+    def open(self) -> int:
+        """How many branches are open."""
+        return len(self.branches)
+
+    @property
+    def worst(self) -> float:
+        """The worst margin of an open branch, as its parent knew it."""
+        return float(self.branches.margin.min()) if len(self.branches) else 0.0
+
+    def proofs(self) -> Mapping[int, TreeProof]:
+        """Return the tree of each set."""
+        trees = self.tree.levels()
+        return {root: TreeProof(levels=trees[root], domain=self._domain) for root in trees}
+
+    def step(self) -> None:
+        """Bound one batch of branches, the last ones first; split what stays open."""
+        start = time.monotonic()
+        count = min(self._batch, len(self.branches))
+        batch = self.branches.select(torch.arange(len(self.branches))[-count:])
+        share = self._share[-count:]
+        part = self._restricted(batch)
+        given = Given(batch.hidden) if batch.hidden else None
+        bounds = propagate(
+            *(self._graph, self._domain, part.region, part.rows),
+            memory_bytes=self._memory_bytes,
+            given=given,
+            forms=True,
+        )
+        self.branches = self.branches.select(slice(0, len(self.branches) - count))
+        self._share = self._share[:-count]
+        self.bounded += count
+        self._advance(batch, part, bounds, share)
+        if time.monotonic() - start < _STEP_SECONDS and count == self._batch:
+            self._batch = min(2 * self._batch, self._most())
+
+    def _most(self) -> int:
+        """Return how many branches may be bounded at a time."""
+        floats = sum(torch.Size(node.shape).numel() for node in self._graph.nodes)
+        return max(1, min(4096, self._memory_bytes // (256 * floats)))
+
+    def _restricted(self, batch: Branches) -> Specification:
+        """Return the specification of the branches: their own boxes, cut as their sets are."""
+        part = self._whole.select(batch.set)
+        box = Box(batch.lower, batch.upper)
+        cut = part.region
+        region: Region = cut.within(box) if isinstance(cut, Polytope) else box
+        return replace(part, region=region)
+
+    def _advance(
+        self, batch: Branches, part: Specification, bounds: Propagation, share: Tensor
+    ) -> None:
+        refuted, narrow = self._tolerance.refuted(
+            part, bounds.rows, batch.set, again=batch.margin > 0
+        )
+        open_ = batch.open & ~refuted
+        self.narrow |= bool((narrow & batch.open).any())
+        margin = _margins(part, bounds.rows, open_)
+        left = open_.any(dim=1)
+        lower, upper = batch.lower.flatten(1), batch.upper.flatten(1)
+        if bounds.forms is not None:
+            lower, upper = clip(part, bounds.forms, (lower, upper), open_)
+            left &= (lower <= upper).all(dim=1)
+        self.closed += float(share[~left.cpu()].sum())
+        if not bool(left.any()):
+            return
+        index = left.nonzero().squeeze(1)
+        if self._prober is not None and self._prober.due:
+            sets, points, numbers = self._promising(batch, part, bounds, margin[index], index)
+            if self._prober(sets, points, numbers):
+                self.found = True
+                return
+        kept = self._kept(bounds.hidden, index)
+        known = Branches(
+            lower[index].view(-1, *batch.lower.shape[1:]),
+            upper[index].view(-1, *batch.lower.shape[1:]),
+            batch.set[index],
+            open_[index],
+            batch.node[index],
+            margin[index],
+            kept,
+        )
+        self._split(known, self._axes(part, bounds, known, index), share[index.cpu()])
+
+    def _kept(self, hidden: Mapping[str, Interval], index: Tensor) -> Mapping[str, Interval]:
+        size = sum(2 * b.lower[0].numel() * b.lower.element_size() for b in hidden.values())
+        if size > _KEPT_BYTES:
+            return {}
+        return {name: Interval(b.lower[index], b.upper[index]) for name, b in hidden.items()}
+
+    def _promising(
+        self,
+        batch: Branches,
+        part: Specification,
+        bounds: Propagation,
+        margin: Tensor,
+        index: Tensor,
+    ) -> tuple[Specification, Tensor, Tensor]:
+        """Return the branches that look worst, and the points at which their forms are least."""
+        chosen = index[margin.argsort()[:_PROBES]]
+        worst = part.select(chosen)
+        low, high = worst.region.bounding_box()
+        points = low / 2 + high / 2
+        if bounds.forms is not None:
+            slopes = bounds.forms.coefficients[chosen].sum(1)
+            points = torch.where(slopes > 0, low, torch.where(slopes < 0, high, points))
+        return worst, points, batch.set[chosen]
+
+    def _axes(
+        self, part: Specification, bounds: Propagation, known: Branches, index: Tensor
+    ) -> Int[Tensor, "branches"]:
+        """Choose the coordinate of each branch on which the forms vary most over the box.
+
+        The smear of the forms' coefficients (Kearfott, "Rigorous Global Search", 1996) over all
+        constraints of open clauses; the longest edge where no form depends on the input.
+        """
+        width = (known.upper - known.lower).flatten(1)
+        if bounds.forms is None:
+            return width.argmax(dim=1)
+        member = part.member[index] & known.open.unsqueeze(2)
+        used = member.any(dim=1).unsqueeze(2)
+        slopes = bounds.forms.coefficients[index].flatten(2)
+        smear = torch.where(used, slopes.abs(), 0.0).sum(dim=1) * width
+        smear = torch.nan_to_num(smear, nan=0.0, posinf=0.0)
+        # Where the forms are flat, the longest edge decides.
+        flat = smear.amax(dim=1, keepdim=True) <= 0
+        return torch.where(flat, width, smear).argmax(dim=1)
+
+    def _split(self, known: Branches, axes: Tensor, share: Tensor) -> None:
+        """Halve each branch along its axis, and put both halves on top of the others."""
+        lower, upper = known.lower.flatten(1), known.upper.flatten(1)
+        rows = torch.arange(len(known), device=lower.device)
+        # Halves first: the sum of two large bounds would overflow.
+        middle = lower[rows, axes] / 2 + upper[rows, axes] / 2
+        left_upper, right_lower = upper.clone(), lower.clone()
+        left_upper[rows, axes] = middle
+        right_lower[rows, axes] = middle
+        left, right = self.tree.split(
+            known.node.cpu().numpy(),
+            [INPUT] * len(known),
+            axes.cpu().numpy(),
+            middle.double().cpu().numpy(),
+        )
+        numbers = torch.from_numpy(np.concatenate([left, right])).to(known.node.device)
+        shape = known.lower.shape
+        children = known.followed_by(known)
+        children = replace(
+            children,
+            lower=torch.cat([lower, right_lower]).view(-1, *shape[1:]),
+            upper=torch.cat([left_upper, upper]).view(-1, *shape[1:]),
+            node=numbers,
+        )
+        self.branches = self.branches.followed_by(children) if len(self.branches) else children
+        self._share = torch.cat([self._share, share / 2, share / 2])
+
+
+def _margins(
+    part: Specification, lower: Tensor, open_: Bool[Tensor, "branches clauses"]
+) -> Float[Tensor, "branches"]:
+    """Return how far each branch is from being refuted: the worst open clause's best row."""
+    rows = torch.where(part.member, part.margins(lower).unsqueeze(1), -torch.inf).amax(dim=2)
+    return torch.where(open_, rows, torch.inf).amin(dim=1)

@@ -1,0 +1,59 @@
+"""Attacks that start where the bounds of open branches are worst."""
+
+import time
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from absolver.analyzer.attack import NEAR, Goals, Replay, descend
+from absolver.analyzer.graph.graph import Graph
+from absolver.analyzer.properties.specification import Specification
+from absolver.analyzer.regions.region import Region
+
+Found = TypeVar("Found")
+
+STEPS = 8
+# Of the time since the search began, at most this share goes into probes.
+SHARE = 0.15
+MOST_GOALS = 64
+
+
+class Prober(Generic[Found]):
+    """Tries points that a search proposes, some steps of gradient descent included.
+
+    Descents stay in the whole set, not in the branch: what is near a bad branch counts as well.
+    """
+
+    def __init__(self, graph: Graph, region: Region, replay: Replay[Found]) -> None:
+        """Take the network and the sets in the dtype in which the runtime computes."""
+        self.found: Found | None = None
+        self._graph = graph
+        self._region = region
+        self._replay = replay
+        self._start = time.monotonic()
+        self._spent = 0.0
+
+    @property
+    def due(self) -> bool:
+        """Whether probes have had less than their share of the time."""
+        return self._spent <= SHARE * (time.monotonic() - self._start)
+
+    def __call__(self, part: Specification, points: Tensor, sets: Tensor) -> bool:
+        """Descend from one point of each branch; `sets` are the numbers of the branches' sets."""
+        start = time.monotonic()
+        device, dtype = self._region.device, self._region.dtype
+        goals = Goals.of(part).to(device, dtype)
+        if len(goals) > MOST_GOALS:
+            goals = goals.select(torch.arange(MOST_GOALS, device=device))
+        x = points.to(device, dtype)[goals.box]
+        region = self._region.select(sets.to(device)[goals.box])
+        x = region.project(x)
+        for step in descend(self._graph, region, goals, x, steps=STEPS, first=0.3):
+            near = (step.promising & (step.missed <= NEAR)).nonzero().squeeze(1)
+            for index in near[:2].tolist():
+                self.found = self._replay(int(goals.clause[index]), step.x[index])
+                if self.found is not None:
+                    return True
+        self._spent += time.monotonic() - start
+        return False

@@ -1,0 +1,44 @@
+"""What every search is: steps that close branches, until none is open or the time is over."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+from absolver.analyzer.search.proof import TreeProof
+
+
+class Search(ABC):
+    """A branch and bound over some sets of a specification, one step at a time."""
+
+    name: str
+    """What is split, for people."""
+    narrow = False
+    """Whether some leaf has a margin that executions in float32 may take up."""
+    found = False
+    """Whether a counterexample was found on the way."""
+    closed = 0.0
+    """Which share of the search is done, if both sides of each split are one half of it."""
+    bounded = 0
+    """How many branches were bounded."""
+
+    @property
+    @abstractmethod
+    def open(self) -> int:
+        """How many branches are open."""
+
+    @property
+    @abstractmethod
+    def worst(self) -> float:
+        """The worst margin of an open branch, as far as it is known; 0 if there is none."""
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.found or self.open == 0
+
+    @abstractmethod
+    def step(self) -> None:
+        """Bound some open branches, and split what stays open."""
+
+    @abstractmethod
+    def proofs(self) -> Mapping[int, TreeProof]:
+        """Return what proves each set, by its number, once nothing is open."""
