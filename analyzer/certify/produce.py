@@ -108,11 +108,10 @@ def _plain(values: NDArray[np.generic]) -> NDArray[np.generic]:
 
 def _claim(problem: Safety, target: Target, verdict: str) -> Entry:
     """Return the first record of a certificate about a problem."""
-    if isinstance(problem.network, JoinedNetwork):
+    if _of_several_parts(problem):
         raise NotCertifiable(
-            "certificates are about the inputs and outputs of one network, each compared linearly: "
-            "there is no rule yet for hidden tensors, several networks, products of variables and "
-            "comparisons of inputs with outputs"
+            "certificates are about the inputs and outputs of one network, compared linearly: "
+            "there is no rule yet for hidden tensors, several networks and products of variables"
         )
     network = file_bytes(problem.network.path)
     if network != problem.network.model:
@@ -129,6 +128,18 @@ def _claim(problem: Safety, target: Target, verdict: str) -> Entry:
         "verdict": verdict,
         "semantics": str(target.semantics),
     }
+
+
+def _of_several_parts(problem: Safety) -> bool:
+    """Say whether the query is about more than inputs and outputs of one network.
+
+    Inputs that are compared with outputs are products of one factor.
+    """
+    network = problem.network
+    if not isinstance(network, JoinedNetwork):
+        return False
+    hidden = any(part.exposed for part in network.parts.values())
+    return hidden or len(network.parts) > 1 or any(len(p) > 1 for p in problem.around.products)
 
 
 @contextmanager
