@@ -1,30 +1,81 @@
 """What a finished search leaves behind for the certificate of one input set."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 from numpy.typing import NDArray
+from torch import Tensor
 
+from absolver.analyzer.certify.rehearsal import Masks
 from absolver.analyzer.search.tree import Levels
 from absolver.dsl.domain import Domain
+from absolver.dsl.operators.record import Interval
 
-Array = NDArray[np.generic]
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Root:
+    """What one pass has found on whole sets, as a certificate can say it."""
+
+    lines: Domain
+    """Whose slopes the rows of hidden neurons have used."""
+    boxes: Mapping[str, Interval]
+    """By name of an operator's operand, `[sets, *shape]`."""
+    masks: Mapping[str, Masks]
+    rows: Float[Tensor, "sets rows"]
+
+
+@dataclass(frozen=True, eq=False)
+class Leaves:
+    """Proposals that refute some leaves, by their numbers in the search."""
+
+    node: NDArray[np.int64]
+    slopes: Mapping[str, tuple[Array, ...]]
+    """Lower and upper slopes `[leaves, n]` of an operator, by name of its node."""
+    multipliers: Array
+    """Of the splits on each leaf's path, the root's first."""
+    combination: Array
+    """Of the clause's constraints."""
+
+    @staticmethod
+    def joined(parts: "Sequence[Leaves]") -> "Leaves":
+        """Return all leaves, multipliers padded to the longest path."""
+        depth = max((part.multipliers.shape[1] for part in parts), default=0)
+        padded = [
+            np.pad(part.multipliers, ((0, 0), (0, depth - part.multipliers.shape[1])))
+            for part in parts
+        ]
+        names = dict.fromkeys(name for part in parts for name in part.slopes)
+        return Leaves(
+            np.concatenate([part.node for part in parts]),
+            {
+                name: tuple(
+                    np.concatenate(sides)
+                    for sides in zip(*(part.slopes[name] for part in parts), strict=True)
+                )
+                for name in names
+            },
+            np.concatenate(padded),
+            np.concatenate([part.combination for part in parts]),
+        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TreeProof:
     """A tree of splits whose every leaf is refuted, and the proposals that refute it.
 
-    With `lines` of None the domain's own slopes on each node's box are meant, bounds of hidden
-    neurons come from rows at every node, and boxes are clipped.
+    Without `leaves` the domain's own slopes on each node's box are meant, bounds of hidden
+    neurons come from rows at every node, and boxes are clipped. With them, hidden bounds are those
+    of `root`, cut by the splits.
     """
 
+    set: int
+    clauses: tuple[int, ...]
+    """Columns of the set's clauses that the tree refutes."""
     levels: Levels
     domain: Domain
-    lines: Mapping[str, tuple[Array, Array]] | None = None
-    """Slopes `[nodes, n]` of both sides of each operator, by name of its node."""
-    multipliers: Array | None = None
-    """For each node, those of the splits on its path, the root's first: `[nodes, depth]`."""
-    combination: Array | None = None
-    """For each node, multiples of the clause's constraints: `[nodes, constraints]`."""
+    root: Root | None = None
+    leaves: Leaves | None = None

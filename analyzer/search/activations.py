@@ -1,0 +1,333 @@
+"""Branch and bound by splits of operators' operands, with slopes and multipliers by dual ascent."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from absolver.analyzer.graph.graph import Graph, Nonlinear
+from absolver.analyzer.properties.specification import Specification
+from absolver.analyzer.report import Counterexample
+from absolver.analyzer.search.ascent import Dual, Lagrangian, Point, Problem, Rows, ascend
+from absolver.analyzer.search.choice import Candidates, Splittable, candidates
+from absolver.analyzer.search.paths import Paths
+from absolver.analyzer.search.probing import Prober
+from absolver.analyzer.search.proof import Array, Leaves, Root, TreeProof
+from absolver.analyzer.search.relaxed import Columns
+from absolver.analyzer.search.search import Search
+from absolver.analyzer.search.tolerance import Tolerance
+from absolver.analyzer.search.tree import Tree
+from absolver.dsl.domain import Domain
+from absolver.dsl.operators.record import Interval
+
+_STEP_SECONDS = 0.4
+_ROOT_STEPS, _STEPS = 40, 12
+_PROBES = 8
+# Inexact neurons are handled by themselves where they are at most this share of a node's.
+_MOST_COLUMNS = 0.8
+
+
+@dataclass(frozen=True, eq=False)
+class Branches:
+    """Parts of input sets, cut by splits, on each of which one clause is open."""
+
+    problem: Int[Tensor, "branches"]
+    """Which pair of a set and a clause."""
+    node: Int[Tensor, "branches"]
+    paths: Paths
+    parameters: Mapping[tuple[str, str], Tensor]
+    """Where the parent's search of slopes has ended, in binary16 to save memory."""
+    combination: Float[Tensor, "branches rows constraints"]
+    margin: Float[Tensor, "branches"]
+    """The parent's bound."""
+
+    def __len__(self) -> int:
+        """Return the number of branches."""
+        return len(self.problem)
+
+    def select(self, index: Tensor | slice) -> "Branches":
+        """Return some of the branches."""
+        return Branches(
+            self.problem[index],
+            self.node[index],
+            self.paths.select(index),
+            {key: value[index] for key, value in self.parameters.items()},
+            self.combination[index],
+            self.margin[index],
+        )
+
+    def followed_by(self, other: "Branches") -> "Branches":
+        """Return these branches and others behind them."""
+        return Branches(
+            torch.cat([self.problem, other.problem]),
+            torch.cat([self.node, other.node]),
+            self.paths.followed_by(other.paths),
+            {k: torch.cat([v, other.parameters[k]]) for k, v in self.parameters.items()},
+            torch.cat([self.combination, other.combination]),
+            torch.cat([self.margin, other.margin]),
+        )
+
+
+class ActivationSearch(Search):
+    """Splits operands of operators until the clause of every branch is refuted.
+
+    Hidden bounds are those of the root, cut by each branch's splits; slopes, multipliers of splits
+    and combinations of a clause's constraints are searched in every branch, from where the
+    parent's search has ended.
+    """
+
+    name = "activations"
+
+    def __init__(
+        self,
+        graph: Graph,
+        domain: Domain,
+        specification: Specification,
+        root: Root,
+        tolerance: Tolerance,
+        *,
+        memory_bytes: int,
+        prober: Prober[Counterexample] | None = None,
+    ) -> None:
+        """Begin with the open clauses of the sets, whose hidden bounds `root` has."""
+        self._graph = graph
+        self._domain = domain
+        self._whole = specification
+        self._root = root
+        self._tolerance = tolerance
+        self._memory_bytes = memory_bytes
+        self._prober = prober
+        self._splittable = Splittable.of(graph, root.boxes)
+        self._columns = _inexact(graph, root.boxes)
+        present = (specification.clause >= 0) & ~specification.refuted(root.rows)
+        self._set, self._clause = present.nonzero(as_tuple=True)
+        self._rows = _rows_of(specification, self._set, self._clause)
+        count = len(self._set)
+        self.tree = Tree(count)
+        self._leaves: list[Leaves] = []
+        self._batch = 1
+        numbers = torch.arange(count, device=self._set.device)
+        like = specification.rows
+        none = torch.full((count,), -torch.inf, dtype=like.dtype, device=like.device)
+        self.branches = Branches(
+            numbers,
+            numbers,
+            Paths.none(count, like),
+            {},
+            self._rows.member.to(like) / self._rows.member.sum(2, keepdim=True),
+            none,
+        )
+        self._share = torch.full((count,), 1 / max(1, count))
+
+    @property
+    def open(self) -> int:
+        """How many branches are open."""
+        return len(self.branches)
+
+    @property
+    def worst(self) -> float:
+        """The worst bound of an open branch's parent."""
+        return float(self.branches.margin.min()) if len(self.branches) else 0.0
+
+    def proofs(self) -> Sequence[TreeProof]:
+        """Return the tree of each clause of each set."""
+        trees = self.tree.levels()
+        leaves = Leaves.joined(self._leaves)
+        return [
+            TreeProof(
+                set=int(self._set[root]),
+                clauses=(int(self._clause[root]),),
+                levels=tree,
+                domain=self._domain,
+                root=self._root,
+                leaves=leaves,
+            )
+            for root, tree in trees.items()
+        ]
+
+    def step(self) -> None:
+        """Bound one batch of branches, the last ones first; split what stays open."""
+        start = time.monotonic()
+        count = min(self._batch, len(self.branches))
+        first = len(self.branches) - count
+        batch, share = self.branches.select(slice(first, None)), self._share[first:]
+        self.branches, self._share = self.branches.select(slice(0, first)), self._share[:first]
+        self.bounded += count
+        self._advance(batch, share)
+        if time.monotonic() - start < _STEP_SECONDS and count == self._batch:
+            self._batch = min(2 * self._batch, self._most())
+
+    def _most(self) -> int:
+        """Return how many branches may be bounded at a time."""
+        floats = sum(torch.Size(node.shape).numel() for node in self._graph.nodes)
+        return max(1, min(2048, self._memory_bytes // (400 * floats)))
+
+    def _advance(self, batch: Branches, share: Tensor) -> None:
+        problem = self._posed(batch)
+        dual = Dual(self._graph, self._domain, problem, self._columns)
+        real, wide = self._tolerances(batch)
+        steps = _STEPS if batch.paths.depth else _ROOT_STEPS
+        start = self._start(dual, batch)
+        best, bound, at = ascend(dual, start, steps=steps, enough=wide.unsqueeze(1))
+        margin = bound.squeeze(1)
+        closely = (margin > real) & (batch.margin > 0)
+        closed = (margin > wide) | closely
+        self.narrow |= bool((closely & (margin <= wide)).any())
+        done, left = closed.nonzero().squeeze(1), (~closed).nonzero().squeeze(1)
+        if len(done):
+            self._leaves.append(self._leaf(batch, dual, best, done))
+            self.closed += float(share[done.cpu()].sum())
+        if not len(left):
+            return
+        if (
+            self._prober is not None
+            and self._prober.due
+            and self._tried(batch, at, margin[left], left)
+        ):
+            self.found = True
+            return
+        choices = candidates(self._splittable, dual, at)
+        known = replace(
+            batch,
+            paths=batch.paths.with_multipliers(
+                self._splittable.names, {n: m.squeeze(1) for n, m in best.multipliers.items()}
+            ),
+            parameters={key: value.half() for key, value in best.parameters.items()},
+            combination=best.combination,
+            margin=margin,
+        )
+        self._branch(known.select(left), choices.select(left), share[left.cpu()])
+
+    def _start(self, dual: Dual, batch: Branches) -> Point:
+        """Begin where the parents have ended."""
+        like = self._whole.rows
+        _, multipliers = batch.paths.splits(self._splittable.names, self._splittable.shapes)
+        parameters = {key: value.to(like) for key, value in batch.parameters.items()}
+        return dual.start(Point(parameters, multipliers, batch.combination))
+
+    def _branch(self, known: Branches, choices: Candidates, share: Tensor) -> None:
+        """Split each branch by its best candidate, and put both sides on top of the others."""
+        column = self._look_ahead(known, choices)
+        of, element, threshold = choices.pick(column)
+        names = self._splittable.names
+        left, right = self.tree.split(
+            known.node.cpu().numpy(),
+            [names[i] for i in of.tolist()],
+            element.cpu().numpy(),
+            threshold.double().cpu().numpy(),
+        )
+        numbers = torch.from_numpy(np.concatenate([left, right])).to(known.node.device)
+        sides = [known.paths.extended(of, element, sign, threshold) for sign in (1.0, -1.0)]
+        both = known.followed_by(known)
+        children = replace(both, paths=sides[0].followed_by(sides[1]), node=numbers)
+        self.branches = self.branches.followed_by(children) if len(self.branches) else children
+        self._share = torch.cat([self._share, share / 2, share / 2])
+
+    def _look_ahead(self, known: Branches, choices: Candidates) -> Int[Tensor, "branches"]:
+        """Bound both sides of every candidate once, without a search; take the best worse side.
+
+        Filtered smart branching (De Palma et al., "Improved Branch and Bound", 2021).
+        """
+        count, width = choices.of.shape
+        if width == 1:
+            return torch.zeros(count, dtype=torch.long, device=choices.of.device)
+        index = torch.arange(count, device=choices.of.device).repeat_interleave(width)
+        many = known.select(index)
+        of, element = choices.of.flatten(), choices.element.flatten()
+        threshold = choices.threshold.flatten()
+        bounds = []
+        for sign in (1.0, -1.0):
+            side = replace(many, paths=many.paths.extended(of, element, sign, threshold))
+            dual = Dual(self._graph, self._domain, self._posed(side), self._columns)
+            bounds.append(dual.evaluate(self._start(dual, side)).bound.view(count, width))
+        worse, better = torch.minimum(*bounds), torch.maximum(*bounds)
+        gain = worse + 0.01 * better
+        return torch.where(choices.score > 0, gain, -torch.inf).argmax(1)
+
+    def _tried(self, batch: Branches, at: Lagrangian, margin: Tensor, left: Tensor) -> bool:
+        """Try the points at which the worst bounds are taken."""
+        assert self._prober is not None, "there is something to try"
+        chosen = left[margin.argsort()[:_PROBES]]
+        sets = self._set[batch.problem[chosen]]
+        points = at.values[self._graph.input.name][chosen, 0]
+        part = self._whole.select(sets)
+        clause = self._clause[batch.problem[chosen]].unsqueeze(1)
+        only = torch.full_like(part.clause, -1).scatter(1, clause, part.clause.gather(1, clause))
+        return self._prober(replace(part, clause=only), points, sets)
+
+    def _leaf(self, batch: Branches, dual: Dual, best: Point, done: Tensor) -> Leaves:
+        """Keep what proves some leaves."""
+        paths = batch.paths.with_multipliers(
+            self._splittable.names, {n: m.squeeze(1) for n, m in best.multipliers.items()}
+        )
+        return Leaves(
+            node=batch.node[done].cpu().numpy(),
+            slopes={name: sides for name, sides in self._slopes(dual, best, done)},
+            multipliers=paths.multiplier[done].float().cpu().numpy(),
+            combination=best.combination[done, 0].float().cpu().numpy(),
+        )
+
+    def _slopes(
+        self, dual: Dual, best: Point, done: Tensor
+    ) -> Iterator[tuple[str, tuple[Array, ...]]]:
+        """Yield the slopes of both sides of each operator that has lines, over all its neurons."""
+        for name, relaxed in dual.relaxed.items():
+            values = {n: v for (of, n), v in best.parameters.items() if of == name}
+            lines = relaxed.lines(values)
+            size = torch.Size(relaxed.node.shape).numel()
+            sides = []
+            for side in (*lines.lower, *lines.upper):
+                own = side[:, 0].expand(len(best.combination), -1)[done].float()
+                if relaxed.columns is not None:
+                    full = own.new_zeros(len(done), size)
+                    own = full.index_copy_(1, relaxed.columns, own)
+                sides.append(own.cpu().numpy())
+            yield name, tuple(sides)
+
+    def _posed(self, batch: Branches) -> Problem:
+        """Return what is to be bounded: boxes cut by splits, and the splits for multipliers."""
+        sets = self._set[batch.problem]
+        boxes = {
+            name: Interval(box.lower[sets], box.upper[sets])
+            for name, box in self._root.boxes.items()
+        }
+        for number, name in enumerate(self._splittable.names):
+            boxes[name] = batch.paths.cut(number, boxes[name])
+        splits, _ = batch.paths.splits(self._splittable.names, self._splittable.shapes)
+        region = self._whole.region.select(sets)
+        return Problem(region, boxes, self._rows.select(batch.problem), splits)
+
+    def _tolerances(self, batch: Branches) -> tuple[Tensor, Tensor]:
+        """Return what rounding may take of a branch's margin: the most of its constraints."""
+        sets = self._set[batch.problem]
+        member = self._whole.member[sets, self._clause[batch.problem]]
+        real, wide = self._tolerance.real[sets], self._tolerance.float32[sets]
+        return (real * member).amax(1), (wide * member).amax(1)
+
+
+def _inexact(graph: Graph, boxes: Mapping[str, Interval]) -> Columns:
+    """Find the neurons on which operators are inexact on some set, where that is not most."""
+    found: dict[str, Tensor] = {}
+    for node in graph.joined.nodes:
+        if isinstance(node, Nonlinear):
+            affine, _ = node.operator.affine_on([boxes[name] for name in node.inputs])
+            inexact = (~affine).flatten(1).any(0)
+            if int(inexact.sum()) <= _MOST_COLUMNS * inexact.numel():
+                found[node.name] = inexact.nonzero().squeeze(1)
+    return found
+
+
+def _rows_of(specification: Specification, sets: Tensor, clauses: Tensor) -> Rows:
+    """Return the constraints of some clauses, padded to the largest number."""
+    member = specification.member[sets, clauses]
+    count = max(1, int(member.sum(1).amax())) if len(sets) else 1
+    order = member.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :count]
+    used = member.gather(1, order)
+    forms = specification.rows[sets.unsqueeze(1), order]
+    bound = specification.bound[sets.unsqueeze(1), order]
+    forms, bound = torch.where(used.unsqueeze(2), forms, 0.0), torch.where(used, bound, 0.0)
+    return Rows(forms.unsqueeze(1), bound.unsqueeze(1), used.unsqueeze(1))

@@ -1,0 +1,77 @@
+"""Adam with projections, for proposals that live in ranges of very different sizes."""
+
+from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from absolver.analyzer.search.ascent import Lagrangian, Point
+
+_FIRST, _SECOND = 0.9, 0.999
+# Lengths of the first steps: shares of a parameter's range, and of the size of coefficients.
+_SLOPE_STEP, _MULTIPLIER_STEP, _COMBINATION_STEP = 0.25, 0.1, 0.1
+_DECAY = 0.96
+
+
+class Adam:
+    """The moments of gradients (Kingma and Ba, 2015), and steps upward that end within ranges."""
+
+    def __init__(self, ranges: Mapping[tuple[str, str], tuple[Tensor, Tensor]]) -> None:
+        """Begin without moments; ranges are those of slopes' parameters."""
+        self._ranges = ranges
+        self._moments: dict[Hashable, tuple[Tensor, Tensor]] = {}
+        self._steps = 0
+        self._sizes: dict[str, Tensor] = {}
+
+    def step(
+        self,
+        point: "Point",
+        slopes: Mapping[tuple[str, str], Tensor],
+        violations: Mapping[str, Tensor],
+        at: "Lagrangian",
+        member: Tensor,
+    ) -> "Point":
+        """Go one step upward from a point, and back into the ranges."""
+        from absolver.analyzer.search.ascent import Point
+
+        self._steps += 1
+        decay = _DECAY ** (self._steps - 1)
+        parameters = dict(point.parameters)
+        for key, gradient in slopes.items():
+            lower, upper = self._ranges[key]
+            length = _SLOPE_STEP * decay * (upper - lower)
+            moved = parameters[key] + length * self._direction(key, gradient)
+            parameters[key] = torch.minimum(torch.maximum(moved, lower), upper)
+        multipliers = dict(point.multipliers)
+        for name, violation in violations.items():
+            if name not in self._sizes:
+                self._sizes[name] = _size(at, name)
+            length = _MULTIPLIER_STEP * decay * self._sizes[name]
+            moved = multipliers[name] + length * self._direction(name, violation)
+            multipliers[name] = moved.clamp(min=0)
+        combination = point.combination
+        if combination.shape[2] > 1:
+            moved = combination + _COMBINATION_STEP * decay * self._direction(None, at.excess)
+            moved = torch.where(member, moved.clamp(min=0), 0.0)
+            total = moved.sum(2, keepdim=True)
+            combination = torch.where(total > 0, moved / total, combination)
+        return Point(parameters, multipliers, combination)
+
+    def _direction(self, key: Hashable, gradient: Tensor) -> Tensor:
+        """Return the step of length about 1 that Adam takes for a gradient."""
+        first, second = self._moments.get(key, (0.0, 0.0))
+        first = _FIRST * first + (1 - _FIRST) * gradient
+        second = _SECOND * second + (1 - _SECOND) * gradient * gradient
+        self._moments[key] = (first, second)
+        unbiased = first / (1 - _FIRST**self._steps)
+        scale = (second / (1 - _SECOND**self._steps)).sqrt()
+        return unbiased / (scale + torch.finfo(gradient.dtype).tiny)
+
+
+def _size(at: "Lagrangian", name: str) -> Tensor:
+    """Return the largest coefficient that a row has on any operator, as a scale of multipliers."""
+    sizes = [a.abs().flatten(2).amax(2) for a in at.coefficients.values()]
+    size = torch.stack(sizes).amax(0)
+    return size.view(*size.shape, *[1] * (at.values[name].dim() - 2))

@@ -1,0 +1,284 @@
+"""Dual ascent: better slopes and multipliers for rows over fixed bounds of the hidden neurons.
+
+For every choice of slopes (alpha), of multipliers of splits (beta) and of a clause's constraints,
+back-substitution gives a valid bound (weak duality). The bound is the Lagrangian's value at one
+point: the input where the substituted row is least, carried forward along the lines that the row
+has taken. So one pass back and one pass forth give the bound and its gradient in everything: a
+line's slope gains `coefficient * (line's change at the point)`, a constraint's multiplier gains by
+how much the point violates the constraint (Xu et al., "Fast and Complete", ICLR 2021; Wang et al.,
+"Beta-CROWN", NeurIPS 2021; the envelope theorem takes the place of automatic differentiation).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from absolver.analyzer.graph.graph import Affine, Graph, Nonlinear
+from absolver.analyzer.regions.box import Box
+from absolver.analyzer.regions.region import Region
+from absolver.analyzer.search.adam import Adam
+from absolver.analyzer.search.relaxed import Columns, Lines, Relaxed
+from absolver.dsl.domain import Domain
+from absolver.dsl.operators.record import Interval
+
+Key = tuple[str, str]
+"""A parameter: the name of a non-linear node, and the name that the rule gives it."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """What splits say of a node's neurons: `sign * (value - threshold) <= 0`; 0 says nothing."""
+
+    sign: Float[Tensor, "batch *shape"]
+    threshold: Float[Tensor, "batch *shape"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One row for each element and place: a combination of constraints `forms · y <= bound`.
+
+    Rows with fewer constraints than others are padded by zeros, which are no `member`.
+    """
+
+    forms: Float[Tensor, "batch rows constraints outputs"]
+    bound: Float[Tensor, "batch rows constraints"]
+    member: Bool[Tensor, "batch rows constraints"]
+
+    def select(self, index: Tensor) -> "Rows":
+        """Return the rows of some batch elements."""
+        return Rows(self.forms[index], self.bound[index], self.member[index])
+
+
+@dataclass(frozen=True)
+class Point:
+    """Proposals: values of parameters, multipliers of splits, and combinations of constraints."""
+
+    parameters: Mapping[Key, Float[Tensor, "batch rows columns"]]
+    multipliers: Mapping[str, Float[Tensor, "batch rows *shape"]]
+    combination: Float[Tensor, "batch rows constraints"]
+
+
+@dataclass(frozen=True)
+class Lagrangian:
+    """One evaluation: the bounds, and what they were made of."""
+
+    bound: Float[Tensor, "batch rows"]
+    """The combination of constraints exceeds its bound by at least this."""
+    coefficients: Mapping[str, Float[Tensor, "batch rows columns"]]
+    """Of an operator's inexact results, by name of its node."""
+    values: Mapping[str, Float[Tensor, "batch rows *shape"]]
+    """Every node's value at the point where the bound is taken."""
+    excess: Float[Tensor, "batch rows constraints"]
+    """By how much each constraint is exceeded at that point."""
+    lines: Mapping[str, Lines]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Elements to bound: input sets, hidden bounds, the rows, and splits."""
+
+    region: Region
+    boxes: Mapping[str, Interval]
+    rows: Rows
+    splits: Mapping[str, Split] = field(default_factory=dict)
+
+
+class Dual:
+    """The Lagrangian of a graph under a domain with lines over neurons.
+
+    Guarantee: for every `Point` whose multipliers and combinations are not negative, the bound of
+    `evaluate` holds over the region cut by the splits, up to rounding.
+    """
+
+    def __init__(
+        self, graph: Graph, domain: Domain, problem: Problem, columns: Columns | None = None
+    ) -> None:
+        """Prepare a problem; `columns` has the neurons on which operators may be inexact."""
+        self._graph = graph.joined
+        self._problem = problem
+        self.relaxed = {
+            node.name: Relaxed(
+                node,
+                domain,
+                [_with_rows(problem.boxes[name]) for name in node.inputs],
+                None if columns is None else columns.get(node.name),
+            )
+            for node in self._graph.nodes
+            if isinstance(node, Nonlinear)
+        }
+
+    @property
+    def ranges(self) -> Mapping[Key, tuple[Tensor, Tensor]]:
+        """The range of each parameter."""
+        return {
+            (of, name): (parameter.lower, parameter.upper)
+            for of, relaxed in self.relaxed.items()
+            for name, parameter in relaxed.parameters.items()
+        }
+
+    @property
+    def member(self) -> Bool[Tensor, "batch rows constraints"]:
+        """Which constraints a row may combine."""
+        return self._problem.rows.member
+
+    def start(self, known: Point | None = None) -> Point:
+        """Return where to begin: the domain's own starts, and what is known already."""
+        rows = self._problem.rows
+        parameters: dict[Key, Tensor] = {}
+        for of, relaxed in self.relaxed.items():
+            for name, parameter in relaxed.parameters.items():
+                value = parameter.start.expand(-1, rows.bound.shape[1], -1)
+                parameters[of, name] = value.mean(2, keepdim=True) if parameter.shared else value
+        multipliers = {
+            name: torch.zeros_like(split.sign).unsqueeze(1)
+            for name, split in self._problem.splits.items()
+        }
+        if known is None:
+            combination = rows.member.to(rows.bound) / rows.member.sum(2, keepdim=True)
+            return Point(parameters, multipliers, combination)
+        parameters |= {k: v for k, v in known.parameters.items() if k in parameters}
+        multipliers |= {k: v for k, v in known.multipliers.items() if k in multipliers}
+        return Point(parameters, multipliers, known.combination)
+
+    def evaluate(self, point: Point, *, gradients: bool = False) -> Lagrangian:
+        """Substitute back, and evaluate the Lagrangian where the row is least."""
+        lines = {
+            of: relaxed.lines(
+                {name: v for (node, name), v in point.parameters.items() if node == of},
+                gradients=gradients,
+            )
+            for of, relaxed in self.relaxed.items()
+        }
+        rows = self._problem.rows
+        start = (rows.forms * point.combination.unsqueeze(3)).sum(2)
+        start = torch.unflatten(start, 2, self._graph.output.shape)
+        coefficients, at_input = self._back(start, point, lines)
+        values = self._forth(self._least(at_input), coefficients, lines)
+        output = values[self._graph.output.name].flatten(2).unsqueeze(2)
+        excess = torch.where(rows.member, (rows.forms * output).sum(3) - rows.bound, 0.0)
+        bound = (point.combination * excess).sum(2)
+        for name, multiplier in point.multipliers.items():
+            bound = bound + (multiplier * self.violation(name, values)).flatten(2).sum(2)
+        bound = torch.nan_to_num(bound, nan=-torch.inf, posinf=-torch.inf)
+        return Lagrangian(bound, coefficients, values, excess, lines)
+
+    def violation(self, name: str, values: Mapping[str, Tensor]) -> Tensor:
+        """Say by how much a node's values violate its splits; negative where they do not."""
+        split = self._problem.splits[name]
+        return split.sign.unsqueeze(1) * (values[name] - split.threshold.unsqueeze(1))
+
+    def slope_gradients(self, at: Lagrangian) -> Mapping[Key, Float[Tensor, "batch rows columns"]]:
+        """Return the gradient of the sum of all bounds in the parameters."""
+        found: dict[Key, Tensor] = {}
+        for of, relaxed in self.relaxed.items():
+            if of in at.coefficients:
+                a = at.coefficients[of]
+                for name, gradient in relaxed.gradients(at.lines[of], a, at.values).items():
+                    found[of, name] = torch.nan_to_num(gradient)
+        return found
+
+    def _back(
+        self, start: Tensor, point: Point, lines: Mapping[str, Lines]
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Substitute rows back; return the coefficients at operators and at the input."""
+        pending = {self._graph.output.name: start}
+        met: dict[str, Tensor] = {}
+        for node in reversed(self._graph.nodes[1:]):
+            if (multiplier := point.multipliers.get(node.name)) is not None:
+                sign = self._problem.splits[node.name].sign
+                _add(pending, node.name, multiplier * sign.unsqueeze(1))
+            a = pending.pop(node.name, None)
+            if a is None:
+                continue
+            match node:
+                case Affine():
+                    for linear, name in zip(node.maps, node.inputs, strict=True):
+                        result = linear.adjoint(a.flatten(0, 1))
+                        _add(pending, name, torch.unflatten(result, 0, a.shape[:2]))
+                case Nonlinear():
+                    met[node.name], results = self.relaxed[node.name].back(lines[node.name], a)
+                    for name, result in zip(node.inputs, results, strict=True):
+                        _add(pending, name, result)
+        none = start.new_zeros(*start.shape[:2], *self._graph.input.shape)
+        return met, pending.get(self._graph.input.name, none)
+
+    def _least(self, a: Float[Tensor, "batch rows *shape"]) -> Float[Tensor, "batch rows *shape"]:
+        """Return the points of the sets at which rows are least."""
+        region = self._problem.region
+        if isinstance(region, Box):
+            return region.center.unsqueeze(1) - region.radius.unsqueeze(1) * a.sign()
+        with torch.enable_grad():
+            row = a.detach().requires_grad_()
+            (point,) = torch.autograd.grad(region.minimum(row).sum(), row)
+        return point
+
+    def _forth(
+        self, x: Tensor, coefficients: Mapping[str, Tensor], lines: Mapping[str, Lines]
+    ) -> dict[str, Tensor]:
+        """Carry points forward along the lines that the rows have taken."""
+        values = {self._graph.input.name: x}
+        for node in self._graph.nodes[1:]:
+            match node:
+                case Affine():
+                    parts = [
+                        torch.unflatten(linear.apply(values[name].flatten(0, 1)), 0, x.shape[:2])
+                        for linear, name in zip(node.maps, node.inputs, strict=True)
+                    ]
+                    total = sum(parts[1:], start=parts[0])
+                    values[node.name] = total if node.bias is None else total + node.bias
+                case Nonlinear():
+                    relaxed = self.relaxed[node.name]
+                    values[node.name] = relaxed.forth(
+                        lines[node.name], coefficients.get(node.name), values
+                    )
+        return values
+
+
+def ascend(
+    dual: Dual, point: Point, *, steps: int, enough: float | Tensor = torch.inf
+) -> tuple[Point, Float[Tensor, "batch rows"], Lagrangian]:
+    """Take gradient steps from a point; return the best one, its bounds, and the last evaluation.
+
+    Guarantee: no bound is below the one at the start. Ends early when all are above `enough`.
+    """
+    adam = Adam(dual.ranges)
+    at = dual.evaluate(point, gradients=True)
+    best, bounds = point, at.bound
+    for step in range(steps):
+        if bool((bounds > enough).all()):
+            break
+        slopes = dual.slope_gradients(at)
+        violations = {name: dual.violation(name, at.values) for name in point.multipliers}
+        point = adam.step(point, slopes, violations, at, dual.member)
+        at = dual.evaluate(point, gradients=step + 1 < steps)
+        better = at.bound > bounds
+        if bool(better.any()):
+            best = _merged(better, point, best)
+            bounds = torch.maximum(bounds, at.bound)
+    return best, bounds, at
+
+
+def _merged(better: Tensor, new: Point, old: Point) -> Point:
+    """Take the new proposals of those rows that are better, the old ones of the others."""
+    if bool(better.all()):
+        return new
+
+    def choose(a: Tensor, b: Tensor) -> Tensor:
+        return torch.where(better.view(*better.shape, *[1] * (a.dim() - 2)), a, b)
+
+    return Point(
+        {key: choose(new.parameters[key], old.parameters[key]) for key in new.parameters},
+        {key: choose(new.multipliers[key], old.multipliers[key]) for key in new.multipliers},
+        choose(new.combination, old.combination),
+    )
+
+
+def _with_rows(box: Interval) -> Interval:
+    return Interval(box.lower.unsqueeze(1), box.upper.unsqueeze(1))
+
+
+def _add(pending: dict[str, Tensor], name: str, a: Tensor) -> None:
+    pending[name] = pending[name] + a if name in pending else a

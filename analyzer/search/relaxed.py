@@ -1,0 +1,155 @@
+"""One operator between its lines: what does not change in a search is computed once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from absolver.analyzer.graph.graph import Nonlinear
+from absolver.dsl.domain import Domain, Parameter
+from absolver.dsl.operators.record import Interval
+from absolver.dsl.relaxation import relax
+
+Columns = Mapping[str, Int[Tensor, " columns"]]
+"""By name of a non-linear node: the neurons on which its operator may be inexact, flat."""
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Lines around the inexact neurons of an operator; `given` are the values they come from."""
+
+    lower: tuple[Float[Tensor, "batch rows columns"], ...]
+    lower_offset: Float[Tensor, "batch rows columns"]
+    upper: tuple[Float[Tensor, "batch rows columns"], ...]
+    upper_offset: Float[Tensor, "batch rows columns"]
+    given: Mapping[str, Tensor]
+
+
+class Relaxed:
+    """A non-linear node over boxes: exact where the operator is affine, lines elsewhere.
+
+    Guarantee: `back` and `forth` are one row's substitution and the value of what it has taken,
+    for whatever values the parameters have.
+    """
+
+    def __init__(
+        self,
+        node: Nonlinear,
+        domain: Domain,
+        box: Sequence[Interval],
+        columns: Int[Tensor, " columns"] | None,
+    ) -> None:
+        """Take the node's boxes `[batch, 1, *shape]`; columns of None stand for all neurons."""
+        self.node = node
+        self._domain = domain
+        flat = [Interval(i.lower.flatten(2), i.upper.flatten(2)) for i in box]
+        start = relax(node.operator, domain.slopes(node.operator, flat), flat)
+        self._slopes, self._offset = start.upper, start.upper_offset
+        self.columns = columns
+        self.box = [Interval(self.at(i.lower), self.at(i.upper)) for i in flat]
+        self.parameters: Mapping[str, Parameter] = {
+            name: parameter
+            for name, parameter in domain.parameters(node.operator, self.box).items()
+            if bool((parameter.lower < parameter.upper).any())
+        }
+        self._fixed = Lines(
+            tuple(self.at(slope) for slope in start.lower),
+            self.at(start.lower_offset),
+            tuple(self.at(slope) for slope in start.upper),
+            self.at(start.upper_offset),
+            {},
+        )
+        self._lower_moves, self._upper_moves = self._which_move()
+
+    def at(self, flat: Float[Tensor, "batch rows n"]) -> Float[Tensor, "batch rows columns"]:
+        """Return the values of the inexact neurons."""
+        return flat if self.columns is None else flat.index_select(2, self.columns)
+
+    def lines(self, values: Mapping[str, Tensor], *, gradients: bool = False) -> Lines:
+        """Return the lines that values of the parameters give."""
+        known = {name: values[name] for name in self.parameters if name in values}
+        if not known:
+            return self._fixed
+        with torch.set_grad_enabled(gradients):
+            if gradients:
+                known = {name: value.detach().requires_grad_() for name, value in known.items()}
+            operator, fixed = self.node.operator, self._fixed
+            slopes = self._domain.slopes(operator, self.box, known)
+            one = torch.ones_like(fixed.lower_offset)
+            lower, lower_offset = fixed.lower, fixed.lower_offset
+            upper, upper_offset = fixed.upper, fixed.upper_offset
+            if self._lower_moves:
+                lower = slopes.lower
+                lower_offset = operator.support([-s for s in lower], one, self.box)
+            if self._upper_moves:
+                upper = slopes.upper
+                upper_offset = -operator.support(upper, -one, self.box)
+            return Lines(lower, lower_offset, upper, upper_offset, known)
+
+    def back(
+        self, lines: Lines, a: Float[Tensor, "batch rows *shape"]
+    ) -> tuple[Float[Tensor, "batch rows columns"], list[Float[Tensor, "batch rows *shape"]]]:
+        """Substitute lines into a row: its coefficients at the inexact neurons, and the result."""
+        flat = a.flatten(2)
+        inexact = self.at(flat)
+        positive = inexact.clamp(min=0)
+        negative = inexact - positive
+        results = []
+        for slope, low, up in zip(self._slopes, lines.lower, lines.upper, strict=True):
+            own = positive * low.detach() + negative * up.detach()
+            if self.columns is not None:
+                own = (flat * slope).index_copy_(2, self.columns, own)
+            results.append(own.view_as(a))
+        return inexact, results
+
+    def forth(
+        self,
+        lines: Lines,
+        a: Float[Tensor, "batch rows columns"] | None,
+        values: Mapping[str, Float[Tensor, "batch rows *shape"]],
+    ) -> Float[Tensor, "batch rows *shape"]:
+        """Evaluate the lines that a row has taken, and the operator where it is exact."""
+        operands = [values[name].flatten(2) for name in self.node.inputs]
+        at_columns = [self.at(operand) for operand in operands]
+        if a is None:
+            a = torch.zeros_like(at_columns[0])
+        own = _along(lines, a, at_columns).detach()
+        if self.columns is not None:
+            total = self._offset
+            for slope, operand in zip(self._slopes, operands, strict=True):
+                total = total + slope * operand
+            own = total.index_copy_(2, self.columns, own)
+        return torch.unflatten(own, 2, self.node.shape)
+
+    def gradients(
+        self, lines: Lines, a: Tensor, values: Mapping[str, Tensor]
+    ) -> Mapping[str, Float[Tensor, "batch rows columns"]]:
+        """Return the gradients of `a · (lines at the values)` in the parameters."""
+        if not lines.given:
+            return {}
+        operands = [self.at(values[name].flatten(2)) for name in self.node.inputs]
+        with torch.enable_grad():
+            total = (a * _along(lines, a, operands)).sum()
+            given = list(lines.given.values())
+            found = torch.autograd.grad(total, given, allow_unused=True)
+        return {n: g for n, g in zip(lines.given, found, strict=True) if g is not None}
+
+    def _which_move(self) -> tuple[bool, bool]:
+        """Say on which sides slopes depend on parameters."""
+        with torch.enable_grad():
+            given = {n: p.start.detach().requires_grad_() for n, p in self.parameters.items()}
+            slopes = self._domain.slopes(self.node.operator, self.box, given)
+        return (
+            any(slope.requires_grad for slope in slopes.lower),
+            any(slope.requires_grad for slope in slopes.upper),
+        )
+
+
+def _along(lines: Lines, a: Tensor, operands: Sequence[Tensor]) -> Tensor:
+    """Evaluate the lower line where a coefficient is positive, the upper one where it is not."""
+    over, under = lines.upper_offset, lines.lower_offset
+    for low, up, operand in zip(lines.lower, lines.upper, operands, strict=True):
+        over, under = over + up * operand, under + low * operand
+    return torch.where(a > 0, under, over)
