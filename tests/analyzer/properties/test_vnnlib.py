@@ -1,10 +1,8 @@
 """Claims about reading VNN-LIB: every point is judged as the text says, and errors name a place."""
 
 import gzip
-import operator
 import re
 import time
-from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -23,140 +21,23 @@ from absolver.analyzer.properties.errors import (
     UnsupportedPropertyError,
 )
 from absolver.analyzer.properties.numerals import format_rational, parse_decimal
-from absolver.analyzer.properties.property import Property
 from absolver.analyzer.properties.vnnlib import parse_vnnlib, read_vnnlib
 from absolver.analyzer.regions.errors import EmptyBoxError
-
-INPUTS, OUTPUTS = 3, 2
-HEADER_1 = "".join(f"(declare-const X_{i} Real)\n" for i in range(INPUTS)) + "".join(
-    f"(declare-const Y_{i} Real)\n" for i in range(OUTPUTS)
+from tests.analyzer.properties.formulas import (
+    HEADER_1,
+    HEADER_2,
+    INPUTS,
+    NAMES_2,
+    OUTPUTS,
+    SPECS,
+    Expression,
+    assertions,
+    member,
+    parse,
+    points,
+    truth,
+    write,
 )
-HEADER_2 = """(vnnlib-version <2.0>)
-(declare-network f
-  (declare-input X float32 [1,3])
-  (declare-output Y float32 [2]))
-"""
-SPECS = ([TensorSpec("in", (1, INPUTS))], [TensorSpec("out", (OUTPUTS,))])
-RELATIONS = {
-    "<=": operator.le,
-    "<": operator.lt,
-    ">=": operator.ge,
-    ">": operator.gt,
-    "==": operator.eq,
-    "!=": operator.ne,
-}
-
-Expression = str | Fraction | tuple["Expression", ...]
-
-
-def parse(body: str, header: str = HEADER_1) -> Property:
-    return parse_vnnlib(header + body, "p.vnnlib", *SPECS)
-
-
-def value(expression: Expression, point: dict[str, Fraction]) -> Fraction:
-    match expression:
-        case str():
-            return point[expression]
-        case Fraction():
-            return expression
-        case ("+", *parts):
-            return sum((value(p, point) for p in parts), Fraction(0))
-        case ("-", single):
-            return -value(single, point)
-        case ("-", first, *parts):
-            return value(first, point) - sum(value(p, point) for p in parts)
-        case ("*", first, second):
-            return value(first, point) * value(second, point)
-    raise AssertionError(expression)
-
-
-def truth(formula: tuple, point: dict[str, Fraction]) -> bool:
-    """Evaluate a formula directly: what the property is compared with."""
-    head, *parts = formula
-    if head == "and":
-        return all(truth(part, point) for part in parts)
-    if head == "or":
-        return any(truth(part, point) for part in parts)
-    return RELATIONS[head](*(value(part, point) for part in parts))
-
-
-def write(node: Expression, names: dict[str, str]) -> str:
-    match node:
-        case Fraction():
-            return format_rational(node)
-        case str():
-            return names.get(node, node)
-    return "(" + " ".join(write(part, names) for part in node) + ")"
-
-
-# Few distinct numbers, so that bounds meet, cross and coincide with the points.
-numbers = st.integers(-4, 4).map(lambda n: Fraction(n, 2))
-
-
-def linear(names: Sequence[str]) -> st.SearchStrategy[Expression]:
-    variable = st.sampled_from(names)
-    scaled = st.tuples(st.just("*"), numbers, variable)
-    term = st.one_of(variable, scaled, numbers, st.tuples(st.just("-"), variable))
-    sums = st.tuples(st.sampled_from("+-"), term, term)
-    return st.one_of(term, sums)
-
-
-def comparisons(names: Sequence[str]) -> st.SearchStrategy[tuple]:
-    return st.tuples(st.sampled_from(list(RELATIONS)), linear(names), linear(names))
-
-
-atoms = st.one_of(
-    comparisons([f"X_{i}" for i in range(INPUTS)]), comparisons([f"Y_{i}" for i in range(OUTPUTS)])
-)
-formulas = st.recursive(
-    atoms,
-    lambda inner: st.tuples(st.sampled_from(["and", "or"]), inner, inner, inner),
-    max_leaves=8,
-)
-
-
-def polynomials(names: Sequence[str]) -> st.SearchStrategy[Expression]:
-    variable = st.sampled_from(names)
-    factor = st.one_of(variable, linear(names))
-    product = st.tuples(st.just("*"), factor, st.one_of(factor, variable))
-    return st.one_of(product, st.tuples(st.sampled_from("+-*"), product, factor))
-
-
-every = [f"X_{i}" for i in range(INPUTS)] + [f"Y_{i}" for i in range(OUTPUTS)]
-polynomial_atoms = st.tuples(
-    st.sampled_from(list(RELATIONS)), polynomials(every), st.one_of(polynomials(every), numbers)
-)
-points = st.tuples(*[numbers] * (INPUTS + OUTPUTS))
-assertions = st.lists(formulas, min_size=1, max_size=3)
-NAMES_2 = {f"X_{i}": f"X[0,{i}]" for i in range(INPUTS)} | {
-    f"Y_{i}": f"Y[{i}]" for i in range(OUTPUTS)
-}
-
-
-def member(prop: Property, point: Sequence[Fraction]) -> bool:
-    return prop.violated_by(point[:INPUTS], point[INPUTS:]) is not None
-
-
-@pytest.mark.soundness
-@pytest.mark.precision
-@settings(max_examples=60)
-@given(
-    formulas=st.lists(st.one_of(polynomial_atoms, formulas), min_size=1, max_size=3),
-    points=st.lists(points, min_size=5, max_size=20),
-)
-@pytest.mark.parametrize("header", [HEADER_1, HEADER_2.replace("float32", "real")])
-def test_polynomials_and_comparisons_of_inputs_with_outputs_are_judged_exactly(
-    header: str, formulas: list[tuple], points: list[tuple[Fraction, ...]]
-) -> None:
-    names = {} if header == HEADER_1 else NAMES_2
-    text = "".join(f"(assert {write(formula, names)})\n" for formula in formulas)
-    try:
-        prop = parse(text, header)
-    except (ContradictionError, EmptyBoxError):
-        prop = None
-    for point in points:
-        named = dict(zip(every, point, strict=True))
-        assert (prop is not None and member(prop, point)) == all(truth(f, named) for f in formulas)
 
 
 @pytest.mark.soundness
