@@ -115,6 +115,25 @@ def test_a_query_that_contradicts_itself_is_unsatisfiable(
     assert (code, out) == (0, ["unsat"])
 
 
+def test_an_assignment_has_every_declared_tensor_in_the_order_of_the_query(
+    network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = query(tmp_path, "0.5")
+    first = file.read_text()
+    hidden = first.replace(
+        "(declare-output", '(declare-hidden H float32 [1,2] "h0")(declare-output'
+    )
+    other = first[first.index("(declare-network") : first.index("(assert")]
+    other = other.replace(" f", " g (equal-to f)", 1).replace("A float", "C float")
+    other = other.replace("B float", "D float")
+    start = hidden.index("(assert")
+    bounds = hidden[start:].replace("A[", "C[").replace("B[", "D[")
+    file.write_text(hidden[:start] + other + hidden[start:] + bounds)
+    code, out, err = run(capsys, "verify", file, "--network", f"f={network}", "--timeout", "20")
+    assert code == 0 and out[0] == "sat", err
+    assert [line.split()[0] for line in out[1:] if "[" in line] == ["A", "H", "B", "C", "D"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
