@@ -15,21 +15,24 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from absolver.certificates.network import Floats, Product, Unsupported
-from absolver.certificates.rounding import add_down, down, gamma, up
+from absolver.certificates.network import Floats, Ints, Product, Unsupported
+from absolver.certificates.rounding import LARGEST, TINY, add_down, down, gamma, up
 
 Array = NDArray[Any]  # of float64, or of exact numbers in the rational tier
-TINY = 2.0**-1074
-"""What one underflow of float64 can change at most."""
 
 
 class Constants(NamedTuple):
-    """A box, ready for `minimum`: ends that are infinite are 0, and marked."""
+    """The boxes of branches, ready for `minimum`: ends that are infinite are 0, and marked."""
 
     lower: Array
     upper: Array
     no_lower: NDArray[np.bool_]
     no_upper: NDArray[np.bool_]
+
+
+def spread(x: Array, owner: Ints) -> Array:
+    """Return for each row what belongs to its branch, of which `owner` has the number."""
+    return x if len(x) == 1 else np.take(x, owner, axis=0)
 
 
 def inflate(x: Floats, roundings: int) -> Floats:
@@ -67,8 +70,14 @@ class Fast:
         return np.array([float(q) if ok else np.nan for q, ok in zip(exact, usual, strict=True)])
 
     def constants(self, exact: Sequence[Fraction]) -> Array:
-        """Return lower bounds of numbers that coefficients do not multiply."""
+        """Return lower bounds of numbers that stand alone."""
         return np.array([float_below(q) for q in exact])
+
+    def weighted(self, coefficients: Array, weights: Floats) -> Array:
+        """Return products, one rounding away; NaN where one is unusual."""
+        product = coefficients * weights
+        usual = (coefficients == 0) | (weights == 0) | (np.abs(product) > 2.0**-1000)
+        return np.where(usual, product, np.nan)
 
     def charge(self, roundings: int) -> Floats | float:
         """Return the relative error of so many roundings in a row's coefficients."""
@@ -96,18 +105,24 @@ class Fast:
         ends = self._widen(np.where(no_lower, 0.0, lower), np.where(no_upper, 0.0, upper))
         return Constants(*ends, no_lower, no_upper)
 
-    def minimum(self, rows: Array, box: Constants) -> Array:
-        """Return lower bounds of the rows' least values over a box.
+    def minimum(self, rows: Array, box: Constants, owner: Ints) -> Array:
+        """Return lower bounds of the rows' least values over the boxes of their branches.
 
         A bound is -inf where a row needs an end that is missing, or has an entry that is no number.
         """
         # Each dot is at most the exact one with the box before it was widened, plus underflows. A
         # sum that overflowed on the way is no number, whatever the terms after it.
-        value = self._dot(np.maximum(rows, 0), box.lower)
-        value = value + self._dot(np.minimum(rows, 0), box.upper)
-        known = np.isfinite(value) & np.isfinite(rows.sum(axis=1)) & ~_unbounded(rows, box)
-        value = down(down(value) - rows.shape[1] * TINY)
+        value = np.einsum("ij,ij->i", np.maximum(rows, 0), spread(box.lower, owner))
+        value = value + np.einsum("ij,ij->i", np.minimum(rows, 0), spread(box.upper, owner))
+        known = np.isfinite(value) & ~_unbounded(rows, box, owner)
+        value = down(value - rows.shape[1] * TINY)
         return np.where(known, value, -np.inf)
+
+    def floats(
+        self, rows: Array, value: Array, box: Constants, owner: Ints
+    ) -> tuple[Floats, Floats]:
+        """Return a form `rows . x + value` in floats that is at most the given one over the box."""
+        return rows, self.below(value)
 
     def product(
         self, rows: Array, factor: Product, *, transposed: bool = False, absolute: bool = False
@@ -131,10 +146,6 @@ class Fast:
         # gamma_m / (1 - gamma_m) <= gamma_2m for the m products and their sum.
         margin = gamma(2 * lower.shape[-1])
         return down(lower - up(margin * abs(lower))), up(upper + up(margin * abs(upper)))
-
-    def _dot(self, rows: Array, vector: Array) -> Array:
-        result: Array = rows @ vector
-        return result
 
     def _matmul(
         self, x: Array, factor: Product, transposed: bool, absolute: bool
@@ -173,10 +184,6 @@ class Exact(Fast):
         so the digits' sizes sum to at most 3.01 |x|; and gamma_5 * 3.01^2 <= gamma_64.
         """
         return 64
-
-    def _dot(self, rows: Array, vector: Array) -> Array:
-        result: Array = (rows * vector).sum(axis=1)
-        return result
 
     def _matmul(
         self, x: Array, factor: Product, transposed: bool, absolute: bool
@@ -227,9 +234,11 @@ class Rational(Exact):
         """Return the numbers as they are."""
         return self.numbers(np.array([Fraction(q) for q in exact], object))
 
-    def constants(self, exact: Sequence[Fraction]) -> Array:
-        """Return the fractions."""
-        return np.array([Fraction(q) for q in exact], object)
+    constants = coefficients
+
+    def weighted(self, coefficients: Array, weights: Floats) -> Array:
+        """Return the products."""
+        return coefficients * self.numbers(weights)
 
     def charge(self, roundings: int) -> Floats | float:
         """Return 0."""
@@ -237,24 +246,31 @@ class Rational(Exact):
 
     def plus(self, value: Array, x: Array) -> Array:
         """Return value + x, fractions but for -inf."""
-        pairs = zip(value, map(_fraction, x), strict=True)
+        pairs = zip(map(_fraction, value), map(_fraction, x), strict=True)
         # Python makes a float of a fraction that is added to -inf, which may overflow.
         return np.array([-np.inf if -np.inf in pair else sum(pair) for pair in pairs], object)
 
     def below(self, value: Array) -> Floats:
         """Return floats that are at most the value."""
-        return np.array([float_below(q) for q in value])
+        return np.array([float_below(_fraction(q)) for q in value], np.float64)
 
     def above(self, x: Array, roundings: int) -> Floats:
         """Return floats that are at least x."""
         return np.array([-float_below(-_fraction(q)) for q in x])
 
-    def minimum(self, rows: Array, box: Constants) -> Array:
+    def minimum(self, rows: Array, box: Constants, owner: Ints) -> Array:
         """Return the least values as fractions, -inf where there is none."""
-        value = (rows * np.where(rows > 0, box.lower, box.upper)).sum(axis=1)
-        lost = _unbounded(rows, box)
-        ends = [-np.inf if no else _fraction(q) for q, no in zip(value, lost, strict=True)]
-        return np.array(ends, object)
+        ends = np.where(rows > 0, spread(box.lower, owner), spread(box.upper, owner))
+        values = zip((rows * ends).sum(axis=1), _unbounded(rows, box, owner), strict=True)
+        return np.array([-np.inf if lost else _fraction(q) for q, lost in values], object)
+
+    def floats(
+        self, rows: Array, value: Array, box: Constants, owner: Ints
+    ) -> tuple[Floats, Floats]:
+        """Return floats below the coefficients; what they leave is bounded over the box."""
+        near = np.maximum(self.below(rows.ravel()), -LARGEST).reshape(rows.shape)
+        rest = self.minimum(rows - self.numbers(near), box, owner)
+        return near, self.below(self.plus(value, rest))
 
     def _widen(self, lower: Array, upper: Array) -> tuple[Array, Array]:
         return self.numbers(lower), self.numbers(upper)
@@ -291,11 +307,13 @@ def arithmetic(tier: str) -> Fast:
     return tiers[tier]()
 
 
-def _unbounded(rows: Array, box: Constants) -> NDArray[np.bool_]:
-    """Which rows need an end of the box that is missing."""
-    parts = rows[:, box.no_lower] > 0, rows[:, box.no_upper] < 0
-    needed: NDArray[np.bool_] = np.any(np.concatenate(parts, axis=1), axis=1, keepdims=True)
-    return needed[:, 0]
+def _unbounded(rows: Array, box: Constants, owner: Ints) -> NDArray[np.bool_]:
+    """Which rows need an end of their box that is missing."""
+    needed = np.zeros(len(rows), np.bool_)
+    if box.no_lower.any() or box.no_upper.any():
+        below = (rows > 0) & spread(box.no_lower, owner)
+        needed = np.any(below | ((rows < 0) & spread(box.no_upper, owner)), axis=1)
+    return needed
 
 
 def _digits(x: Floats, bits: int, axis: int | None) -> Digits:
@@ -329,5 +347,5 @@ def float_below(q: Fraction | float) -> float:
     try:
         nearest = float(q)
     except OverflowError:
-        return -np.inf if q < 0 else float(np.finfo(np.float64).max)
+        return -np.inf if q < 0 else LARGEST
     return nearest if nearest <= q else float(np.nextafter(nearest, -np.inf))

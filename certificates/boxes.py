@@ -1,31 +1,40 @@
 """Interval steps: the box of a node from the boxes of its operands, and the node as lines.
 
-Everything is rounded outwards. A term that is not there costs nothing, so that 0 * inf = 0.
+Arrays have an axis of branches and one of elements. Everything is rounded outwards. A term that is
+not there costs nothing, so that 0 * inf = 0.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from absolver.certificates.arithmetic import Array, Constants, Fast, cost, inflate
 from absolver.certificates.linear import Linear
-from absolver.certificates.network import Affine, Floats, Move, Operator
+from absolver.certificates.network import Affine, Floats, Ints, Move, Operator
 from absolver.certificates.rounding import Box, down, gamma, up
 from absolver.certificates.rules import rule_for
 from absolver.certificates.semantics import Profile
 
-Slope = Floats | str
+Slope = NDArray[Any] | str
 
 
 class Lines(NamedTuple):
-    """Proposed slopes of an operator, one entry for each operand: numbers, or "chord"."""
+    """Proposed slopes of an operator, for each operand: numbers, "chord" or "adaptive"."""
 
     lower: Sequence[Slope]
     upper: Sequence[Slope]
+
+    def chosen(self, nodes: Ints) -> "Lines":
+        """Return the lines of some nodes of a tree, where slopes have an axis of nodes."""
+        lower, upper = (
+            [s if isinstance(s, str) or s.ndim == 1 else s[nodes].astype(np.float64) for s in side]
+            for side in self
+        )
+        return Lines(lower, upper)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +44,8 @@ class Line:
     M_p is the affine node's map, or the diagonal matrix of an operator's slopes, None if all are 0:
     for positive coefficients the lower ones, and the constants' lower ends; for negative ones the
     upper ones.
-    The constants pay for all roundings that are bounded relative to the coefficients; `sums`, which
-    bound the sum of |p| over the elements of p that are bounded, are the price of a slack.
+    The constants pay for all roundings that are bounded relative to the coefficients; `sums`, of
+    |p| over the elements of p that are bounded, for each branch, are the price of a slack.
     """
 
     constants: Constants
@@ -48,11 +57,12 @@ class Line:
 class Step:
     """An interval step: a node's box, and how rows get past the node, found when it is needed.
 
-    No number that an execution meets in computing the node is larger than `largest`.
+    No number that an execution meets in computing the node is larger than the branch's `largest`.
     """
 
+    operands: Sequence[Box]
     box: Box
-    largest: float
+    largest: Floats
     line: Callable[[], Line]
 
 
@@ -99,23 +109,23 @@ class AffineNode:
 
         With `reach` >= sum of |M| |p|, any k roundings cost at most gamma_k (reach + |bias|).
         """
-        node = self._node
-        center, radius, reach, slack, forward_error, backward_error = np.zeros((6, node.size))
-        missing, sums, operand = np.zeros(node.size, np.bool_), [], 0.0
+        node, count = self._node, len(boxes[0].lower) if boxes else 1
+        center, radius, reach, forward_error, backward_error = np.zeros((5, count, node.size))
+        missing, sums, (slack, operand) = center != 0, [], np.zeros((2, count, 1))
         for linear, box in zip(self.maps, boxes, strict=True):
             bounded = np.isfinite(box.lower) & np.isfinite(box.upper)
             lower, upper = (np.where(bounded, end, 0.0) for end in box)
             middle, size = lower / 2 + upper / 2, np.maximum(np.abs(lower), np.abs(upper))
             half = np.where(bounded, up(np.maximum(upper - middle, middle - lower)), 0.0)
-            sums.append(inflate(size.sum(), size.size))
-            moved, slack_of_center = linear.forward(middle[None])
-            sizes, slack_of_sizes = linear.forward(np.stack([half, size]), absolute=True)
-            center, radius, reach = center + moved[0], radius + sizes[0], reach + sizes[1]
-            slack = slack + np.max(slack_of_center) + np.max(slack_of_sizes)
+            sums.append(inflate(size.sum(axis=1), size.shape[1]))
+            for x, total in (middle, center), (half, radius), (size, reach):
+                moved, missed = linear.forward(x, absolute=total is not center)
+                total += moved
+                slack = slack + np.broadcast_to(missed, count)[:, None]
             if not bounded.all():
                 missing |= linear.reaches(~bounded)
                 size = np.where(bounded, size, np.inf)
-            operand = max(operand, float(size.max(initial=0.0)))
+            operand = np.maximum(operand, size.max(axis=1, initial=0.0, keepdims=True))
             if linear.forward_error is not None and linear.backward_error is not None:
                 forward_error = forward_error + cost(linear.forward_error, size)
                 backward_error = backward_error + cost(linear.backward_error, size)
@@ -132,15 +142,15 @@ class AffineNode:
         if moves is None:
             image = Box(down(center - margin), up(center + margin))
         else:
-            image = Box(*(np.where(moves.index < 0, 0.0, end[moves.index]) for end in boxes[0]))
-        largest = float(inflate(reach + bias + executed, 4).max(initial=0.0))
+            image = Box(*(np.where(moves.index < 0, 0.0, end[:, moves.index]) for end in boxes[0]))
+        largest = inflate(reach + bias + executed, 4).max(axis=1, initial=0.0)
 
         def line() -> Line:
             costs = cost(self._charge, reach), backward_error, self._doubt, executed
             exact = Box(self._bias, self._bias)
             return Line(_constants(self._arithmetic, exact, (costs, costs)), (), sums)
 
-        return Step(image, largest, cache(line))
+        return Step(boxes, image, largest, cache(line))
 
 
 class OperatorNode:
@@ -160,17 +170,14 @@ class OperatorNode:
         error = self._profile.operator_error(self._node, image)
         if error.any():
             image = Box(down(image.lower - error), up(image.upper + error))
-        largest = float(size_of(image).max(initial=0.0))
-        return Step(image, largest, cache(partial(self._line, boxes, lines, error)))
+        largest = size_of(image).max(axis=1, initial=0.0)
+        return Step(boxes, image, largest, cache(partial(self._line, boxes, lines, error)))
 
     def _line(self, boxes: Sequence[Box], lines: Lines | None, error: Floats) -> Line:
-        """Find the offsets of the proposed slopes, of exact ones where f is affine."""
-        attributes = self._node.attributes
-        affine = self._rule.affine(boxes, attributes)
-        lower, upper = (self._slopes(side, boxes, affine) for side in lines or (None, None))
-        below = self._rule.offset_below(lower, boxes, attributes)
-        above = self._rule.offset_above(upper, boxes, attributes)
-        line = Box(np.fmax(below, -np.inf), np.fmin(above, np.inf))
+        """Find the offsets of the proposed slopes; where f is affine, it is its own line."""
+        nothing = [np.zeros(self._node.size)] * len(boxes)
+        lower, below = self._side(boxes, lines.lower if lines else nothing, above=False)
+        upper, above = self._side(boxes, lines.upper if lines else nothing, above=True)
         sizes = [size_of(box) for box in boxes]
         # The product of a coefficient and a slope is rounded, and then added to other uses.
         costs = [
@@ -181,9 +188,9 @@ class OperatorNode:
             ]
             for slopes in (lower, upper)
         ]
-        constants = _constants(self._arithmetic, line, costs)
+        constants = _constants(self._arithmetic, Box(below, above), costs)
         finite = [np.where(np.isfinite(size), size, 0.0) for size in sizes]
-        sums = [inflate(size.sum(), size.size) for size in finite]
+        sums = [inflate(size.sum(axis=1), size.shape[1]) for size in finite]
         numbers = self._arithmetic.numbers
         exact = [
             (numbers(s), numbers(t)) if s.any() or t.any() else None
@@ -191,29 +198,49 @@ class OperatorNode:
         ]
         return Line(constants, exact, sums)
 
+    def _side(
+        self, boxes: Sequence[Box], proposed: Sequence[Slope], *, above: bool
+    ) -> tuple[list[Floats], Floats]:
+        """Return the slopes of the lines on one side, and their offsets."""
+        rule, shape, bent = self._rule, boxes[0].lower.shape, self.bent(boxes)
+        exact = rule.affine(boxes, self._node.attributes)
+        flat = np.zeros(shape)
+        known, offset = ([flat] * len(boxes), flat) if exact is None else exact[1:]
+        attributes = {
+            key: np.broadcast_to(x, shape)[bent] for key, x in self._node.attributes.items()
+        }
+        curved, slopes = [Box(box.lower[bent], box.upper[bent]) for box in boxes], []
+        for slope, box in zip(proposed, curved, strict=True):
+            if not isinstance(slope, str):
+                slopes.append(np.broadcast_to(slope, shape)[bent])
+            elif slope == "chord":
+                slopes.append(rule.chord(box, attributes))
+            else:
+                slopes.append((box.lower + box.upper > 0).astype(np.float64))
+        if above:
+            ends = np.fmin(rule.offset_above(slopes, curved, attributes), np.inf)
+        else:
+            ends = np.fmax(rule.offset_below(slopes, curved, attributes), -np.inf)
+        return [_put(x, bent, slope) for x, slope in zip(known, slopes, strict=True)], _put(
+            offset, bent, ends
+        )
+
     def bent(self, boxes: Sequence[Box]) -> NDArray[np.bool_]:
         """Return where the function is not known to be affine over the boxes."""
         affine = self._rule.affine(boxes, self._node.attributes)
-        return np.ones(self._node.size, np.bool_) if affine is None else ~affine[0]
+        return np.ones(boxes[0].lower.shape, np.bool_) if affine is None else ~affine[0]
 
-    def _slopes(
-        self,
-        proposed: Sequence[Slope] | None,
-        boxes: Sequence[Box],
-        affine: tuple[NDArray[np.bool_], tuple[Floats, ...]] | None,
-    ) -> list[Floats]:
-        node, slopes = self._node, []
-        for i, box in enumerate(boxes):
-            slope = np.zeros(node.size) if proposed is None else proposed[i]
-            if isinstance(slope, str):
-                slope = self._rule.chord(box, node.attributes)
-            slopes.append(slope if affine is None else np.where(affine[0], affine[1][i], slope))
-        return slopes
+
+def _put(x: Floats, where: NDArray[np.bool_], values: Floats) -> Floats:
+    """Return x, with other values at some places."""
+    result = np.array(np.broadcast_to(x, where.shape))
+    result[where] = values
+    return result
 
 
 def _constants(arithmetic: Fast, line: Box, costs: Sequence[Sequence[Floats]]) -> Constants:
     """Return the constants of lines that lie lower, and higher, by all of the costs."""
-    below, above = (np.sum(side, axis=0) for side in costs)
+    below, above = (sum(side[1:], side[0]) for side in costs)
     lower = np.where(below > 0, down(line.lower - inflate(below, len(costs[0]))), line.lower)
     upper = np.where(above > 0, up(line.upper + inflate(above, len(costs[1]))), line.upper)
     return arithmetic.prepare(lower, upper)

@@ -2,17 +2,27 @@
 
 Weak duality with residual folding: whatever slopes are proposed, each step replaces a node's value
 by a line that holds over its operands' boxes, and every rounding is paid for at the size of what it
-is multiplied with. Section 4 of the certificate format.
+is multiplied with. Section 4 of the certificate format. All work is done for many branches of a
+tree at once, which are the first axis of boxes; a row belongs to one branch, its owner.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from absolver.certificates.arithmetic import Array, Constants, Fast, cost, float_below
+from absolver.certificates.arithmetic import (
+    Array,
+    Constants,
+    Fast,
+    cost,
+    float_below,
+    inflate,
+    spread,
+)
 from absolver.certificates.boxes import (
     AffineNode,
     Lines,
@@ -22,20 +32,13 @@ from absolver.certificates.boxes import (
     moved_from,
     size_of,
 )
-from absolver.certificates.network import Affine, Ball, Broken, Floats, Network, Operator
-from absolver.certificates.rounding import Box, up
+from absolver.certificates.network import Affine, Ball, Broken, Floats, Ints, Network, Operator
+from absolver.certificates.rounding import Box, add_down, add_up, down, mul_up, up
 from absolver.certificates.semantics import Profile
+from absolver.certificates.terms import CONSTANT, Terms
 
-CHUNK = 2**19
-"""Numbers in a matrix of rows: some six of its size exist at a time, best in a cache."""
-
-
-@dataclass(frozen=True)
-class Form:
-    """A linear form of nodes' elements: `constant + sum of coefficient * (node, element)`."""
-
-    constant: Fraction
-    coefficients: Mapping[tuple[int, int], Fraction]
+CHUNK, ROWS = 2**19, 1024
+"""Numbers, and rows, in a matrix of rows: some six exist at a time, best in a cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,10 +52,23 @@ class RowRequest:
 
 @dataclass(frozen=True, eq=False)
 class Proposals:
-    """The facts of a record: lines of operators, and rows for each node."""
+    """The facts of a record: lines of operators, and rows for each node.
+
+    With `undecided`, rows also bound what operators are not known to be affine on.
+    """
 
     lines: Mapping[int, Lines] = field(default_factory=dict)
     rows: Mapping[int, Sequence[RowRequest]] = field(default_factory=dict)
+    undecided: bool = False
+
+
+class Cut(NamedTuple):
+    """For each branch an element of a node, and ends of the half-space that it is in."""
+
+    node: Ints
+    element: Ints
+    lower: Floats
+    upper: Floats
 
 
 @dataclass(frozen=True)
@@ -64,12 +80,20 @@ class Half:
     threshold: Fraction
     at_most: bool
 
+    def cut(self) -> Cut:
+        """Return it for a single branch, rounded outwards."""
+        below, above = float_below(self.threshold), -float_below(-self.threshold)
+        ends = (-np.inf, above) if self.at_most else (below, np.inf)
+        place = np.array([[self.node], [self.element]])
+        return Cut(*place, *np.array(ends)[:, None])
+
 
 @dataclass(frozen=True, eq=False)
 class Facts:
-    """What holds at the points of a record: boxes and steps of all nodes.
+    """What holds at the points of some branches: boxes and steps of all nodes.
 
-    `case` bounds the input, exactly; `region` is its box, ready for `minimum`.
+    `case` bounds the input, exactly; `region` is its box, ready for `minimum`. Only the branches
+    that are `alive` have points.
     """
 
     boxes: Sequence[Box]
@@ -77,6 +101,7 @@ class Facts:
     lines: Mapping[int, Lines]
     case: Array
     region: Constants
+    alive: NDArray[np.bool_]
 
 
 class Kernel:
@@ -94,6 +119,7 @@ class Kernel:
         used = [p for operands in self.operands for p in operands]
         self._uses = np.bincount(used, minlength=len(network.nodes)).tolist()
         self._nodes: list[AffineNode | OperatorNode | None] = []
+        self._deciders: dict[int, list[tuple[OperatorNode, int, tuple[int, ...]]]] = {}
         for node, operands in zip(network.nodes, self.operands, strict=True):
             uses = [self._uses[p] for p in operands]
             if node is None:
@@ -101,144 +127,197 @@ class Kernel:
             elif isinstance(node, Affine):
                 self._nodes.append(AffineNode(node, uses, arithmetic, profile))
             else:
-                self._nodes.append(OperatorNode(node, uses, arithmetic, profile))
+                operator = OperatorNode(node, uses, arithmetic, profile)
+                self._nodes.append(operator)
+                for p in operands:
+                    entry = (operator, p, operands)
+                    self._deciders.setdefault(bounded(network, p), []).append(entry)
         self._ball: tuple[Ball, Constants] | None = None
         if ball is not None:
-            center = np.array(ball.center, object)
-            lower, upper = (center, center) if not arithmetic.rounds else _enclose(center)
-            self._ball = ball, arithmetic.prepare(lower, upper)
+            center = np.array([ball.center], object)
+            ends = _enclose(center) if arithmetic.rounds else (center, center)
+            self._ball = ball, arithmetic.prepare(*ends)
 
     def root(self, lower: Sequence[Fraction | None], upper: Sequence[Fraction | None]) -> Facts:
         """Return what is known of a case before its first record: a box of the input."""
-        case = np.empty((2, len(lower)), object)
+        case = np.empty((2, 1, len(lower)), object)
         case[0] = [-np.inf if q is None else q for q in lower]
         case[1] = [np.inf if q is None else q for q in upper]
-        boxes = [Box(np.full(n, -np.inf), np.full(n, np.inf)) for n in self.network.sizes]
+        boxes = [Box(np.full((1, n), -np.inf), np.full((1, n), np.inf)) for n in self.network.sizes]
         boxes[0] = Box(_enclose(case[0])[0], _enclose(case[1])[1])
         region = self._region(boxes[0], case)
-        return Facts(boxes, [None] * len(boxes), {}, case, region)
+        return Facts(boxes, [None] * len(boxes), {}, case, region, np.ones(1, np.bool_))
+
+    def branches(self, facts: Facts, chosen: Ints) -> Facts:
+        """Return what is known of some branches, which may occur repeatedly."""
+        boxes = [Box(*(end[chosen] for end in box)) for box in facts.boxes]
+        region, alive = self._region(boxes[0], facts.case), facts.alive[chosen]
+        return Facts(boxes, [None] * len(boxes), facts.lines, facts.case, region, alive)
+
+    def cut(self, facts: Facts, cut: Cut) -> Facts:
+        """Return what is known in the half-spaces, before boxes are computed again."""
+        boxes = list(facts.boxes)
+        for v in np.unique(cut.node):
+            here, (lower, upper) = np.flatnonzero(cut.node == v), map(np.copy, boxes[v])
+            place = here, cut.element[here]
+            lower[place] = np.maximum(lower[place], cut.lower[here])
+            upper[place] = np.minimum(upper[place], cut.upper[here])
+            boxes[v] = Box(lower, upper)
+        return replace(facts, boxes=boxes, region=self._region(boxes[0], facts.case))
 
     @np.errstate(all="ignore")
-    def enter(self, parent: Facts, proposals: Proposals, half: Half | None = None) -> Facts | None:
-        """Return what holds at a record, None where no point is left.
+    def enter(self, parent: Facts, proposals: Proposals) -> Facts:
+        """Return what holds at a record, where boxes are computed for every node in order.
 
-        Guarantee: each box holds its node's value at all points of the parent, in the half-space,
-        in every execution of the semantics.
+        Guarantee: each box holds its node's value at all points of the parent, in every execution
+        of the semantics.
         """
-        boxes, steps = list(parent.boxes), list(parent.steps)
-        facts = replace(parent, boxes=boxes, steps=steps, lines={**parent.lines, **proposals.lines})
-        changed: set[int] = set()
+        boxes, steps, alive = list(parent.boxes), list(parent.steps), parent.alive.copy()
+        lines = {**parent.lines, **proposals.lines}
+        facts = replace(parent, boxes=boxes, steps=steps, lines=lines, alive=alive)
         for v, node in enumerate(self._nodes):
-            before = boxes[v]
-            fresh = steps[v] is None or v in proposals.lines
-            if node is not None and (fresh or not changed.isdisjoint(self.operands[v])):
-                step = node.step([boxes[p] for p in self.operands[v]], facts.lines.get(v))
-                steps[v], boxes[v] = step, meet(before, step.box)
-            if half is not None and half.node == v:
-                boxes[v] = _cut(boxes[v], half)
-            for request in proposals.rows.get(v, ()):
-                if not (boxes[v].lower > boxes[v].upper).any():
-                    boxes[v] = meet(boxes[v], self._row_box(facts, v, request))
-            if (boxes[v].lower > boxes[v].upper).any():
+            before, operands = boxes[v], [boxes[p] for p in self.operands[v]]
+            step = steps[v]
+            known = step is not None and all(map(_same, step.operands, operands))
+            if node is not None and (v in proposals.lines or not known):
+                steps[v] = step = node.step(operands, lines.get(v))
+                boxes[v] = meet(before, step.box)
+            requests = list(proposals.rows.get(v, ()))
+            if proposals.undecided:
+                asked = self.undecided(facts, v)
+                requests.append(RowRequest(asked, asked, {}))
+            for request in requests:
+                boxes[v] = meet(boxes[v], self._row_box(facts, v, request))
+            empty = alive & (boxes[v].lower > boxes[v].upper).any(axis=1)
+            if empty.any():
                 # What has overflowed on the way here is in no box.
-                self.require_range(steps[: v + 1])
-                return None
-            if any(not np.array_equal(x, y) for x, y in zip(before, boxes[v], strict=True)):
-                changed.add(v)
-            if v == 0 and changed:
+                self.require_range(steps[: v + 1], empty)
+                alive[empty] = False
+            if all(map(np.array_equal, before, boxes[v])):
+                boxes[v] = before  # the same object, so that steps from it stay known
+            elif v == 0:
                 facts = replace(facts, region=self._region(boxes[0], facts.case))
         return facts
 
-    def require_range(self, steps: Sequence[Step | None]) -> None:
+    def require_range(self, steps: Sequence[Step | None], branches: NDArray[np.bool_]) -> None:
         """Raise `Broken` where the first nodes may overflow, which is outside of the semantics."""
         for node, step in zip(self.network.nodes, steps, strict=False):
-            if self.profile.real:
-                break
-            if node is not None and step is not None and not step.largest <= self.profile.limit:
-                raise Broken(
-                    f"{node.name}: its values may reach {step.largest:.6g}, which overflows in "
-                    f"{self.profile.name}"
-                )
+            if node is not None and step is not None:
+                largest = step.largest[branches]
+                if not (largest <= self.profile.limit).all():
+                    raise Broken(
+                        f"{node.name}: its values may reach {largest.max():.6g}, which overflows "
+                        f"in {self.profile.name}"
+                    )
 
-    def bent(self, facts: Facts) -> dict[int, NDArray[np.bool_]]:
-        """Return, for each bounded tensor, where some operator is not affine over the boxes.
+    def in_range(self, steps: Sequence[Step | None]) -> NDArray[np.bool_]:
+        """Return for which branches no node may overflow."""
+        fits = [step.largest <= self.profile.limit for step in steps if step is not None]
+        result: NDArray[np.bool_] = np.all(fits, axis=0)
+        return result
 
-        An operand that was moved asks for all elements of its bounded tensor.
-        """
-        masks: dict[int, NDArray[np.bool_]] = {}
-        for node, operands in zip(self._nodes, self.operands, strict=True):
-            if isinstance(node, OperatorNode):
-                mask = node.bent([facts.boxes[p] for p in operands])
-                for p in operands:
-                    v = bounded(self.network, p)
-                    asked = mask if v == p else np.full(self.network.sizes[v], mask.any())
-                    masks[v] = masks.get(v, False) | asked
-        return masks
+    def undecided(self, facts: Facts, v: int) -> NDArray[np.bool_]:
+        """Return where an operator on a bounded tensor is not known to be affine over the boxes."""
+        mask = np.zeros(facts.boxes[v].lower.shape, np.bool_)
+        for operator, p, operands in self._deciders.get(v, ()):
+            asked = operator.bent([facts.boxes[q] for q in operands]).astype(np.float64)
+            while p != v:
+                node = self._nodes[p]
+                assert isinstance(node, AffineNode)
+                (p,), (asked, _) = self.operands[p], node.maps[0].backward(asked)
+            mask |= asked != 0
+        return mask
 
     @np.errstate(all="ignore")
-    def bound(self, facts: Facts, forms: Sequence[Form], lines: Mapping[int, Lines]) -> Array:
-        """Return lower bounds of forms over the points of a record, as the tier's numbers.
+    def bound(
+        self, facts: Facts, terms: Terms, lines: Mapping[int, Lines], *, clip: bool = False
+    ) -> tuple[Array, Box]:
+        """Return lower bounds of rows over the points of their branches, as the tier's numbers.
 
-        The form by its nodes' boxes; where that is not positive, the best of it and of the form
-        with all nodes replaced back to the input.
+        A row by its nodes' boxes; where that is not positive, the best of it and of the row with
+        all nodes replaced back to the input. With `clip`, also a box for each row, that holds the
+        points of its branch's box where the row may be 0 or less.
         """
         steps, a = self._with_lines(facts, lines), self.arithmetic
-        bounds = [np.zeros(0)]
-        for part in self._pieces(np.arange(len(forms)), len(self.network.nodes) - 1):
-            rows, value = self._start([forms[i] for i in part], facts)
+        bounds, count = [np.zeros(0)], len(terms.owner)
+        width = self.network.sizes[0] if clip else 0
+        box = Box(np.full((count, width), -np.inf), np.full((count, width), np.inf))
+        for first, end in self._pieces(count, len(self.network.nodes) - 1):
+            part = terms.part(slice(first, end))
+            rows, value = self._start(facts, part)
             direct = value
             for v, coefficients in rows.items():
                 ends = facts.region if v == 0 else a.prepare(*facts.boxes[v])
-                direct = a.plus(direct, a.minimum(coefficients, ends))
+                direct = a.plus(direct, a.minimum(coefficients, ends, part.owner))
             left = np.flatnonzero(~(direct > 0))
             if left.size:
                 rows = {v: coefficients[left] for v, coefficients in rows.items()}
-                found = self._substitute(facts, steps, rows, value[left])
-                direct[left] = np.maximum(direct[left], found)
+                owner = part.owner[left]
+                reached, rest = self._substitute(facts, steps, rows, value[left], owner)
+                direct[left] = np.maximum(
+                    direct[left], self._over_input(facts, reached, rest, owner)
+                )
+                if clip:
+                    for side, found in zip(
+                        box, self._clip(facts, reached, rest, owner), strict=True
+                    ):
+                        side[first + left] = found
             bounds.append(direct)
-        return np.concatenate(bounds)
+        return np.concatenate(bounds), box
 
-    def _start(self, forms: Sequence[Form], facts: Facts) -> tuple[dict[int, Array], Array]:
-        """Return forms as matrices of coefficients for each node, and a lower bound of the rest."""
-        a, rows = self.arithmetic, {}
-        value = a.constants([form.constant for form in forms])
-        for i, form in enumerate(forms):
-            for v in {v for v, _ in form.coefficients}:
-                if v not in rows:
-                    rows[v] = a.numbers(np.zeros((len(forms), self.network.sizes[v])))
-                terms = [(j, q) for (node, j), q in form.coefficients.items() if node == v]
-                rows[v][i, [j for j, _ in terms]] = a.coefficients([q for _, q in terms])
-        for v, coefficients in rows.items():
-            # The nearest coefficient is one rounding away, and is then added to other uses.
-            doubt = cost(a.charge(1 + self._uses[v]), size_of(facts.boxes[v]))
-            if doubt.any():
-                value = a.plus(value, a.minimum(coefficients, a.prepare(-doubt, doubt)))
+    def _start(self, facts: Facts, terms: Terms) -> tuple[dict[int, Array], Array]:
+        """Return rows as matrices of coefficients for each node, and a lower bound of the rest."""
+        a, rows, count = self.arithmetic, dict[int, Array](), len(terms.owner)
+        value: Array = np.zeros(count)
+        for v in np.unique(terms.node).tolist():
+            chosen = terms.node == v
+            row, element, number = (x[chosen] for x in (terms.row, terms.element, terms.number))
+            box = Box(*np.ones((2, 1, 1))) if v == CONSTANT else facts.boxes[v]
+            rows[v] = a.numbers(np.zeros((count, box.lower.shape[1])))
+            np.add.at(rows[v], (row, element), number)
+            if a.rounds:
+                # The roundings of the numbers and of their sum, before other uses are added.
+                roundings = 2 + int(np.bincount(row).max()) + self._uses[max(v, 0)]
+                size = size_of(box)[terms.owner[row] % len(box.lower), element]
+                debt = np.zeros(count)
+                np.add.at(debt, row, cost(np.abs(number), size))
+                value = a.plus(value, -cost(a.charge(roundings), inflate(debt, len(row))))
+        if CONSTANT in rows:
+            one = a.prepare(*np.ones((2, 1, 1)))
+            value = a.plus(value, a.minimum(rows.pop(CONSTANT), one, terms.owner))
         return rows, value
 
     def _row_box(self, facts: Facts, v: int, request: RowRequest) -> Box:
         """Return the box of a node's elements by rows, infinite where none is asked for."""
-        steps, size, a = (
-            self._with_lines(facts, request.lines),
-            self.network.sizes[v],
-            self.arithmetic,
-        )
+        steps, a = self._with_lines(facts, request.lines), self.arithmetic
+        lower, upper = facts.boxes[v]
         ends = []
         for sign, mask in ((1.0, request.lower), (-1.0, request.upper)):
-            end = np.full(size, -np.inf)
+            end = np.full(lower.shape, -np.inf)
             # A point is as small as it can be.
-            named = np.flatnonzero(mask & (facts.boxes[v].lower < facts.boxes[v].upper))
-            for part in self._pieces(named, v):
-                rows = np.zeros((part.size, size))
-                rows[np.arange(part.size), part] = sign
-                value = np.repeat(a.constants([Fraction(0)]), part.size)
-                end[part] = a.below(self._substitute(facts, steps, {v: a.numbers(rows)}, value))
+            owners, elements = np.nonzero(mask & (lower < upper) & facts.alive[:, None])
+            for first, last in self._pieces(len(owners), v):
+                owner, element = owners[first:last], elements[first:last]
+                rows = np.zeros((len(owner), lower.shape[1]))
+                rows[np.arange(len(owner)), element] = sign
+                start = {v: a.numbers(rows)}, np.zeros(len(owner))
+                found = self._substitute(facts, steps, *start, owner)
+                end[owner, element] = a.below(self._over_input(facts, *found, owner))
             ends.append(sign * end)
         return Box(*ends)
 
     def _substitute(
-        self, facts: Facts, steps: Sequence[Step | None], rows: dict[int, Array], value: Array
-    ) -> Array:
-        """Return lower bounds of `value + sum of rows[v] . h_v`, all replaced back to the input."""
+        self,
+        facts: Facts,
+        steps: Sequence[Step | None],
+        rows: dict[int, Array],
+        value: Array,
+        owner: Ints,
+    ) -> tuple[Array, Array]:
+        """Return forms `coefficients . input + constant`, lower bounds of the rows.
+
+        That is, of `value + sum of rows[v] . h_v`, at all points and in all executions.
+        """
         a = self.arithmetic
         self.rows += len(value)
         for v in range(max(rows, default=0), 0, -1):
@@ -246,39 +325,52 @@ class Kernel:
             if coefficients is None or step is None or node is None:
                 continue
             line = step.line()
-            value = a.plus(value, a.minimum(coefficients, line.constants))
+            value = a.plus(value, a.minimum(coefficients, line.constants, owner))
             for i, p in enumerate(self.operands[v]):
                 slack: Array | float = 0.0
                 if isinstance(node, AffineNode):
                     moved, slack = node.maps[i].backward(coefficients)
                 elif (slopes := line.slopes[i]) is not None:
-                    moved = coefficients * np.where(coefficients > 0, *slopes)
+                    lower, upper = (spread(slope, owner) for slope in slopes)
+                    moved = np.maximum(coefficients, 0) * lower
+                    moved += np.minimum(coefficients, 0) * upper
                     slack = a.underflow
                 else:
                     continue
                 if np.any(slack):
                     # Twice: for the roundings of the sums that it becomes a part of.
-                    price = np.broadcast_to(up(2 * slack * line.sums[i]), len(value))
-                    value = a.plus(value, -price)
+                    price = up(2 * slack * spread(line.sums[i], owner))
+                    value = a.plus(value, -np.broadcast_to(price, len(value)))
                 rows[p] = rows[p] + moved if p in rows else moved
-        if 0 in rows:
-            value = a.plus(value, self._over_input(facts, rows[0]))
-        return value
+        if 0 not in rows:
+            rows[0] = a.numbers(np.zeros((len(value), self.network.sizes[0])))
+        return rows[0], value
 
-    def _over_input(self, facts: Facts, rows: Array) -> Array:
+    def _over_input(self, facts: Facts, rows: Array, value: Array, owner: Ints) -> Array:
         """Return the least values over the input's box, or over the ball where that is better."""
         a = self.arithmetic
-        value = a.minimum(rows, facts.region)
-        if self._ball is None:
-            return value
-        ball, center = self._ball
-        # Hölder: |a . (x - center)| is at most the radius times the dual norm of a.
-        if ball.norm == 1:
-            norm = a.above(abs(rows).max(axis=1), 0)
-        else:
-            norm = up(np.sqrt(a.above((rows * rows).sum(axis=1), rows.shape[1])))
-        reach = up(norm * -float_below(-ball.radius))
-        return np.maximum(value, a.plus(a.minimum(rows, center), -reach))
+        least = a.minimum(rows, facts.region, owner)
+        if self._ball is not None:
+            ball, center = self._ball
+            # Hölder: |a . (x - center)| is at most the radius times the dual norm of a.
+            if ball.norm == 1:
+                norm = a.above(abs(rows).max(axis=1), 0)
+            else:
+                norm = up(np.sqrt(a.above((rows * rows).sum(axis=1), rows.shape[1])))
+            reach = up(norm * -float_below(-ball.radius))
+            least = np.maximum(least, a.plus(a.minimum(rows, center, owner), -reach))
+        return a.plus(value, least)
+
+    def _clip(self, facts: Facts, rows: Array, value: Array, owner: Ints) -> Box:
+        """Return for each form a box around the points of its branch where it is at most 0."""
+        lower, upper = (spread(end, owner) for end in facts.boxes[0])
+        rows, value = self.arithmetic.floats(rows, value, facts.region, owner)
+        # In every tier by floats: a x is at most what the least values of all other terms leave.
+        floats = Fast()
+        least = add_down(value, floats.minimum(rows, floats.prepare(*facts.boxes[0]), owner))
+        own = mul_up(rows, np.where(rows > 0, lower, upper))
+        ends = add_up(own, -least[:, None]) / rows
+        return Box(np.where(rows < 0, down(ends), -np.inf), np.where(rows > 0, up(ends), np.inf))
 
     def _with_lines(self, facts: Facts, lines: Mapping[int, Lines]) -> Sequence[Step | None]:
         """Return the steps, with other lines for some operators."""
@@ -289,11 +381,11 @@ class Kernel:
                 steps[v] = node.step([facts.boxes[p] for p in self.operands[v]], proposed)
         return steps
 
-    def _pieces(self, indices: NDArray[np.intp], v: int) -> Iterator[NDArray[np.intp]]:
-        """Cut indices of rows into pieces whose matrices are not too large, back from node v."""
-        most = max(1, CHUNK // max(self.network.sizes[: v + 1]))
-        for first in range(0, indices.size, most):
-            yield indices[first : first + most]
+    def _pieces(self, count: int, v: int) -> Iterator[tuple[int, int]]:
+        """Cut so many rows into pieces whose matrices are not too large, back from node v."""
+        most = max(1, min(ROWS, CHUNK // max(self.network.sizes[: v + 1])))
+        for first in range(0, count, most):
+            yield first, min(first + most, count)
 
     def _region(self, box: Box, case: Array) -> Constants:
         # The rational tier has the case's exact ends, where no split or row has moved them.
@@ -322,17 +414,11 @@ def operands_of(node: Affine | Operator | None) -> tuple[int, ...]:
     return tuple(p for p, _ in node.terms) if isinstance(node, Affine) else node.operands
 
 
-def _cut(box: Box, half: Half) -> Box:
-    """Return the part of a box in the half-space."""
-    lower, upper = box.lower.copy(), box.upper.copy()
-    if half.at_most:
-        upper[half.element] = min(upper[half.element], -float_below(-half.threshold))
-    else:
-        lower[half.element] = max(lower[half.element], float_below(half.threshold))
-    return Box(lower, upper)
+def _same(a: object, b: object) -> bool:
+    return a is b
 
 
 def _enclose(numbers: Array) -> tuple[Floats, Floats]:
     """Return floats below and above fractions."""
-    below = [float_below(q) for q in numbers], [-float_below(-q) for q in numbers]
-    return np.array(below[0]), np.array(below[1])
+    below = np.vectorize(float_below, otypes=[np.float64])
+    return below(numbers), -below(-numbers)

@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from absolver.certificates.arithmetic import TINY, Array, Fast
+from absolver.certificates.arithmetic import Array, Fast
 from absolver.certificates.network import Floats, Ints, LinearMap, Move, Product, Scale, Total
-from absolver.certificates.rounding import UNIT, up
+from absolver.certificates.rounding import TINY, UNIT, up
 
 
 class Linear:
@@ -59,8 +59,8 @@ class Linear:
                 return self._sums(x), 0.0
 
     def reaches(self, marked: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return which elements of M x depend on a marked element of x."""
-        x = marked[None].astype(np.float64)
+        """Return which elements of M x depend on a marked element of x, for each row x."""
+        x = marked.astype(np.float64)
         match self.linear:
             case Product(weight=weight, outer=outer):
                 # Counts, which are exact in every tier.
@@ -70,7 +70,7 @@ class Linear:
                 return marked
             case _:
                 x, _ = self.forward(x)
-        reached: NDArray[np.bool_] = np.not_equal(x[0], 0)
+        reached: NDArray[np.bool_] = np.not_equal(x, 0)
         return reached
 
     def backward(self, rows: Array) -> tuple[Array, Array | float]:

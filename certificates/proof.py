@@ -13,6 +13,8 @@ from absolver.certificates.kernel import Facts, Half, Kernel
 from absolver.certificates.network import Broken, Clause, Network, Property
 from absolver.certificates.proposals import ProposalReader, listed, whole
 from absolver.certificates.semantics import profile
+from absolver.certificates.terms import Terms
+from absolver.certificates.tree import TreeCheck
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,10 @@ class _Check:
         facts, path = branch
         proposals = self._reader.proposals(record.get("facts", {}))
         if facts is not None:
-            facts = self._kernel.enter(facts, proposals, path.half if path else None)
+            if path is not None:
+                facts = self._kernel.cut(facts, path.half.cut())
+            facts = self._kernel.enter(facts, proposals)
+            facts = facts if facts.alive.all() else None
         match record.get("record"):
             case "split":
                 low, high = self._reader.halves(record)
@@ -131,6 +136,12 @@ class _Check:
                 if facts is not None:
                     self._leaf(facts, path, listed(record["refutations"]), clauses)
                 self.leaves += 1
+                return []
+            case "tree" if path is None:
+                tree = self._reader.tree(record, clauses)
+                if facts is not None:
+                    TreeCheck(self._kernel, tree, clauses).run(facts)
+                self.leaves += int((tree.number < 0).sum())
                 return []
             case kind:
                 raise Broken(f"a record {kind!r} stands where a tree begins")
@@ -143,7 +154,7 @@ class _Check:
         clauses: Mapping[int, Clause],
     ) -> None:
         """Raise `Broken` unless each of the clauses is refuted."""
-        self._kernel.require_range(facts.steps)
+        self._kernel.require_range(facts.steps, facts.alive)
         halves = []
         while path is not None:
             halves.append(path.half)
@@ -151,7 +162,8 @@ class _Check:
         left, best = set(clauses), {-1: -np.inf}
         for refutation in refutations:
             block = self._reader.block(refutation, clauses, halves[::-1])
-            values = self._kernel.bound(facts, block.forms, block.lines)
+            terms = Terms.of(block.forms, self._kernel.arithmetic)
+            values, _ = self._kernel.bound(facts, terms, block.lines)
             for clause, value, strict in zip(block.clauses, values, block.strict, strict=True):
                 if value > 0 or (value == 0 and strict):
                     left -= {clause} if clause >= 0 else clauses.keys()

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from absolver.certificates.boxes import Lines, Slope
 from absolver.certificates.container import fields, rational
 from absolver.certificates.kernel import (
-    Form,
     Half,
     Proposals,
     RowRequest,
@@ -19,7 +18,16 @@ from absolver.certificates.kernel import (
     operands_of,
     place,
 )
-from absolver.certificates.network import Broken, Clause, Floats, Network, Operator
+from absolver.certificates.network import (
+    Broken,
+    Clause,
+    Constraint,
+    Floats,
+    Ints,
+    Network,
+    Operator,
+)
+from absolver.certificates.terms import Form
 
 
 class Block(NamedTuple):
@@ -29,6 +37,25 @@ class Block(NamedTuple):
     forms: Sequence[Form]
     strict: Sequence[bool]
     lines: Mapping[int, Lines]
+
+
+class Tree(NamedTuple):
+    """A tree in one record: arrays with an entry for each split, or for each node.
+
+    The k-th split is of an element of a tensor at a threshold, and has the nodes 2 k + 1 and 2 k +
+    2 below; `number` has the k of a node that is split, -1 for a leaf.
+    """
+
+    tensor: Ints
+    element: Ints
+    threshold: Floats
+    number: Ints
+    bounded: NDArray[np.bool_]
+    undecided: bool
+    clip: bool
+    lines: Mapping[int, Lines]
+    multipliers: NDArray[Any] | None
+    combination: NDArray[Any] | None
 
 
 class ProposalReader:
@@ -57,11 +84,60 @@ class ProposalReader:
     def halves(self, record: Mapping[str, Any]) -> tuple[Half, Half]:
         """Return the two sides of a split, as their trees follow it."""
         fields(record, ("record", "of", "element", "threshold"), ("facts",))
-        node = 0 if record["of"] == "input" else self._bounded(record["of"])
+        node = self._tensor(record["of"])
         element = whole(record["element"], 0, self._network.sizes[node])
         threshold = rational(record["threshold"])
         first, second = (Half(node, element, threshold, at_most) for at_most in (True, False))
         return first, second
+
+    def tree(self, record: Mapping[str, Any], clauses: Mapping[int, Clause]) -> Tree:
+        """Return a tree for a case of these clauses."""
+        fields(record, _TREE, ("facts", "bounded", "lines", "multipliers", "combination"))
+        split = numbers(record["split"], "i", (np.size(record["split"]),))
+        inner, count = np.flatnonzero(split >= 0), len(split)
+        # The k-th split has the children 2 k + 1 and 2 k + 2, so that it comes before them.
+        ordinals = np.arange(len(inner))
+        if count != 2 * len(inner) + 1 or (inner > 2 * ordinals).any() or (split < -1).any():
+            raise Broken(f"{len(inner)} splits make no tree of {count} nodes in level order")
+        tensors = [self._tensor(of) for of in listed(record["of"])]
+        whole(int(split.max()), -1, len(tensors))
+        tensor = np.array([*tensors, 0])[split[inner]]
+        element = numbers(record["element"], "i", (len(inner),)).astype(np.int64)
+        outside = (element < 0) | (element >= np.array(self._network.sizes)[tensor])
+        if outside.any():
+            raise Broken(f"{element[outside][0]} is not an element of the tensor that is split")
+        number = np.full(count, -1)
+        number[inner] = ordinals
+        bound = _mask(record.get("bounded", True), count)
+        if (~bound & (number < 0)).any():
+            raise Broken("a leaf is not bounded")
+        rows, clip = record["rows"], record["clip"]
+        if not isinstance(rows, str) or rows not in ("undecided", "none") or type(clip) is not bool:
+            raise Broken(f"rows are {rows!r:.80}, clip is {clip!r:.80}")
+        depths = [0] * count
+        for k, i in enumerate(inner.tolist()):
+            depths[2 * k + 1] = depths[2 * k + 2] = depths[i] + 1
+        multipliers = combination = None
+        if "multipliers" in record:
+            multipliers = _multipliers(record["multipliers"], (count, max(depths)))
+        if "combination" in record:
+            (clause,) = clauses.values() if len(clauses) == 1 else (None,)
+            if clause is None:
+                raise Broken(f"constraints of {len(clauses)} clauses are combined")
+            shape = (count, len(clause.on_outputs))
+            combination = _multipliers(record["combination"], shape)
+        return Tree(
+            tensor,
+            element,
+            numbers(record["threshold"], "f", (len(inner),)).astype(np.float64),
+            number,
+            bound,
+            rows == "undecided",
+            clip,
+            self._lines(record.get("lines", []), count),
+            multipliers,
+            combination,
+        )
 
     def block(
         self,
@@ -84,9 +160,7 @@ class ProposalReader:
                 known = () if clause is None else clause.on_inputs if prefix else clause.on_outputs
                 constraint = known[whole(number, 0, len(known))]
                 rows[row].strict |= constraint.strict and multiplier > 0
-                for variable, coefficient in constraint.terms:
-                    rows[row].add(place(self._network, variable), multiplier * coefficient)
-                rows[row].constant -= multiplier * constraint.bound
+                rows[row].take(self._network, constraint, multiplier)
         if "split_multiplier" in entry:
             weights = _multipliers(entry["split_multiplier"], (len(names), len(halves)))
             for i, k in np.argwhere(weights):
@@ -97,6 +171,10 @@ class ProposalReader:
         forms = [Form(row.constant, row.coefficients) for row in rows]
         lines = self._lines(entry.get("lines", []))
         return Block(names, forms, [row.strict for row in rows], lines)
+
+    def _tensor(self, of: object) -> int:
+        """Return the node that a split is of."""
+        return 0 if isinstance(of, str) and of == "input" else self._bounded(of)
 
     def _bounded(self, operand: object) -> int:
         """Return the node of an operand's bounded tensor."""
@@ -110,7 +188,7 @@ class ProposalReader:
             raise Broken(f"{name!r:.80} is not an operator of the network")
         return self._operators[name]
 
-    def _lines(self, entries: object) -> dict[int, Lines]:
+    def _lines(self, entries: object, nodes: int = 0) -> dict[int, Lines]:
         lines = {}
         for entry in listed(entries):
             fields(mapping(entry), ("operator", "lower", "upper"))
@@ -123,11 +201,12 @@ class ProposalReader:
                     raise Broken(
                         f"{len(slopes)} slopes for the {count} operands of {entry['operator']}"
                     )
-                sides.append([_slope(slope, size, count) for slope in slopes])
+                sides.append([_slope(slope, (nodes, size), count) for slope in slopes])
             lines[v] = Lines(*sides)
         return lines
 
 
+_TREE = ("record", "of", "split", "element", "threshold", "rows", "clip")
 _OPTIONAL = (
     "multiplier",
     "input_row",
@@ -138,12 +217,24 @@ _OPTIONAL = (
 )
 
 
+def form_of(network: Network, constraint: Constraint) -> Form:
+    """Return the form that is at most 0 where the constraint holds."""
+    row = _Row()
+    row.take(network, constraint, Fraction(1))
+    return Form(row.constant, row.coefficients)
+
+
 class _Row:
     """A row of a refutation while its terms are collected."""
 
     def __init__(self) -> None:
         self.constant, self.strict = Fraction(0), False
         self.coefficients: dict[tuple[int, int], Fraction] = {}
+
+    def take(self, network: Network, constraint: Constraint, multiplier: Fraction) -> None:
+        for variable, coefficient in constraint.terms:
+            self.add(place(network, variable), multiplier * coefficient)
+        self.constant -= multiplier * constraint.bound
 
     def add(self, place: tuple[int, int], coefficient: Fraction) -> None:
         self.coefficients[place] = self.coefficients.get(place, Fraction(0)) + coefficient
@@ -189,10 +280,10 @@ def _integers(value: object) -> list[int]:
 
 
 def _multipliers(value: object, shape: tuple[int, ...]) -> Floats:
-    array = numbers(value, "f", shape).astype(np.float64)
+    array = numbers(value, "f", shape)
     if not (array >= 0).all():
         raise Broken(f"a multiplier is {array.min()}, negative")
-    return array
+    return array.astype(np.float64)
 
 
 def _terms(entry: Mapping[str, Any], prefix: str) -> list[tuple[int, int, Fraction]]:
@@ -213,9 +304,12 @@ def _mask(value: object, size: int) -> NDArray[np.bool_]:
     return np.full(size, value) if isinstance(value, bool) else numbers(value, "b", (size,))
 
 
-def _slope(value: object, size: int, operands: int) -> Slope:
-    if isinstance(value, str) and value == "chord" and operands == 1:
-        return "chord"
+def _slope(value: object, shape: tuple[int, int], operands: int) -> Slope:
+    """Return a slope for each element, or for each node of a tree and each element."""
+    if isinstance(value, str) and value in ("chord", "adaptive") and operands == 1:
+        return value
     if type(value) is int and value == 0:
-        return np.zeros(size)
-    return numbers(value, "bf", (size,)).astype(np.float64)
+        return np.zeros(shape[1])
+    each = isinstance(value, np.ndarray) and value.ndim == 2 and shape[0] > 0
+    slopes = numbers(value, "bf", shape if each else shape[1:])
+    return slopes if each else slopes.astype(np.float64)

@@ -12,6 +12,7 @@ from absolver.certificates.network import Floats
 
 UNIT = 2.0**-53
 """The unit roundoff of float64."""
+STEP, TINY, LARGEST = UNIT * (1 + 2 * UNIT), 2.0**-1074, float(np.finfo(np.float64).max)
 
 Numbers = Floats | float
 
@@ -25,12 +26,17 @@ class Box(NamedTuple):
 
 @np.errstate(all="ignore")
 def down(x: Numbers) -> Floats:
-    """Return the float64 before x: below every real number that rounds to x."""
-    return np.where(np.isnan(x), -np.inf, np.nextafter(x, -np.inf))
+    """Return a float64 before x, below every real number that rounds to x: most often the next.
+
+    Rump, Zimmermann, Boldo, Melquiond: Computing predecessor and successor in rounding to nearest
+    (BIT 2009), theorem 2.2. Below infinity it is a large number, and -inf where x is NaN.
+    """
+    x = np.minimum(x, LARGEST)
+    return np.fmax(x - (np.abs(x) * STEP + TINY), -np.inf)
 
 
 def up(x: Numbers) -> Floats:
-    """Return the float64 after x: above every real number that rounds to x."""
+    """Return a float64 after x: above every real number that rounds to x."""
     return -down(np.negative(x))
 
 

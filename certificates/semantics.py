@@ -57,10 +57,10 @@ class Profile:
                 f"{self.name} does not cover the network: it is not binary32 throughout"
             )
 
-    def affine_error(self, node: Affine, reach: Floats, bias: Floats, largest: float) -> Floats:
+    def affine_error(self, node: Affine, reach: Floats, bias: Floats, largest: Floats) -> Floats:
         """Bound |e| of an affine node whose terms have sizes that sum to at most `reach`.
 
-        `bias` holds the bias's sizes, and no operand exceeds `largest`.
+        `bias` holds the bias's sizes, and no operand of a branch exceeds its `largest`.
         """
         if self.real or node.roundings == 0:
             return np.zeros(node.size)

@@ -9,7 +9,7 @@ import numpy as np
 from absolver.certificates.arithmetic import Array, arithmetic, float_below
 from absolver.certificates.boxes import Lines
 from absolver.certificates.container import fields
-from absolver.certificates.kernel import Form, Kernel, Proposals, RowRequest, place
+from absolver.certificates.kernel import Kernel, Proposals, place
 from absolver.certificates.network import (
     Ball,
     Broken,
@@ -21,6 +21,7 @@ from absolver.certificates.network import (
 )
 from absolver.certificates.proposals import listed, numbers, whole
 from absolver.certificates.semantics import profile
+from absolver.certificates.terms import Form, Terms
 
 NARROW = 1e-6
 """A value that misses by less may owe it to rounding, and is tried in rational arithmetic."""
@@ -129,12 +130,10 @@ def _margins(kernel: Kernel, clause: Clause, point: Sequence[Fraction]) -> Itera
         for v, node in enumerate(kernel.network.nodes)
         if isinstance(node, Operator) and len(node.operands) == 1
     }
-    root = kernel.root(point, point)
-    rows: dict[int, list[RowRequest]] = {}
-    for _ in range(2):
-        facts = kernel.enter(root, Proposals(lines, rows))
-        if facts is None:
+    facts, terms = kernel.root(point, point), Terms.of(forms, kernel.arithmetic)
+    for proposals in (Proposals(lines), Proposals(undecided=True)):
+        facts = kernel.enter(facts, proposals)
+        if not facts.alive.all():
             raise Broken("no value of a node is left at the point")
-        kernel.require_range(facts.steps)
-        yield kernel.bound(facts, forms, {})
-        rows = {v: [RowRequest(mask, mask, {})] for v, mask in kernel.bent(facts).items()}
+        kernel.require_range(facts.steps, facts.alive)
+        yield kernel.bound(facts, terms, {})[0]

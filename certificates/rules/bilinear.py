@@ -21,4 +21,4 @@ class Product(Rule):
         x, y = boxes
         constant = y.lower == y.upper
         slopes = np.where(constant, y.lower, 0.0), np.where(constant, 0.0, x.lower)
-        return constant | (x.lower == x.upper), slopes
+        return constant | (x.lower == x.upper), slopes, np.zeros_like(x.lower)

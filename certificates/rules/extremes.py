@@ -39,7 +39,8 @@ class Extreme(Rule):
         boxes = boxes if self.largest else [mirrored(box) for box in boxes]
         lower, upper = (np.stack(ends) for ends in zip(*boxes, strict=True))
         chosen = _greatest(lower)
-        return (chosen | (upper <= lower.max(axis=0))).all(axis=0), tuple(chosen.astype(np.float64))
+        slopes = tuple(chosen.astype(np.float64))
+        return (chosen | (upper <= lower.max(axis=0))).all(axis=0), slopes, np.zeros_like(slopes[0])
 
 
 def _each(slopes: Slopes, boxes: Boxes) -> list[Floats]:

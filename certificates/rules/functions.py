@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from absolver.certificates.network import Floats
 from absolver.certificates.rounding import (
+    LARGEST,
     Box,
     add_down,
     add_up,
@@ -26,7 +27,6 @@ LN2 = float.fromhex("0x1.62e42fefa39efp-1")
 """The float64 below ln 2; the one above is the next."""
 LN2_HIGH, LN2_LOW = float.fromhex("0x1.62e42feep-1"), float.fromhex("0x1.a39ef35793c76p-33")
 """ln 2 up to 2^-86 in two parts, the first of 32 bits."""
-LARGEST = float(np.finfo(np.float64).max)
 
 MARGIN = 2.0**-50
 """8 u: a value with a relative error below 6 u, times 1 - 8 u and rounded, is a lower bound."""

@@ -38,17 +38,22 @@ class PiecewiseLinear(Rule):
             # At an infinite end a tilt of 0, which is exact, leaves the intercept.
             steepness = sign * np.asarray(segment.slope)
             tilts = add_down(steepness, -slope), add_up(steepness, -slope)
-            ends = [mul_down(tilt, z) for tilt in tilts for z in (segment.lower, segment.upper)]
+            ends = [
+                mul_down(np.where(np.signbit(z), *reversed(tilts)), z)
+                for z in (segment.lower, segment.upper)
+            ]
             value = add_down(np.minimum.reduce(ends), sign * np.asarray(segment.intercept))
             least = np.where(segment.occurs, np.minimum(least, value), least)
         return np.where((least < np.inf) & (boxes[0].lower <= boxes[0].upper), least, -np.inf)
 
     def affine(self, boxes: Boxes, attributes: Attributes) -> Lines:
-        """Return where a single segment occurs, and its slope."""
+        """Return where a single segment occurs, its slope, and its intercept."""
         segments = self.segments(boxes[0], attributes)
         occurs = [segment.occurs for segment in segments]
         slope = np.select(occurs, [np.asarray(segment.slope) for segment in segments], 0.0)
-        return (np.sum(occurs, axis=0) == 1) & (boxes[0].lower <= boxes[0].upper), (slope,)
+        offset = np.select(occurs, [np.asarray(segment.intercept) for segment in segments], 0.0)
+        single = (np.sum(occurs, axis=0) == 1) & (boxes[0].lower <= boxes[0].upper)
+        return single, (slope,), offset
 
 
 def kinked(box: Box, left: Numbers) -> list[Segment]:

@@ -12,7 +12,7 @@ from absolver.certificates.rounding import Box, Numbers
 Slopes = Sequence[Floats]
 Boxes = Sequence[Box]
 Attributes = Mapping[str, Numbers]
-Lines = tuple[NDArray[np.bool_], tuple[Floats, ...]]
+Lines = tuple[NDArray[np.bool_], tuple[Floats, ...], Floats]
 
 
 class Rule(ABC):
@@ -40,12 +40,13 @@ class Rule(ABC):
         return Box(below, self.offset_above(flat, boxes, attributes))
 
     def affine(self, boxes: Boxes, attributes: Attributes) -> Lines | None:
-        """Return where f is affine on the boxes, exactly, and its slopes there."""
+        """Return where f is affine on the boxes, and its slopes and its intercept there, exact."""
         return None
 
     @np.errstate(all="ignore")
     def chord(self, box: Box, attributes: Attributes) -> Floats:
         """Return a number near the mean slope of a function of one operand, 0 where it has none."""
-        left, right = (self.range([Box(end, end)], attributes).lower for end in box)
+        flat = [np.zeros_like(box.lower)]
+        left, right = (self.offset_below(flat, [Box(end, end)], attributes) for end in box)
         slope = (right - left) / (box.upper - box.lower)
         return np.where(np.isfinite(slope), slope, 0.0)

@@ -62,8 +62,8 @@ MUTANTS: Mapping[str, Mutant] = MappingProxyType(
         "offsets of lines are rounded to nearest": Mutant(
             piecewise_linear,
             "PiecewiseLinear.least",
-            "mul_down(tilt, z) for tilt",
-            "tilt * z for tilt",
+            "mul_down(np.where(np.signbit(z), *reversed(tilts)), z)",
+            "np.where(np.signbit(z), *reversed(tilts)) * z",
         ),
         "chords above relu are 1e-5 too low": Mutant(
             piecewise_linear,
@@ -79,7 +79,7 @@ MUTANTS: Mapping[str, Mutant] = MappingProxyType(
             boxes, "OperatorNode._line", "numbers(s), numbers(t)", "numbers(s), numbers(t * 1.001)"
         ),
         "debts count signed weights": Mutant(
-            boxes, "AffineNode.step", ", absolute=True", ", absolute=False"
+            boxes, "AffineNode.step", "absolute=total is not center", "absolute=False"
         ),
         "E leaves out the bias": Mutant(
             semantics, "Profile.affine_error", "up(reach + bias)", "up(reach)"
@@ -88,19 +88,19 @@ MUTANTS: Mapping[str, Mutant] = MappingProxyType(
             semantics, "Profile.affine_error", "node.roundings, self.unit", "0.5, self.unit / 2"
         ),
         "executions may overflow": Mutant(
-            kernel, "Kernel.require_range", "not step.largest <= self.profile.limit", "False"
+            kernel, "Kernel.require_range", "not (largest <= self.profile.limit).all()", "False"
         ),
         "boxes are rounded to nearest": Mutant(
             kernel,
             "_enclose",
-            "[float_below(q) for q in numbers], [-float_below(-q) for q in numbers]",
-            "[float(q) for q in numbers], [float(q) for q in numbers]",
+            "below(numbers), -below(-numbers)",
+            "numbers.astype(np.float64), numbers.astype(np.float64)",
         ),
         "sums that overflow are bounds": Mutant(
             arithmetic, "Fast.minimum", "np.isfinite(value) & ", ""
         ),
         "negative coefficients take lower ends": Mutant(
-            arithmetic, "Fast.minimum", "box.upper)", "box.lower)"
+            arithmetic, "Fast.minimum", "box.upper,", "box.lower,"
         ),
         "both sides of a split are the first": Mutant(
             proposals,
@@ -109,7 +109,7 @@ MUTANTS: Mapping[str, Mutant] = MappingProxyType(
             "for at_most in (True, True)",
         ),
         "a split tightens its parent": Mutant(
-            kernel, "_cut", "box.lower.copy(), box.upper.copy()", "box.lower, box.upper"
+            kernel, "Kernel.cut", "map(np.copy, boxes[v])", "boxes[v]"
         ),
         "clauses in no case are not missed": Mutant(
             proof, "check_proof", "if uncovered:", "if uncovered and not cases:"

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from absolver.certificates.arithmetic import arithmetic
 from absolver.certificates.boxes import Lines
-from absolver.certificates.kernel import Facts, Form, Kernel, Proposals, RowRequest
+from absolver.certificates.kernel import Facts, Kernel, Proposals, RowRequest
 from absolver.certificates.network import Affine, Network, Operator, Product, Tensor
 from absolver.certificates.semantics import profile
+from absolver.certificates.terms import Form, Terms
 
 TIERS = ("fast", "exact", "rational")
 Layer = tuple[np.ndarray, np.ndarray]
@@ -162,7 +163,7 @@ def kernel_and_facts(network, box, tier, given=None, semantics="real", ball=None
     """A kernel, and what holds over a box of the input with all rows or the given proposals."""
     kernel = Kernel(network, arithmetic(tier), profile(semantics), ball)
     facts = kernel.enter(kernel.root(*box), given or proposals(network))
-    assert isinstance(facts, Facts)
+    assert facts.alive.all()
     return kernel, facts
 
 
@@ -180,7 +181,7 @@ def output_bounds(kernel: Kernel, facts: Facts) -> tuple[list, list]:
         for _ in range(2):
             constants = [-k if k > -np.inf else Fraction(0) for k in known]
             forms = [Form(c, {place: sign}) for c, place in zip(constants, places, strict=True)]
-            values = kernel.bound(facts, forms, {})
+            values, _ = kernel.bound(facts, Terms.of(forms, kernel.arithmetic), {})
             known = [
                 Fraction(v) - c if v > -np.inf else v
                 for c, v in zip(constants, values, strict=True)

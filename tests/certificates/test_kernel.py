@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from absolver.certificates.arithmetic import arithmetic
 from absolver.certificates.boxes import Lines
-from absolver.certificates.kernel import Form, Half, Kernel, Proposals, RowRequest
+from absolver.certificates.kernel import Half, Kernel, Proposals, RowRequest
 from absolver.certificates.network import (
     Ball,
     Broken,
@@ -19,6 +19,7 @@ from absolver.certificates.network import (
     Unsupported,
 )
 from absolver.certificates.semantics import profile
+from absolver.certificates.terms import Form, Terms
 from tests.certificates.kernels import (
     TIERS,
     adversarial_points,
@@ -83,8 +84,9 @@ def test_a_tier_is_not_above_the_rational_one_with_the_same_boxes(case, seed):
     for tier in TIERS:
         kernel = Kernel(network, arithmetic(tier), profile("real"))
         other = kernel.enter(kernel.root(lower, upper), Proposals({}, boxes))
-        other = type(facts)(facts.boxes, other.steps, facts.lines, other.case, other.region)
-        values.append(kernel.bound(other, [form], facts.lines)[0])
+        other = replace(other, boxes=facts.boxes, lines=facts.lines)
+        terms = Terms.of([form], kernel.arithmetic)
+        values.append(kernel.bound(other, terms, facts.lines)[0][0])
     fast, exact, rational = values
     assert fast <= rational and exact <= rational
     assert float(rational) - min(fast, exact) <= 1e-9 * (1 + 1000 * abs(float(rational)))
@@ -228,16 +230,20 @@ def test_the_rational_tier_reaches_equality_where_the_others_stay_below(tier):
 def test_a_split_cuts_a_box_and_an_empty_one_ends_the_record():
     layers = [(np.array([[1.0]]), np.zeros(1)), (np.array([[1.0]]), np.zeros(1))]
     kernel, facts = kernel_and_facts(dense(*layers), ([Fraction(-1)], [Fraction(1)]), "fast")
-    below = kernel.enter(facts, Proposals(), Half(1, 0, Fraction(1, 10), at_most=True))
+    below = side(kernel, facts, Half(1, 0, Fraction(1, 10), at_most=True))
     assert 0.1 <= below.boxes[1].upper[0] <= 0.1 + 1e-16
     assert 0.1 <= below.boxes[2].upper[0] <= 0.1 + 1e-15
-    assert kernel.enter(below, Proposals(), Half(1, 0, Fraction(1, 5), at_most=False)) is None
+    assert not side(kernel, below, Half(1, 0, Fraction(1, 5), at_most=False)).alive.any()
+
+
+def side(kernel, facts, half):
+    return kernel.enter(kernel.cut(facts, half.cut()), Proposals())
 
 
 def test_only_what_a_split_can_change_is_computed_again():
     layers = [(np.ones((1, 1)), np.zeros(1))] * 3
     kernel, facts = kernel_and_facts(dense(*layers), ([Fraction(-1)], [Fraction(1)]), "fast")
-    below = kernel.enter(facts, Proposals(), Half(3, 0, Fraction(1, 2), at_most=True))
+    below = side(kernel, facts, Half(3, 0, Fraction(1, 2), at_most=True))
     assert [a is b for a, b in zip(facts.steps, below.steps, strict=True)] == [True] * 4 + [
         False
     ] * 2
@@ -248,9 +254,9 @@ def test_values_that_may_overflow_are_outside_of_float32():
     lower, upper = [Fraction(1)] * 2, [Fraction(1)] * 2
     kernel, facts = kernel_and_facts(dense(*layers), (lower, upper), "fast", semantics="float32")
     with pytest.raises(Broken, match="z0: its values may reach 6e\\+38, which overflows"):
-        kernel.require_range(facts.steps)
+        kernel.require_range(facts.steps, facts.alive)
     kernel, facts = kernel_and_facts(dense(*layers), (lower, upper), "fast")
-    kernel.require_range(facts.steps)
+    kernel.require_range(facts.steps, facts.alive)
 
 
 @pytest.mark.regression
@@ -258,10 +264,10 @@ def test_a_split_without_points_does_not_hide_what_may_overflow_before_it():
     layers = [(np.array([[3e38]]), np.zeros(1)), (np.array([[1e-38]]), np.zeros(1))]
     box, half = ([Fraction(0)], [Fraction(2)]), Half(3, 0, Fraction(-1), at_most=True)
     kernel, facts = kernel_and_facts(dense(*layers), box, "fast")
-    assert kernel.enter(facts, Proposals(), half) is None
+    assert not side(kernel, facts, half).alive.any()
     kernel, facts = kernel_and_facts(dense(*layers), box, "fast", semantics="float32")
     with pytest.raises(Broken, match="z0: its values may reach 6e\\+38, which overflows"):
-        kernel.enter(facts, Proposals(), half)
+        side(kernel, facts, half)
 
 
 @pytest.mark.precision
@@ -305,7 +311,8 @@ def test_the_constants_pay_for_coefficients_that_are_rounded(tier):
     constants, unit = facts.steps[1].line().constants, Fraction(1, 2**53)
     assert constants.lower <= -9 * Fraction(0.1) * unit
     assert constants.upper >= 9 * Fraction(0.1) * unit
-    _, value = kernel._start([Form(Fraction(0), {(0, 0): Fraction(1, 3)})], facts)
+    form = Form(Fraction(0), {(0, 0): Fraction(1, 3)})
+    _, value = kernel._start(facts, Terms.of([form], kernel.arithmetic))
     assert value <= -9 * Fraction(1, 3) * unit
 
 

@@ -116,7 +116,7 @@ def test_offsets_over_small_integers_have_no_rounding_at_all(
 def test_an_affine_piece_is_exactly_affine(function: str, case: tuple) -> None:
     exact, attributes, _ = PIECEWISE[function]
     (pair,), _, random = case
-    mask, (slope,) = rule_for(function).affine(boxes([pair]), attributes)
+    mask, (slope,), intercept = rule_for(function).affine(boxes([pair]), attributes)
     if mask[0]:
         assert np.isfinite(slope[0])
         points = [Fraction(z) for z in inside(*pair, random)]
@@ -134,7 +134,7 @@ def test_the_sign_at_0_is_that_of_the_points_beside_it_only_if_they_are_in_the_b
 @pytest.mark.precision
 def test_relu_is_affine_wherever_its_sign_is_known() -> None:
     box = Box(np.array([0.0, -2.0, -np.inf, 3.0, -1.0]), np.array([1.0, 0.0, -1.0, np.inf, 1.0]))
-    mask, (slope,) = rule_for("relu").affine([box], {})
+    mask, (slope,), _ = rule_for("relu").affine([box], {})
     assert mask.tolist() == [True, True, True, True, False]
     assert slope[:4].tolist() == [1, 0, 0, 1]
 
@@ -212,11 +212,11 @@ def test_weights_are_lower_lines_of_a_maximum_and_so_is_every_operand(
 @pytest.mark.precision
 def test_an_operand_that_dominates_is_the_maximum_even_of_unbounded_ones() -> None:
     pairs = [(-1.0, 1.0), (-math.inf, 0.5), (1.0, math.inf)]
-    mask, slope = rule_for("max").affine(boxes(pairs), {})
+    mask, slope, _ = rule_for("max").affine(boxes(pairs), {})
     assert mask.all() and [float(s[0]) for s in slope] == [0, 0, 1]
     assert rule_for("max").offset_below(list(slope), boxes(pairs), {})[0] == 0
     assert rule_for("max").offset_above(list(slope), boxes(pairs), {})[0] == 0
-    mask, _ = rule_for("min").affine(boxes(pairs), {})
+    mask, _, _ = rule_for("min").affine(boxes(pairs), {})
     assert not mask.any()
 
 
@@ -226,7 +226,7 @@ def test_an_extreme_is_affine_up_to_a_tie_and_not_an_ulp_further(function: str) 
     flip = 1.0 if function == "max" else -1.0
     for other, expected in ((1.0, True), (math.nextafter(1.0, 2.0), False)):
         pairs = [tuple(sorted((flip * 1.0, flip * 2.0))), tuple(sorted((0.0, flip * other)))]
-        mask, _ = rule_for(function).affine(boxes(pairs), {})
+        mask, _, _ = rule_for(function).affine(boxes(pairs), {})
         assert mask[0] == expected
 
 
@@ -234,7 +234,7 @@ def test_an_extreme_is_affine_up_to_a_tie_and_not_an_ulp_further(function: str) 
 @given(pairs=st.tuples(intervals(), intervals()))
 def test_a_product_with_a_constant_is_affine(pairs: tuple) -> None:
     box = boxes(pairs)
-    mask, slope = rule_for("mul").affine(box, {})
+    mask, slope, _ = rule_for("mul").affine(box, {})
     assert mask[0] == any(low == high for low, high in pairs)
     if mask[0] and abs(sum(s[0] for s in slope)) < 1e150:
         assert rule_for("mul").offset_below(list(slope), box, {})[0] == 0
