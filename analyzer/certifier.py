@@ -118,7 +118,7 @@ class Certifier:
         domain: Domain,
         execution: Execution,
         order: Sequence[Semantics],
-        trees: Mapping[int, TreeProof],
+        trees: Sequence[TreeProof],
     ) -> Proof:
         """Have the refutation of all clauses accepted, over the first semantics that goes.
 

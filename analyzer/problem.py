@@ -30,6 +30,8 @@ from absolver.analyzer.report import Semantics
 from absolver.domains import load
 
 DEFAULT_DOMAIN = "crown & interval"
+SEARCHED_DOMAIN = "alpha_crown"
+"""Whose slopes are searched where operators are split, if no domain is named."""
 CHECK_POINTS = 3
 MODEST = 1e4  # data in any unit in use stays below it
 

@@ -1,7 +1,7 @@
 """From files to a verdict: load, compare with the runtime, attack, propagate, decide, certify."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,6 +15,7 @@ from absolver.analyzer.deadline import Deadline, DeadlineExpired
 from absolver.analyzer.decide import Execution, bound_outputs, refute, search
 from absolver.analyzer.problem import (
     DEFAULT_DOMAIN,
+    SEARCHED_DOMAIN,
     Ball,
     Bounding,
     NamedQuery,
@@ -34,12 +35,14 @@ from absolver.analyzer.report import (
 )
 from absolver.analyzer.search.proof import TreeProof
 from absolver.analyzer.search.search import Search
-from absolver.analyzer.search.strategy import Rivals, decide_by_search
+from absolver.analyzer.search.strategy import Rivals, Task, decide_by_search
 from absolver.analyzer.tally import Tally
 from absolver.analyzer.verdict import Conclusion, conclude
-from absolver.dsl.domain import Domain
+from absolver.dsl.domain import Carrier, Domain
 
 __all__ = ["Ball", "Execution", "Interrupted", "Query", "Session", "Wishes", "verify"]
+
+_MANY_NODES = 200
 
 Watch = Callable[[str, int, int], None]
 """Told the stage, how much of it is done, and how much there is; for a progress display."""
@@ -98,6 +101,7 @@ class _Case:
 
     problem: Safety
     domain: Domain
+    searched: Domain | None
     certifier: Certifier
     replay: Replay
 
@@ -149,7 +153,9 @@ class _Run:
         declared = problem.around.declared_inputs + problem.around.declared_outputs
         self._found = replace(self._found, declared=declared)
         with Certifier(problem, _file(query), self._wishes, self.deadline) as certifier:
-            case = _Case(problem, domain, certifier, problem.replay(self._asked))
+            # A domain that is named is used as it is; by default slopes are searched.
+            searched = load(SEARCHED_DOMAIN) if domain_text is None else _over_neurons(domain)
+            case = _Case(problem, domain, searched, certifier, problem.replay(self._asked))
             return self._decide(case)
 
     def report(self, reason: str = "", *, undecided: Verdict = Verdict.UNKNOWN) -> Report:
@@ -205,7 +211,7 @@ class _Run:
         if self._falsified(case, specification, None, seconds=1.0):
             return self.report()
         refuted = self._refuted(case.problem, case.domain, specification)
-        proofs: Mapping[int, TreeProof] = {}
+        proofs: Sequence[TreeProof] = ()
         if not bool(refuted.all()):
             found = self._searched(case, specification, refuted)
             if found is None:
@@ -217,30 +223,38 @@ class _Run:
 
     def _searched(
         self, case: "_Case", specification: Specification, refuted: torch.Tensor
-    ) -> Mapping[int, TreeProof] | None:
+    ) -> Sequence[TreeProof] | None:
         """Search on the sets with open clauses; return what proves them, if that succeeds."""
         sets = (~refuted).any(dim=1).nonzero().flatten()
         attack = partial(self._attacked, case, specification, ~refuted)
+        task = Task(
+            case.problem,
+            specification.select(sets),
+            case.domain,
+            case.searched,
+            case.replay,
+            self.execution,
+            float32=self._asked is Semantics.FLOAT32,
+        )
         with self._stage("search"):
-            outcome = decide_by_search(
-                *(case.problem, case.domain, specification.select(sets), self.execution),
-                replay=case.replay,
-                race_against=Rivals(attack, self.deadline, self._watch_search),
-            )
+            rivals = Rivals(attack, self.deadline, self._watch_search)
+            outcome = decide_by_search(task, rivals)
         self._note(outcome.summary)
         if outcome.counterexample is not None:
             self._grade(case.certifier, outcome.counterexample)
         if outcome.proofs is None:
             return None
-        self._narrow = outcome.narrow
-        return {int(sets[number]): proof for number, proof in outcome.proofs.items()}
+        nodes = sum(len(proof.levels.split) for proof in outcome.proofs)
+        self._narrow = outcome.narrow or nodes > _MANY_NODES
+        return [replace(proof, set=int(sets[proof.set])) for proof in outcome.proofs]
 
     def _watch_search(self, search: Search) -> None:
         self._left_open = f"{search.open} branches are open, the worst margin is {search.worst:.6g}"
         self._progress(int(1000 * search.closed), 1000)
 
-    def _certify(self, case: "_Case", trees: Mapping[int, TreeProof]) -> None:
+    def _certify(self, case: "_Case", trees: Sequence[TreeProof]) -> None:
         """Have the refutation of all clauses checked, over float32 first if nobody asks."""
+        # Large trees are checked once: where float32 is not asked for, over what is surely proved.
         both = (Semantics.REAL,) if self._narrow else (Semantics.FLOAT32, Semantics.REAL)
         order = both if self._asked is None else (self._asked,)
         with self._stage("certify"):
@@ -357,6 +371,12 @@ class _Run:
             yield
         finally:
             self._stages.append(Stage(name, time.monotonic() - start))
+
+
+def _over_neurons(domain: Domain) -> Domain | None:
+    """Return the factor of a domain that has lines between neurons, if there is one."""
+    factors = domain.factors or (domain,)
+    return next((f for f in factors if f.carrier is Carrier.NEURONS), None)
 
 
 def _file(query: Query | None) -> Path | None:

@@ -1,7 +1,7 @@
 """The cases of a certificate: input sets, proposals for each, and a rehearsal of their check."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -17,7 +17,7 @@ from absolver.analyzer.certify.encoding import (
     refutations,
 )
 from absolver.analyzer.certify.errors import NotCertifiable
-from absolver.analyzer.certify.operands import bounded_tensors
+from absolver.analyzer.certify.operands import places_of
 from absolver.analyzer.certify.regions import as_checked
 from absolver.analyzer.certify.rehearsal import Rehearsal, Rows, lines_of, proposed, rehearse
 from absolver.analyzer.certify.trees import tree_record
@@ -29,6 +29,7 @@ from absolver.analyzer.rounding import rounding_allowance
 from absolver.analyzer.search.proof import TreeProof
 from absolver.certificates.format import CertificateWriter
 from absolver.dsl.domain import Domain
+from absolver.dsl.operators.record import Interval
 
 UNIT_RATIO = 2.0**29  # of the roundings of binary32 and binary64
 
@@ -94,7 +95,7 @@ class Cases:
         domain: Domain,
         execution: Execution,
         writer: CertificateWriter,
-        trees: Mapping[int, TreeProof],
+        trees: Sequence[TreeProof],
     ) -> None:
         """Prepare to write the cases that a domain proves, by itself or with the trees of sets."""
         self._trees = trees
@@ -111,13 +112,13 @@ class Cases:
         dtype = self._execution.torch_dtype
         whole = self._problem.specify(dtype)
         self._write_trees(whole)
-        single = [number for number in range(whole.sets) if number not in self._trees]
-        if not single:
+        whole = self._left(whole)
+        pending = (whole.clause >= 0).any(dim=1).nonzero().flatten()
+        if self._trees and not len(pending):
             return
-        pending = torch.tensor(single, device=whole.rows.device)
         for attempt in _attempts(self._domain, dtype):
             if attempt.dtype != whole.rows.dtype:
-                whole = self._problem.specify(attempt.dtype)
+                whole = self._left(self._problem.specify(attempt.dtype))
             graph = self._problem.graph(self._execution, attempt.dtype)
             size = chunk_size(graph, self._execution.memory_bytes, attempt.dtype)
             left = [self._part(graph, whole, i, attempt) for i in torch.split(pending, size)]
@@ -133,12 +134,20 @@ class Cases:
     def _write_trees(self, whole: Specification) -> None:
         """Write the cases that a search has proved."""
         clauses = self._problem.around.clauses
-        for number, proof in self._trees.items():
-            graph = self._problem.graph(self._execution, whole.rows.dtype)
-            numbers = [clauses[i].number for i in whole.clause[number].tolist() if i >= 0]
+        graph = self._problem.graph(self._execution, whole.rows.dtype)
+        for proof in self._trees:
+            columns = [whole.clause[proof.set, column].item() for column in proof.clauses]
+            numbers = [clauses[int(i)].number for i in columns if i >= 0]
             self._writer.write({"record": "case", "clauses": ranges(numbers)})
-            self._writer.write(tree_record(graph, proof))
+            self._writer.write(tree_record(graph, proof, whole, clauses))
             self.counts = self.counts.with_case(len(numbers), 0, 0)
+
+    def _left(self, whole: Specification) -> Specification:
+        """Return the specification without the clauses that a search has proved."""
+        clause = whole.clause.clone()
+        for proof in self._trees:
+            clause[proof.set, list(proof.clauses)] = -1
+        return replace(whole, clause=clause)
 
     def _part(self, graph: Graph, whole: Specification, sets: Tensor, attempt: _Attempt) -> Tensor:
         """Try some sets; write the cases of those that are proved, return the others."""
@@ -164,15 +173,8 @@ class Cases:
     def _write_part(self, graph: Graph, part: Specification, proved: "_Proved") -> None:
         used = _chosen(part, proved.found.rows, proved.allowance)
         boxes = proved.found.boxes
-        encoders = [
-            LineEncoder(node, proposed(proved.lines, node, boxes), [boxes[n] for n in node.inputs])
-            for node in graph.nodes
-            if isinstance(node, Nonlinear) and proved.lines is not None
-        ]
-        places = {
-            name: (users[0].operator.label, users[0].position)
-            for name, users in bounded_tensors(graph.joined).items()
-        }
+        encoders = [] if proved.lines is None else encoders_of(graph, proved.lines, boxes)
+        places = places_of(graph)
         elements = sum(box.lower[0].numel() for box in boxes.values())
         for element in proved.sets.nonzero().flatten().tolist():
             lines = [entry for e in encoders if (entry := e.entry(element)) is not None]
@@ -212,6 +214,15 @@ class Cases:
         margins = part.margins(lower)[element][part.member[element, place]]
         best = float(margins.max()) if len(margins) else -torch.inf
         return f"clause {number} is not refuted (its best margin is {best:.6g})"
+
+
+def encoders_of(graph: Graph, lines: Domain, boxes: Mapping[str, Interval]) -> list[LineEncoder]:
+    """Return what writes the lines that a domain proposes on boxes."""
+    return [
+        LineEncoder(node, proposed(lines, node, boxes), [boxes[n] for n in node.inputs])
+        for node in graph.nodes
+        if isinstance(node, Nonlinear)
+    ]
 
 
 class _Proved(NamedTuple):

@@ -73,6 +73,14 @@ def bounded_tensors(graph: Graph) -> Mapping[str, Sequence[Use]]:
     return users
 
 
+def places_of(graph: Graph) -> Mapping[str, tuple[str, int]]:
+    """Say by which operator's operand a certificate names each bounded tensor."""
+    return {
+        name: (users[0].operator.label, users[0].position)
+        for name, users in bounded_tensors(graph.joined).items()
+    }
+
+
 def _origin(graph: Graph, name: str) -> tuple[str, Int[Tensor, " elements"]]:
     """Go back through what only moves data; also where each element comes from."""
     chain: list[LinearMap] = []

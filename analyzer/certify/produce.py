@@ -1,7 +1,7 @@
 """The files: certificates of what was verified, and of what was falsified."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -52,11 +52,11 @@ def certify(
     domain: Domain,
     execution: Execution,
     target: Target,
-    trees: Mapping[int, TreeProof] | None = None,
+    trees: Sequence[TreeProof] = (),
 ) -> Production:
     """Write the certificate of a problem whose every clause a domain refutes.
 
-    `trees` are the searches of some sets, by number; on the others one pass is enough.
+    `trees` refute what a search has refuted; of the other clauses one pass is enough.
 
     Guarantee: `target.path` is untouched, or a certificate from which exact arithmetic refutes
     every clause over the reals, as far as rounding in this run did not deceive.
@@ -66,7 +66,7 @@ def certify(
     problem = replace(problem, around=without_impossible(problem.around))
     with _writer(target.path) as writer:
         writer.write(_claim(problem, target, "verified"))
-        cases = Cases(problem, domain, execution, writer, trees or {})
+        cases = Cases(problem, domain, execution, writer, trees)
         cases.write()
     return Production(target.path, target.path.stat().st_size, cases.counts)
 

@@ -1,78 +1,122 @@
 """Trees of splits as a record of a certificate."""
 
-import torch
-from torch import Tensor
+from collections.abc import Sequence
 
-from absolver.analyzer.certify.encoding import Entry
+import numpy as np
+from numpy.typing import NDArray
+
+from absolver.analyzer.certify.encoding import Entry, LineEncoder, facts, mask_entry
 from absolver.analyzer.certify.errors import NotCertifiable
-from absolver.analyzer.certify.operands import bounded_tensors
-from absolver.analyzer.certify.rehearsal import lines_of
+from absolver.analyzer.certify.operands import places_of
+from absolver.analyzer.certify.rehearsal import lines_of, proposed
+from absolver.analyzer.certify.words import words
 from absolver.analyzer.graph.graph import Graph, Nonlinear
-from absolver.analyzer.search.proof import TreeProof
+from absolver.analyzer.properties.property import Clause
+from absolver.analyzer.properties.specification import Specification
+from absolver.analyzer.search.proof import Leaves, Root, TreeProof
 from absolver.analyzer.search.tree import INPUT
 from absolver.dsl.domain import Domain
-from absolver.dsl.operators.record import Interval, Operator
-
-# Boxes on which a rule is compared with a word: many of each kind that a kink at 0 can see.
-_SAMPLES = 64
 
 
-def tree_record(graph: Graph, proof: TreeProof) -> Entry:
-    """Return the record of a tree whose node boxes give the slopes of a domain by themselves."""
+def tree_record(
+    graph: Graph, proof: TreeProof, whole: Specification, clauses: Sequence[Clause]
+) -> Entry:
+    """Return the record of a finished search on one set."""
     levels = proof.levels
-    places = {
-        name: [users[0].operator.label, users[0].position]
-        for name, users in bounded_tensors(graph.joined).items()
-    }
+    places = places_of(graph)
     record: Entry = {
         "record": "tree",
-        "of": [INPUT if name == INPUT else places[name] for name in levels.of],
+        "of": [INPUT if name == INPUT else list(places[name]) for name in levels.of],
         "split": levels.split,
         "element": levels.element,
         "threshold": levels.threshold,
-        "rows": "undecided",
-        "clip": True,
     }
-    lines = [
-        worded(proof.domain, node) for node in graph.joined.nodes if isinstance(node, Nonlinear)
-    ]
+    nodes = [node for node in graph.joined.nodes if isinstance(node, Nonlinear)]
+    if proof.leaves is None or proof.root is None:
+        lines = [_worded(proof.domain, node) for node in nodes]
+        record |= {"rows": "undecided", "clip": True}
+    else:
+        nodes_of_leaves = _Placed(levels.node, proof.leaves)
+        lines = [_line(node, proof.leaves, nodes_of_leaves) for node in nodes]
+        record |= {"rows": "none", "clip": False, "bounded": levels.split < 0}
+        record["multipliers"] = nodes_of_leaves(proof.leaves.multipliers[:, : levels.depth])
+        weights = _weights(proof, whole, clauses)
+        record["combination"] = (
+            nodes_of_leaves(proof.leaves.combination[:, weights[0]]) * weights[1]
+        )
+        known = _root_facts(graph, proof.root, proof.set)
+        record |= {"facts": known} if known else {}
     return {**record, "lines": lines} if lines else record
 
 
-def worded(domain: Domain, node: Nonlinear) -> Entry:
+class _Placed:
+    """Spreads what leaves have over all nodes of one tree, in level order; others have zeros."""
+
+    def __init__(self, nodes: NDArray[np.int64], leaves: Leaves) -> None:
+        """Find the leaves of a tree whose nodes have these numbers in the search."""
+        order = np.argsort(leaves.node)
+        found = np.searchsorted(leaves.node, nodes, sorter=order)
+        candidates = order[np.minimum(found, len(order) - 1)]
+        self._here = leaves.node[candidates] == nodes
+        self._row = candidates[self._here]
+
+    def __call__(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return `[nodes, ...]` from what all leaves of the search have."""
+        spread = np.zeros((len(self._here), *values.shape[1:]), dtype=np.float32)
+        spread[self._here] = values[self._row]
+        return spread
+
+
+def _worded(domain: Domain, node: Nonlinear) -> Entry:
     """Return an operator's lines as words that say how a box gives its slopes."""
     for factor in lines_of(domain):
-        found = _words(factor, node.operator)
-        if found is not None:
-            lower, upper = found
+        lower, upper = words(factor, node.operator)
+        if lower is not None and upper is not None:
             return {"operator": node.label, "lower": [lower], "upper": [upper]}
     raise NotCertifiable(
         f"{node.origin}: the slopes of {domain.name} for {node.operator.name} depend on each "
-        "branch; certificates of searches hold such slopes for piecewise linear rules only"
+        "branch, which certificates of searches over inputs do not hold yet"
     )
 
 
-def _words(domain: Domain, operator: Operator) -> tuple[object, object] | None:
-    """Find the words that name the slopes of a rule, by comparing them on many boxes."""
-    generator = torch.Generator().manual_seed(0)
-    ends = 4 * torch.rand(2, _SAMPLES, generator=generator, dtype=torch.float64) - 2
-    box = [Interval(ends.amin(0, keepdim=True), ends.amax(0, keepdim=True))]
-    if len(operator.operands) != 1 or operator.operands == ("each",):
-        return None
-    slopes = domain.slopes(operator, box)
-    inexact = ~operator.affine_on(box)[0]
-    lower, upper = (_word(operator, box[0], s[0], inexact) for s in (slopes.lower, slopes.upper))
-    return None if lower is None or upper is None else (lower, upper)
+def _line(node: Nonlinear, leaves: Leaves, placed: _Placed) -> Entry:
+    """Return an operator's lines in every leaf: words where these name a side, else numbers."""
+    lower, upper = (
+        [side if isinstance(side, str | int) else placed(side) for side in sides]
+        for sides in leaves.slopes[node.name]
+    )
+    return {"operator": node.label, "lower": lower, "upper": upper}
 
 
-def _word(operator: Operator, box: Interval, slope: Tensor, inexact: Tensor) -> object:
-    rise = operator(box.upper) - operator(box.lower)
-    words: dict[str | int, Tensor] = {
-        0: torch.zeros_like(slope),
-        "adaptive": (box.lower + box.upper > 0).to(slope),
-        "chord": rise / (box.upper - box.lower),
-    }
-    for word, value in words.items():
-        if torch.allclose(slope[inexact], value[inexact]):
-            return word
-    return None
+def _weights(
+    proof: TreeProof, whole: Specification, clauses: Sequence[Clause]
+) -> tuple[list[int], NDArray[np.float32]]:
+    """Say where each constraint of the clause is among the search's, and how that was scaled."""
+    column = proof.clauses[0]
+    clause = clauses[int(whole.clause[proof.set, column])]
+    rows = whole.member[proof.set, column].nonzero().flatten().tolist()
+    order, scales = [], []
+    for constraint in clause.on_outputs:
+        place = next(i for i, r in enumerate(rows) if whole.constraints[proof.set][r] == constraint)
+        variable, coefficient = constraint.terms[0]
+        order.append(place)
+        scales.append(float(whole.rows[proof.set, rows[place], variable]) / float(coefficient))
+    return order, np.array(scales, dtype=np.float32)
+
+
+def _root_facts(graph: Graph, root: Root, number: int) -> Entry:
+    """Return the facts of the root: the lines of its rows, and which bounds come from rows."""
+    boxes, places = root.boxes, places_of(graph)
+    lines = []
+    for node in graph.nodes:
+        if isinstance(node, Nonlinear):
+            slopes = proposed(root.lines, node, boxes)
+            encoder = LineEncoder(node, slopes, [boxes[name] for name in node.inputs])
+            if (entry := encoder.entry(number)) is not None:
+                lines.append(entry)
+    rows = [
+        found[0]
+        for name, masks in root.masks.items()
+        if (found := mask_entry(places[name], masks, number)) is not None
+    ]
+    return dict(facts(lines, rows))

@@ -29,7 +29,7 @@ _MATRIX_UNIT = 2.0**-22
 _OTHER_STEPS = frozenset(
     {
         *("Softmax", "LogSoftmax", "LayerNormalization", "InstanceNormalization"),
-        *("BatchNormalization"),
+        "BatchNormalization",
         *("softmax", "_softmax", "_safe_softmax", "log_softmax", "_log_softmax"),
         *("layer_norm", "native_layer_norm", "_native_batch_norm_legit_no_training"),
     }

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from absolver.analyzer.certify.words import Word, words
 from absolver.analyzer.graph.graph import Graph, Nonlinear
 from absolver.analyzer.properties.specification import Specification
 from absolver.analyzer.report import Counterexample
@@ -16,8 +17,8 @@ from absolver.analyzer.search.ascent import Dual, Lagrangian, Point, Problem, Ro
 from absolver.analyzer.search.choice import Candidates, Splittable, candidates
 from absolver.analyzer.search.paths import Paths
 from absolver.analyzer.search.probing import Prober
-from absolver.analyzer.search.proof import Array, Leaves, Root, TreeProof
-from absolver.analyzer.search.relaxed import Columns
+from absolver.analyzer.search.proof import Leaves, Root, Sides, TreeProof
+from absolver.analyzer.search.relaxed import Columns, Relaxed
 from absolver.analyzer.search.search import Search
 from absolver.analyzer.search.tolerance import Tolerance
 from absolver.analyzer.search.tree import Tree
@@ -169,14 +170,13 @@ class ActivationSearch(Search):
     def _advance(self, batch: Branches, share: Tensor) -> None:
         problem = self._posed(batch)
         dual = Dual(self._graph, self._domain, problem, self._columns)
-        real, wide = self._tolerances(batch)
+        needed, wide = self._tolerances(batch)
         steps = _STEPS if batch.paths.depth else _ROOT_STEPS
         start = self._start(dual, batch)
-        best, bound, at = ascend(dual, start, steps=steps, enough=wide.unsqueeze(1))
+        best, bound, at = ascend(dual, start, steps=steps, enough=needed.unsqueeze(1))
         margin = bound.squeeze(1)
-        closely = (margin > real) & (batch.margin > 0)
-        closed = (margin > wide) | closely
-        self.narrow |= bool((closely & (margin <= wide)).any())
+        closed = margin > needed
+        self.narrow |= bool((closed & (margin <= wide)).any())
         done, left = closed.nonzero().squeeze(1), (~closed).nonzero().squeeze(1)
         if len(done):
             self._leaves.append(self._leaf(batch, dual, best, done))
@@ -266,27 +266,42 @@ class ActivationSearch(Search):
         )
         return Leaves(
             node=batch.node[done].cpu().numpy(),
-            slopes={name: sides for name, sides in self._slopes(dual, best, done)},
+            slopes=dict(self._slopes(dual, best, done)),
             multipliers=paths.multiplier[done].float().cpu().numpy(),
             combination=best.combination[done, 0].float().cpu().numpy(),
         )
 
     def _slopes(
         self, dual: Dual, best: Point, done: Tensor
-    ) -> Iterator[tuple[str, tuple[Array, ...]]]:
-        """Yield the slopes of both sides of each operator that has lines, over all its neurons."""
+    ) -> Iterator[tuple[str, tuple[Sides, Sides]]]:
+        """Yield the slopes of both sides of each operator, over all its neurons."""
         for name, relaxed in dual.relaxed.items():
             values = {n: v for (of, n), v in best.parameters.items() if of == name}
             lines = relaxed.lines(values)
-            size = torch.Size(relaxed.node.shape).numel()
-            sides = []
-            for side in (*lines.lower, *lines.upper):
-                own = side[:, 0].expand(len(best.combination), -1)[done].float()
-                if relaxed.columns is not None:
-                    full = own.new_zeros(len(done), size)
-                    own = full.index_copy_(1, relaxed.columns, own)
-                sides.append(own.cpu().numpy())
-            yield name, tuple(sides)
+            low, up = words(self._domain, relaxed.node.operator)
+            yield (
+                name,
+                (
+                    self._side(relaxed, lines.lower, None if relaxed.lower_moves else low, done),
+                    self._side(relaxed, lines.upper, None if relaxed.upper_moves else up, done),
+                ),
+            )
+
+    def _side(
+        self, relaxed: Relaxed, slopes: Sequence[Tensor], word: Word | None, done: Tensor
+    ) -> Sides:
+        """Return one side's word, or its slopes in some leaves."""
+        if word is not None:
+            return (word,)
+        size = torch.Size(relaxed.node.shape).numel()
+        sides = []
+        for slope in slopes:
+            own = slope[:, 0] if len(slope) == 1 else slope[done, 0]
+            own = own.expand(len(done), -1).float()
+            if relaxed.columns is not None:
+                own = own.new_zeros(len(done), size).index_copy_(1, relaxed.columns, own)
+            sides.append(own.cpu().numpy())
+        return tuple(sides)
 
     def _posed(self, batch: Branches) -> Problem:
         """Return what is to be bounded: boxes cut by splits, and the splits for multipliers."""
@@ -305,8 +320,8 @@ class ActivationSearch(Search):
         """Return what rounding may take of a branch's margin: the most of its constraints."""
         sets = self._set[batch.problem]
         member = self._whole.member[sets, self._clause[batch.problem]]
-        real, wide = self._tolerance.real[sets], self._tolerance.float32[sets]
-        return (real * member).amax(1), (wide * member).amax(1)
+        needed, wide = self._tolerance.needed[sets], self._tolerance.float32[sets]
+        return (needed * member).amax(1), (wide * member).amax(1)
 
 
 def _inexact(graph: Graph, boxes: Mapping[str, Interval]) -> Columns:

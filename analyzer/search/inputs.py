@@ -1,7 +1,7 @@
 """Branch and bound by splits of the input box, batched over branches, for every domain."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -137,10 +137,14 @@ class InputSearch(Search):
         """The worst margin of an open branch, as its parent knew it."""
         return float(self.branches.margin.min()) if len(self.branches) else 0.0
 
-    def proofs(self) -> Mapping[int, TreeProof]:
+    def proofs(self) -> Sequence[TreeProof]:
         """Return the tree of each set."""
         trees = self.tree.levels()
-        return {root: TreeProof(levels=trees[root], domain=self._domain) for root in trees}
+        clauses = range(self._whole.clause.shape[1])
+        return [
+            TreeProof(set=root, clauses=tuple(clauses), levels=tree, domain=self._domain)
+            for root, tree in trees.items()
+        ]
 
     def step(self) -> None:
         """Bound one batch of branches, the last ones first; split what stays open."""
@@ -179,9 +183,7 @@ class InputSearch(Search):
     def _advance(
         self, batch: Branches, part: Specification, bounds: Propagation, share: Tensor
     ) -> None:
-        refuted, narrow = self._tolerance.refuted(
-            part, bounds.rows, batch.set, again=batch.margin > 0
-        )
+        refuted, narrow = self._tolerance.refuted(part, bounds.rows, batch.set)
         open_ = batch.open & ~refuted
         self.narrow |= bool((narrow & batch.open).any())
         margin = _margins(part, bounds.rows, open_)

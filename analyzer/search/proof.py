@@ -9,11 +9,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from absolver.analyzer.certify.rehearsal import Masks
+from absolver.analyzer.certify.words import Word
 from absolver.analyzer.search.tree import Levels
 from absolver.dsl.domain import Domain
 from absolver.dsl.operators.record import Interval
 
 Array = NDArray[np.float32]
+Sides = tuple[Array | Word, ...]
+"""Slopes `[leaves, n]` in each operand, or the word that names them in every leaf."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +36,8 @@ class Leaves:
     """Proposals that refute some leaves, by their numbers in the search."""
 
     node: NDArray[np.int64]
-    slopes: Mapping[str, tuple[Array, ...]]
-    """Lower and upper slopes `[leaves, n]` of an operator, by name of its node."""
+    slopes: Mapping[str, tuple[Sides, Sides]]
+    """Lower and upper slopes of an operator, by name of its node."""
     multipliers: Array
     """Of the splits on each leaf's path, the root's first."""
     combination: Array
@@ -52,15 +55,23 @@ class Leaves:
         return Leaves(
             np.concatenate([part.node for part in parts]),
             {
-                name: tuple(
-                    np.concatenate(sides)
-                    for sides in zip(*(part.slopes[name] for part in parts), strict=True)
+                name: (
+                    _joined([part.slopes[name][0] for part in parts]),
+                    _joined([part.slopes[name][1] for part in parts]),
                 )
                 for name in names
             },
             np.concatenate(padded),
             np.concatenate([part.combination for part in parts]),
         )
+
+
+def _joined(parts: Sequence[Sides]) -> Sides:
+    """Join the slopes of some leaves on one side; a word is the same for all."""
+    return tuple(
+        slopes[0] if isinstance(slopes[0], str | int) else np.concatenate(slopes)
+        for slopes in zip(*parts, strict=True)
+    )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -30,7 +30,7 @@ def race(
     turn, turns = _FIRST_TURN, 0
     while running and deadline.remaining > 0:
         for search in running:
-            end = time.monotonic() + min(turn, deadline.remaining)
+            end = time.monotonic() + min(search.weight * turn, deadline.remaining)
             while not search.done and time.monotonic() < end:
                 search.step()
                 watch(search)

@@ -61,7 +61,7 @@ class Relaxed:
             self.at(start.upper_offset),
             {},
         )
-        self._lower_moves, self._upper_moves = self._which_move()
+        self.lower_moves, self.upper_moves = self._which_move()
 
     def at(self, flat: Float[Tensor, "batch rows n"]) -> Float[Tensor, "batch rows columns"]:
         """Return the values of the inexact neurons."""
@@ -80,10 +80,10 @@ class Relaxed:
             one = torch.ones_like(fixed.lower_offset)
             lower, lower_offset = fixed.lower, fixed.lower_offset
             upper, upper_offset = fixed.upper, fixed.upper_offset
-            if self._lower_moves:
+            if self.lower_moves:
                 lower = slopes.lower
                 lower_offset = operator.support([-s for s in lower], one, self.box)
-            if self._upper_moves:
+            if self.upper_moves:
                 upper = slopes.upper
                 upper_offset = -operator.support(upper, -one, self.box)
             return Lines(lower, lower_offset, upper, upper_offset, known)

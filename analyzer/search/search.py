@@ -1,7 +1,7 @@
 """What every search is: steps that close branches, until none is open or the time is over."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from absolver.analyzer.search.proof import TreeProof
 
@@ -17,6 +17,8 @@ class Search(ABC):
     """Whether a counterexample was found on the way."""
     closed = 0.0
     """Which share of the search is done, if both sides of each split are one half of it."""
+    weight = 1.0
+    """How much longer its turns are than others': what is known to pay goes first."""
     bounded = 0
     """How many branches were bounded."""
 
@@ -40,5 +42,5 @@ class Search(ABC):
         """Bound some open branches, and split what stays open."""
 
     @abstractmethod
-    def proofs(self) -> Mapping[int, TreeProof]:
-        """Return what proves each set, by its number, once nothing is open."""
+    def proofs(self) -> Sequence[TreeProof]:
+        """Return what proves the clauses of the sets, once nothing is open."""

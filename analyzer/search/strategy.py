@@ -1,10 +1,13 @@
 """What runs when: which searches a problem gets, and what they leave behind."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 
 import torch
 
+from absolver.analyzer.certify.regions import as_checked
+from absolver.analyzer.certify.rehearsal import Rows, lines_of, rehearse
 from absolver.analyzer.deadline import Deadline
 from absolver.analyzer.decide import Execution
 from absolver.analyzer.problem import Safety
@@ -13,63 +16,50 @@ from absolver.analyzer.regions.box import Box
 from absolver.analyzer.regions.polytope import Polytope
 from absolver.analyzer.replay import Replay
 from absolver.analyzer.report import Counterexample
+from absolver.analyzer.search.activations import ActivationSearch
 from absolver.analyzer.search.inputs import InputSearch
 from absolver.analyzer.search.probing import Prober
-from absolver.analyzer.search.proof import TreeProof
+from absolver.analyzer.search.proof import Root, TreeProof
 from absolver.analyzer.search.race import race
 from absolver.analyzer.search.search import Search
 from absolver.analyzer.search.tolerance import Tolerance
-from absolver.dsl.domain import Domain
+from absolver.dsl.domain import Carrier, Domain
 
 # Halving inputs refutes little where very many of them vary.
 _MOST_INPUTS = 64
+# Where so few vary, halving them is nearly always best.
+_FEW_INPUTS, _FEW_WEIGHT = 10, 8.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """How a race of searches ended.
 
-    If `proofs` is not None, each wanted set is refuted by its proof. `narrow` says that some
-    margin may not suffice for executions in float32.
+    If `proofs` is not None, they refute each clause that was open. `narrow` says that some margin
+    may not suffice for executions in float32.
     """
 
-    proofs: Mapping[int, TreeProof] | None = None
+    proofs: Sequence[TreeProof] | None = None
     narrow: bool = False
     counterexample: Counterexample | None = None
-    open: int = 0
-    worst: float = 0.0
     summary: str = ""
 
 
-def decide_by_search(
-    problem: Safety,
-    domain: Domain,
-    specification: Specification,
-    execution: Execution,
-    *,
-    replay: Replay,
-    race_against: "Rivals",
-) -> Outcome:
-    """Search until every clause of the specification is refuted, or one is met."""
-    dtype = specification.rows.dtype
-    graph = problem.graph(execution, dtype)
-    prober = Prober(
-        problem.graph(execution, torch.float32),
-        specification.region.to(execution.device, torch.float32),
-        replay,
-    )
-    tolerance = Tolerance.of(graph, domain, specification)
-    searches: list[Search] = []
-    if _splits_inputs(specification):
-        searches.append(
-            InputSearch(
-                *(graph, domain, specification, tolerance),
-                memory_bytes=execution.memory_bytes,
-                prober=prober,
-            )
-        )
-    winner = race(searches, race_against.attack, race_against.deadline, race_against.watch)
-    return _outcome(searches, winner, prober)
+@dataclass(frozen=True)
+class Task:
+    """What is to be decided: a problem's sets with open clauses, and who refutes them.
+
+    `domain` bounds whole boxes; `searched`, if there is one, has lines over neurons whose slopes
+    are searched where operators are split.
+    """
+
+    problem: Safety
+    specification: Specification
+    domain: Domain
+    searched: Domain | None
+    replay: Replay
+    execution: Execution
+    float32: bool
 
 
 @dataclass(frozen=True)
@@ -81,27 +71,63 @@ class Rivals:
     watch: Callable[[Search], None]
 
 
-def _splits_inputs(specification: Specification) -> bool:
-    region = specification.region
-    if not isinstance(region, Box | Polytope):
-        return False
-    lower, upper = region.bounding_box()
-    return int((lower < upper).flatten(1).sum(1).amax()) <= _MOST_INPUTS
+def decide_by_search(task: Task, rivals: Rivals) -> Outcome:
+    """Search until every clause is refuted, or one is met, or the time is over.
 
-
-def _outcome(
-    searches: Sequence[Search], winner: Search | None, prober: Prober[Counterexample]
-) -> Outcome:
+    Inputs are split where few of them vary, operators' operands where a domain has lines between
+    neurons. Where both can be done they race, as which is better cannot be told beforehand.
+    """
+    execution, specification = task.execution, task.specification
+    prober = Prober(
+        task.problem.graph(execution, torch.float32),
+        specification.region.to(execution.device, torch.float32),
+        task.replay,
+    )
+    searches = list(_searches(task, prober))
+    winner = race(searches, rivals.attack, rivals.deadline, rivals.watch)
     summary = "; ".join(
         f"{s.name}: {s.bounded} branches bounded, {s.open} open, {s.closed:.1%} closed"
         for s in searches
     )
     if winner is not None and not winner.found:
         return Outcome(proofs=winner.proofs(), narrow=winner.narrow, summary=summary)
-    best = max(searches, key=lambda search: search.closed, default=None)
-    return Outcome(
-        counterexample=prober.found,
-        open=0 if best is None else best.open,
-        worst=0.0 if best is None else best.worst,
-        summary=summary,
-    )
+    return Outcome(counterexample=prober.found, summary=summary)
+
+
+def _searches(task: Task, prober: Prober[Counterexample]) -> Iterator[Search]:
+    specification, memory_bytes = task.specification, task.execution.memory_bytes
+    graph = task.problem.graph(task.execution, specification.rows.dtype)
+    tolerance = Tolerance.of(graph, task.domain, specification, float32=task.float32)
+    varying = _varying_inputs(specification)
+    if varying <= _MOST_INPUTS:
+        search = InputSearch(
+            *(graph, task.domain, specification, tolerance),
+            memory_bytes=memory_bytes,
+            prober=prober,
+        )
+        search.weight = _FEW_WEIGHT if varying <= _FEW_INPUTS else 1.0
+        yield search
+    lines = next((f for f in lines_of(task.domain) if f.carrier is Carrier.NEURONS), None)
+    if task.searched is not None and lines is not None:
+        region = as_checked(specification.region)
+        found = rehearse(
+            *(graph, lines, region, specification.rows),
+            memory_bytes=memory_bytes,
+            rows=Rows.ALL,
+        )
+        root = Root(lines, found.boxes, found.masks, found.rows)
+        if all(bool(torch.isfinite(side).all()) for box in found.boxes.values() for side in box):
+            yield ActivationSearch(
+                *(graph, task.searched, specification, root, tolerance),
+                memory_bytes=memory_bytes,
+                prober=prober,
+            )
+
+
+def _varying_inputs(specification: Specification) -> float:
+    """Count the inputs that vary in some set; infinite where sets cannot be split."""
+    region = specification.region
+    if not isinstance(region, Box | Polytope):
+        return inf
+    lower, upper = region.bounding_box()
+    return int((lower < upper).flatten(1).sum(1).amax())

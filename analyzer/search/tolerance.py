@@ -15,43 +15,42 @@ from absolver.analyzer.rounding import rounding_allowance
 from absolver.dsl.domain import Domain
 
 _FLOAT32 = torch.finfo(torch.float32).eps
+# The allowance supposes that all roundings add up, and multiplies them by a safety factor; what is
+# met is far less, and the checker's own bound is less.
+_ALLOWED = 16.0
 
 
 @dataclass(frozen=True, eq=False)
 class Tolerance:
     """What rounding may take of a margin, for each row of each set.
 
-    `real` is what the bounds' own rounding takes, `float32` what executions in float32 take in
-    addition. Both are estimates at the middle of the set: the checker has the last word.
+    `needed` has to be exceeded. What does not exceed `float32` as well may hold over the reals
+    only. Both are estimates at the middle of the set: the checker has the last word.
     """
 
-    real: Float[Tensor, "sets rows"]
+    needed: Float[Tensor, "sets rows"]
     float32: Float[Tensor, "sets rows"]
 
     @classmethod
-    def of(cls, graph: Graph, domain: Domain, specification: Specification) -> Self:
-        """Estimate the roundings of a run at the middle of each set."""
+    def of(
+        cls, graph: Graph, domain: Domain, specification: Specification, *, float32: bool
+    ) -> Self:
+        """Estimate roundings at the middle of each set; with `float32` both needs are one."""
         lower, upper = specification.region.bounding_box()
         middle = lower / 2 + upper / 2
         point = Box(middle, middle)
         found = propagate(graph, domain, point, specification.rows)
         own = rounding_allowance(graph, point, found.hidden, specification.rows)
-        size = _FLOAT32 / torch.finfo(own.dtype).eps
-        return cls(torch.nan_to_num(2 * own), torch.nan_to_num(own * max(size, 2.0)))
+        own = torch.nan_to_num(own) / _ALLOWED
+        wide = own * max(_FLOAT32 / torch.finfo(own.dtype).eps, 1.0)
+        return cls(wide if float32 else own, wide)
 
     def refuted(
         self,
         part: Specification,
         lower: Float[Tensor, "branches rows"],
         sets: Int[Tensor, "branches"],
-        *,
-        again: Bool[Tensor, "branches"],
     ) -> tuple[Bool[Tensor, "branches clauses"], Bool[Tensor, "branches clauses"]]:
-        """Say which clauses are refuted, and which of them narrowly.
-
-        A margin that executions may take up is split once more; where that was done already
-        (`again`), a narrow one will do.
-        """
-        surely = part.refuted(lower - self.float32[sets])
-        closely = part.refuted(lower - self.real[sets]) & again.unsqueeze(1)
-        return surely | closely, closely & ~surely
+        """Say which clauses are refuted, and which of them narrowly."""
+        refuted = part.refuted(lower - self.needed[sets])
+        return refuted, refuted & ~part.refuted(lower - self.float32[sets])

@@ -26,9 +26,12 @@ class Levels:
     node: Numbers
 
     @property
-    def leaves(self) -> Numbers:
-        """Which nodes are leaves."""
-        return np.flatnonzero(self.split < 0)
+    def depth(self) -> int:
+        """The number of splits on the longest path."""
+        levels, first, count = 0, 0, 1
+        while inner := int((self.split[first : first + count] >= 0).sum()):
+            levels, first, count = levels + 1, first + count, 2 * inner
+        return levels
 
 
 class Tree:
