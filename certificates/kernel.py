@@ -280,8 +280,8 @@ class Kernel:
                 roundings = 2 + int(np.bincount(row).max()) + self._uses[max(v, 0)]
                 size = size_of(box)[terms.owner[row] % len(box.lower), element]
                 debt = np.zeros(count)
-                np.add.at(debt, row, cost(np.abs(number), size))
-                value = a.plus(value, -cost(a.charge(roundings), inflate(debt, len(row))))
+                np.add.at(debt, row, cost(np.abs(number), cost(a.charge(roundings), size)))
+                value = a.plus(value, -inflate(debt, len(row)))
         if CONSTANT in rows:
             one = a.prepare(*np.ones((2, 1, 1)))
             value = a.plus(value, a.minimum(rows.pop(CONSTANT), one, terms.owner))

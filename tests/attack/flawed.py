@@ -30,11 +30,37 @@ def flawed() -> Iterator[Sharp]:
         leaves = [_leaf(0, split_multiplier=weights) for _ in range(2)]
         yield _made("the sign of a side", ["y <= 1/4"], [half, *leaves])
         yield _made("the sign of a side", ["y >= 3/4"], [half, *leaves])
+        yield _made("the sign of a side", ["y <= 1/4"], [_two(0.5, weights[0][0])])
+        yield _made("the sign of a side", ["y >= 3/4"], [_two(0.5, weights[0][0])])
+    yield _made("a side that is not proved", ["y >= 3/4"], [_two(0.5)])
+    yield _made("a threshold", ["y >= 3/4"], [_two(2.0, 1.0)])
+    network = Network((1, 1))
+    z = network.curve("Relu", network.dense("x", [[1.0], [-1.0], [1.0], [1.0]], [-0.5, 0.5, 1, 1]))
+    network.dense(z, [[1.0, 0.5, 1.0, -1.0]], [0.0])
+    # By y >= x - 1/2 and y <= 3/4 the first clause leaves x <= 2/5, the second one all; boxes,
+    # which do not see that two terms cancel, refute neither.
+    lines = [{"operator": f"{z}#0", "lower": [np.array([1.0, 0, 0, 0])], "upper": [0]}]
+    clip = [_two(-5.0) | {"clip": True, "lines": lines}]
+    yield _made("a clause's box", ["y <= -1/10", "y >= 2/5"], clip, clauses=2, network=network)
     network = Network((1, 1))
     z = network.dense("x", [[1.0]], [-0.4])
     network.add(network.curve("Relu", z), network.dense("x", [[-1.0]], [0.4]))
     # relu(z) - z is 0.4 at z = -0.4, and 0 where relu is taken for affine.
     yield _made("a kink near an end", ["y >= 1/4"], [_leaf(0)], network=network)
+
+
+def _two(threshold: float, multiplier: float = 0.0) -> Record:
+    """A tree of two leaves in one record."""
+    return {
+        "record": "tree",
+        "of": ["input"],
+        "split": np.array([0, -1, -1], np.int32),
+        "element": np.zeros(1, np.int32),
+        "threshold": np.array([threshold]),
+        "rows": "none",
+        "clip": False,
+        "multipliers": np.full((3, 1), multiplier, np.float32),
+    }
 
 
 def _leaf(clause: int, **more: object) -> Record:

@@ -11,6 +11,7 @@ from scipy.optimize import linprog
 from tests.attack.claims import Case, kinks
 from tests.attack.container import Record
 from tests.attack.generate import Bounded, Curve, Network, Sums
+from tests.attack.trees import as_tree
 
 Split = tuple[str | list[object], int, Fraction]
 Path = tuple[tuple[Split, bool], ...]
@@ -24,7 +25,8 @@ def proof(case: Case, text: str, random: Random, semantics: str = "real") -> lis
     for clauses in ranges:
         records.append({"record": "case", "clauses": clauses})
         splits = _splits(case, clauses, random)
-        records += _tree(case, clauses, splits, random)
+        tree = _tree(case, clauses, splits, random)
+        records += [as_tree(tree, random)] if random.random() < 0.35 else tree
     return records
 
 

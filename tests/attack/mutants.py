@@ -17,6 +17,7 @@ from absolver.certificates import (
     proposals,
     rounding,
     semantics,
+    tree,
     vnnlib,
 )
 from absolver.certificates.rules import bilinear, extremes, piecewise_linear
@@ -137,6 +138,27 @@ MUTANTS: Mapping[str, Mutant] = MappingProxyType(
         ),
         "both sides of a split have one sign": Mutant(
             proposals, "ProposalReader.block", "weight if half.at_most else -weight", "weight"
+        ),
+        "both children of a tree's node are the first": Mutant(
+            tree, "TreeCheck._enter", "side[:, None] == 0", "side[:, None] >= 0"
+        ),
+        "one refuted clause closes a tree's node": Mutant(
+            tree, "TreeCheck._bound", "owner[refuted], rows.clause[refuted]", "owner[refuted]"
+        ),
+        "split multipliers of a tree have one sign": Mutant(
+            tree, "TreeCheck._rows", "depth], 1.0, -1.0)", "depth], 1.0, 1.0)"
+        ),
+        "split multipliers of a tree forget the threshold": Mutant(
+            tree,
+            "TreeCheck._rows",
+            "tree.threshold[k]), -signed)",
+            "tree.threshold[k]), 0 * signed)",
+        ),
+        "clipping forgets a row's other terms": Mutant(
+            kernel, "Kernel._clip", "-least[:, None]", "-value[:, None]"
+        ),
+        "clipping keeps what all clauses leave": Mutant(
+            tree, "TreeCheck._clipped", "np.maximum.reduceat(left.u", "np.minimum.reduceat(left.u"
         ),
         "an operator with a small negative part is affine": Mutant(
             piecewise_linear, "_continuous", "lower < upper", "lower < upper - 0.5"
