@@ -29,6 +29,9 @@ from absolver.dsl.operators.record import Interval
 _STEP_SECONDS = 0.3
 # Bounds of hidden neurons are kept for a branch if they are at most so many bytes.
 _KEPT_BYTES = 64 << 10
+# A branch whose margin is worse than this share of its parent's has gained little by the split.
+_STUCK = 0.9
+_AHEAD = 2
 # How many of the most promising points of a batch are tried against the network.
 _PROBES = 32
 
@@ -211,7 +214,12 @@ class InputSearch(Search):
             margin[index],
             kept,
         )
-        self._split(known, self._axes(part, bounds, known, index), share[index.cpu()])
+        smear = self._smear(part, bounds, known, index)
+        axes = smear.argmax(dim=1)
+        stuck = (known.margin < _STUCK * batch.margin[index]).nonzero().squeeze(1)
+        if len(stuck):
+            axes[stuck] = self._look_ahead(known.select(stuck), smear[stuck])
+        self._split(known, axes, share[index.cpu()])
 
     def _kept(self, hidden: Mapping[str, Interval], index: Tensor) -> Mapping[str, Interval]:
         size = sum(2 * b.lower[0].numel() * b.lower.element_size() for b in hidden.values())
@@ -237,17 +245,17 @@ class InputSearch(Search):
             points = torch.where(slopes > 0, low, torch.where(slopes < 0, high, points))
         return worst, points, batch.set[chosen]
 
-    def _axes(
+    def _smear(
         self, part: Specification, bounds: Propagation, known: Branches, index: Tensor
-    ) -> Int[Tensor, "branches"]:
-        """Choose the coordinate of each branch on which the forms vary most over the box.
+    ) -> Float[Tensor, "branches inputs"]:
+        """Say how much the forms of open clauses vary along each coordinate of the boxes.
 
-        The smear of the forms' coefficients (Kearfott, "Rigorous Global Search", 1996) over all
-        constraints of open clauses; the longest edge where no form depends on the input.
+        The smear of the forms' coefficients (Kearfott, "Rigorous Global Search", 1996), summed
+        over constraints; the edges' lengths where no form depends on the input.
         """
         width = (known.upper - known.lower).flatten(1)
         if bounds.forms is None:
-            return width.argmax(dim=1)
+            return width
         member = part.member[index] & known.open.unsqueeze(2)
         used = member.any(dim=1).unsqueeze(2)
         slopes = bounds.forms.coefficients[index].flatten(2)
@@ -255,17 +263,41 @@ class InputSearch(Search):
         smear = torch.nan_to_num(smear, nan=0.0, posinf=0.0)
         # Where the forms are flat, the longest edge decides.
         flat = smear.amax(dim=1, keepdim=True) <= 0
-        return torch.where(flat, width, smear).argmax(dim=1)
+        return torch.where(flat, width, smear)
+
+    def _look_ahead(
+        self, known: Branches, smear: Float[Tensor, "branches inputs"]
+    ) -> Int[Tensor, "branches"]:
+        """Bound both halves along the best coordinates, and take the one whose worse half is best.
+
+        Candidates are the largest smears, and the edge that is longest for the set's box: bounds
+        of hidden neurons may hang on a coordinate that cancels in the forms.
+        """
+        lower, upper = self._whole.region.bounding_box()
+        whole = (upper - lower).flatten(1)[known.set]
+        width = (known.upper - known.lower).flatten(1) / torch.where(whole > 0, whole, 1.0)
+        most = min(_AHEAD, smear.shape[1])
+        axes = torch.cat(
+            [smear.topk(most, dim=1).indices, width.argmax(dim=1, keepdim=True)], dim=1
+        )
+        worst = []
+        for column in axes.unbind(1):
+            halves = _halved(known, column)
+            part = self._restricted(halves)
+            found = propagate(
+                *(self._graph, self._domain, part.region, part.rows),
+                memory_bytes=self._memory_bytes,
+                given=Given(halves.hidden),
+            )
+            margins = _margins(part, found.rows, halves.open)
+            worst.append(torch.minimum(*margins.chunk(2)))
+        best = torch.stack(worst, dim=1).argmax(dim=1, keepdim=True)
+        return axes.gather(1, best).squeeze(1)
 
     def _split(self, known: Branches, axes: Tensor, share: Tensor) -> None:
         """Halve each branch along its axis, and put both halves on top of the others."""
-        lower, upper = known.lower.flatten(1), known.upper.flatten(1)
-        rows = torch.arange(len(known), device=lower.device)
-        # Halves first: the sum of two large bounds would overflow.
-        middle = lower[rows, axes] / 2 + upper[rows, axes] / 2
-        left_upper, right_lower = upper.clone(), lower.clone()
-        left_upper[rows, axes] = middle
-        right_lower[rows, axes] = middle
+        children = _halved(known, axes)
+        middle = children.lower[len(known) :].flatten(1).gather(1, axes.unsqueeze(1)).squeeze(1)
         left, right = self.tree.split(
             known.node.cpu().numpy(),
             [INPUT] * len(known),
@@ -273,16 +305,26 @@ class InputSearch(Search):
             middle.double().cpu().numpy(),
         )
         numbers = torch.from_numpy(np.concatenate([left, right])).to(known.node.device)
-        shape = known.lower.shape
-        children = known.followed_by(known)
-        children = replace(
-            children,
-            lower=torch.cat([lower, right_lower]).view(-1, *shape[1:]),
-            upper=torch.cat([left_upper, upper]).view(-1, *shape[1:]),
-            node=numbers,
-        )
+        children = replace(children, node=numbers)
         self.branches = self.branches.followed_by(children) if len(self.branches) else children
         self._share = torch.cat([self._share, share / 2, share / 2])
+
+
+def _halved(known: Branches, axes: Int[Tensor, "branches"]) -> Branches:
+    """Return the lower halves of boxes along their axes, and then the upper halves."""
+    lower, upper = known.lower.flatten(1), known.upper.flatten(1)
+    rows = torch.arange(len(known), device=lower.device)
+    # Halves first: the sum of two large bounds would overflow.
+    middle = lower[rows, axes] / 2 + upper[rows, axes] / 2
+    left_upper, right_lower = upper.clone(), lower.clone()
+    left_upper[rows, axes] = middle
+    right_lower[rows, axes] = middle
+    shape = (-1, *known.lower.shape[1:])
+    return replace(
+        known.followed_by(known),
+        lower=torch.cat([lower, right_lower]).view(shape),
+        upper=torch.cat([left_upper, upper]).view(shape),
+    )
 
 
 def _margins(
