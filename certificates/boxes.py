@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from absolver.certificates.arithmetic import Array, Constants, Fast, cost, inflate
 from absolver.certificates.linear import Linear
-from absolver.certificates.network import Affine, Floats, Ints, Move, Operator
+from absolver.certificates.network import Affine, Floats, Ints, Operator, moved_from
 from absolver.certificates.rounding import Box, down, gamma, up
 from absolver.certificates.rules import rule_for
 from absolver.certificates.semantics import Profile
@@ -74,15 +74,6 @@ def size_of(box: Box) -> Floats:
 def meet(a: Box, b: Box) -> Box:
     """Return the intersection; an end that is NaN says nothing."""
     return Box(np.fmax(a.lower, b.lower), np.fmin(a.upper, b.upper))
-
-
-def moved_from(node: Affine | Operator | None) -> Move | None:
-    """Return the map of a node that only moves data, None for all others."""
-    if isinstance(node, Affine) and len(node.terms) == 1 and not node.roundings:
-        linear = node.terms[0][1]
-        if isinstance(linear, Move) and node.bias is None and node.bias_error is None:
-            return linear
-    return None
 
 
 class AffineNode:

@@ -9,6 +9,7 @@ tree at once, which are the first axis of boxes; a row belongs to one branch, it
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from operator import is_
 from typing import NamedTuple
 
 import numpy as np
@@ -23,16 +24,17 @@ from absolver.certificates.arithmetic import (
     inflate,
     spread,
 )
-from absolver.certificates.boxes import (
-    AffineNode,
-    Lines,
-    OperatorNode,
-    Step,
-    meet,
-    moved_from,
-    size_of,
+from absolver.certificates.boxes import AffineNode, Lines, OperatorNode, Step, meet, size_of
+from absolver.certificates.network import (
+    Affine,
+    Ball,
+    Broken,
+    Floats,
+    Ints,
+    Network,
+    bounded,
+    operands_of,
 )
-from absolver.certificates.network import Affine, Ball, Broken, Floats, Ints, Network, Operator
 from absolver.certificates.rounding import Box, add_down, add_up, down, mul_up, up
 from absolver.certificates.semantics import Profile
 from absolver.certificates.terms import CONSTANT, Terms
@@ -178,7 +180,7 @@ class Kernel:
         for v, node in enumerate(self._nodes):
             before, operands = boxes[v], [boxes[p] for p in self.operands[v]]
             step = steps[v]
-            known = step is not None and all(map(_same, step.operands, operands))
+            known = step is not None and all(map(is_, step.operands, operands))
             if node is not None and (v in proposals.lines or not known):
                 steps[v] = step = node.step(operands, lines.get(v))
                 boxes[v] = meet(before, step.box)
@@ -254,14 +256,11 @@ class Kernel:
                 rows = {v: coefficients[left] for v, coefficients in rows.items()}
                 owner = part.owner[left]
                 reached, rest = self._substitute(facts, steps, rows, value[left], owner)
-                direct[left] = np.maximum(
-                    direct[left], self._over_input(facts, reached, rest, owner)
-                )
+                found = self._over_input(facts, reached, rest, owner)
+                direct[left] = np.maximum(direct[left], found)
                 if clip:
-                    for side, found in zip(
-                        box, self._clip(facts, reached, rest, owner), strict=True
-                    ):
-                        side[first + left] = found
+                    place = first + left
+                    box.lower[place], box.upper[place] = self._clip(facts, reached, rest, owner)
             bounds.append(direct)
         return np.concatenate(bounds), box
 
@@ -392,30 +391,6 @@ class Kernel:
         exact = not self.arithmetic.rounds
         ends = (np.maximum(case[0], box.lower), np.minimum(case[1], box.upper)) if exact else box
         return self.arithmetic.prepare(*ends)
-
-
-def place(network: Network, variable: int) -> tuple[int, int]:
-    """Return the node and the element of a property's variable: inputs count before outputs."""
-    inputs = network.sizes[0]
-    return (0, variable) if variable < inputs else (network.output, variable - inputs)
-
-
-def bounded(network: Network, node: int) -> int:
-    """Return the bounded tensor of an operand: back through nodes that only move data."""
-    while moved_from(network.nodes[node]) is not None:
-        (node,) = operands_of(network.nodes[node])
-    return node
-
-
-def operands_of(node: Affine | Operator | None) -> tuple[int, ...]:
-    """Return the nodes that a node is computed from, none for the input."""
-    if node is None:
-        return ()
-    return tuple(p for p, _ in node.terms) if isinstance(node, Affine) else node.operands
-
-
-def _same(a: object, b: object) -> bool:
-    return a is b
 
 
 def _enclose(numbers: Array) -> tuple[Floats, Floats]:

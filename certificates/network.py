@@ -167,6 +167,35 @@ class Property:
     """For people: what the property is about."""
 
 
+def place(network: Network, variable: int) -> tuple[int, int]:
+    """Return the node and the element of a property's variable: inputs count before outputs."""
+    inputs = network.sizes[0]
+    return (0, variable) if variable < inputs else (network.output, variable - inputs)
+
+
+def bounded(network: Network, node: int) -> int:
+    """Return the bounded tensor of an operand: back through nodes that only move data."""
+    while moved_from(network.nodes[node]) is not None:
+        (node,) = operands_of(network.nodes[node])
+    return node
+
+
+def operands_of(node: Affine | Operator | None) -> tuple[int, ...]:
+    """Return the nodes that a node is computed from, none for the input."""
+    if node is None:
+        return ()
+    return tuple(p for p, _ in node.terms) if isinstance(node, Affine) else node.operands
+
+
+def moved_from(node: Affine | Operator | None) -> Move | None:
+    """Return the map of a node that only moves data, None for all others."""
+    if isinstance(node, Affine) and len(node.terms) == 1 and not node.roundings:
+        linear = node.terms[0][1]
+        if isinstance(linear, Move) and node.bias is None and node.bias_error is None:
+            return linear
+    return None
+
+
 class Unsupported(Exception):  # noqa: N818 - an answer, not an error
     """Something that the checker has no rule for; the answer is `incomplete`."""
 

@@ -10,14 +10,7 @@ from numpy.typing import NDArray
 
 from absolver.certificates.boxes import Lines, Slope
 from absolver.certificates.container import fields, rational
-from absolver.certificates.kernel import (
-    Half,
-    Proposals,
-    RowRequest,
-    bounded,
-    operands_of,
-    place,
-)
+from absolver.certificates.kernel import Half, Proposals, RowRequest
 from absolver.certificates.network import (
     Broken,
     Clause,
@@ -26,6 +19,9 @@ from absolver.certificates.network import (
     Ints,
     Network,
     Operator,
+    bounded,
+    operands_of,
+    place,
 )
 from absolver.certificates.terms import Form
 
@@ -126,18 +122,10 @@ class ProposalReader:
                 raise Broken(f"constraints of {len(clauses)} clauses are combined")
             shape = (count, len(clause.on_outputs))
             combination = _multipliers(record["combination"], shape)
-        return Tree(
-            tensor,
-            element,
-            numbers(record["threshold"], "f", (len(inner),)).astype(np.float64),
-            number,
-            bound,
-            rows == "undecided",
-            clip,
-            self._lines(record.get("lines", []), count),
-            multipliers,
-            combination,
-        )
+        threshold = numbers(record["threshold"], "f", (len(inner),)).astype(np.float64)
+        lines = self._lines(record.get("lines", []), count)
+        bounding = (bound, rows == "undecided", clip, lines, multipliers, combination)
+        return Tree(tensor, element, threshold, number, *bounding)
 
     def block(
         self,
@@ -207,14 +195,8 @@ class ProposalReader:
 
 
 _TREE = ("record", "of", "split", "element", "threshold", "rows", "clip")
-_OPTIONAL = (
-    "multiplier",
-    "input_row",
-    "input_constraint",
-    "input_multiplier",
-    "split_multiplier",
-    "lines",
-)
+_INPUTS = ("input_row", "input_constraint", "input_multiplier")
+_OPTIONAL = ("multiplier", *_INPUTS, "split_multiplier", "lines")
 
 
 def form_of(network: Network, constraint: Constraint) -> Form:

@@ -9,7 +9,7 @@ import numpy as np
 from absolver.certificates.arithmetic import Array, arithmetic, float_below
 from absolver.certificates.boxes import Lines
 from absolver.certificates.container import fields
-from absolver.certificates.kernel import Kernel, Proposals, place
+from absolver.certificates.kernel import Kernel, Proposals
 from absolver.certificates.network import (
     Ball,
     Broken,
@@ -18,6 +18,7 @@ from absolver.certificates.network import (
     Network,
     Operator,
     Property,
+    place,
 )
 from absolver.certificates.proposals import listed, numbers, whole
 from absolver.certificates.semantics import profile

@@ -13,6 +13,7 @@ from types import MappingProxyType
 import numpy as np
 
 from tests.attack.container import Record
+from tests.attack.tree_mutations import TREE_MEANINGS
 
 Change = Callable[[list[Record], Random], None]
 
@@ -276,64 +277,6 @@ def _empty_box(records: list[Record], random: Random) -> None:
         records[case + 1 : case + 1] = add
 
 
-def _tree_array(key: str, *wild: object) -> Change:
-    """One entry of an array of a tree replaced, or the array made longer or shorter."""
-
-    def change(records: list[Record], random: Random) -> None:
-        for index in _chosen(_of_kind(records, "tree"), random):
-            array = np.array(records[index][key])
-            if random.random() < 0.15:
-                array = random.choice((array[:-1], np.concatenate([array, array[:1]])))
-            elif array.size:
-                flat = array.ravel()
-                flat[random.randrange(flat.size)] = random.choice(wild or (*flat.tolist(),))
-                array = flat.reshape(array.shape)
-            records[index][key] = array
-
-    return change
-
-
-def _tree_keys(records: list[Record], random: Random) -> None:
-    """Another way of bounding, or something that may be missing left out."""
-    for index in _chosen(_of_kind(records, "tree"), random):
-        record = records[index]
-        size = len(record["split"])
-        key, value = random.choice(
-            (
-                ("rows", "undecided"),
-                ("rows", "none"),
-                ("clip", True),
-                ("clip", False),
-                ("bounded", np.array([random.random() < 0.8 for _ in range(size)])),
-                ("of", random.choice((["input"], [*record["of"], "input"], record["of"][1:]))),
-                ("combination", np.ones((size, random.choice((1, 1, 2))), np.float32)),
-                ("multipliers", np.ones((size, random.choice((0, 1, 2))), np.float32)),
-            )
-        )
-        record[key] = value
-        if random.random() < 0.3:
-            record.pop(random.choice(("facts", "lines", "multipliers", "combination")), None)
-
-
-def _prune_tree(records: list[Record], random: Random) -> None:
-    """The last two nodes cut off, so that their parent is a leaf: it may prove nothing."""
-    for index in _chosen(_of_kind(records, "tree"), random):
-        record = records[index]
-        inner = np.flatnonzero(record["split"] >= 0)
-        record["split"] = record["split"].copy()
-        record["split"][inner[-1]] = -1
-        for key in ("split", "bounded", "multipliers", "combination"):
-            if key in record:
-                record[key] = record[key][:-2]
-        for key in ("element", "threshold"):
-            record[key] = record[key][:-1]
-        for lines in record.get("lines", []):
-            for side in ("lower", "upper"):
-                lines[side] = [
-                    s[:-2] if isinstance(s, np.ndarray) and s.ndim == 2 else s for s in lines[side]
-                ]
-
-
 def _chosen(items: list, random: Random) -> list:
     """One of the items, now and then all."""
     if not items or random.random() < 0.15:
@@ -397,19 +340,6 @@ MEANINGS: Mapping[str, Change] = MappingProxyType(
         "facts of another record": _other_facts,
         "claim": _claim,
         "contradicting splits": _empty_box,
-        "tree: splits": _tree_array("split", -1, -1, 0, 1, 2, -2, 2**31 - 1),
-        "tree: elements": _tree_array("element", 0, 1, 2, 3, -1, 2**31 - 1),
-        "tree: thresholds": _tree_array(
-            "threshold", 0.0, -0.0, 1.0, -1.0, 1e300, -1e300, 5e-324, np.nan, np.inf, 1e6, -1e6
-        ),
-        "tree: thresholds exchanged": _tree_array("threshold"),
-        "tree: multipliers": _tree_array(
-            "multipliers", 0.0, 1.0, 0.5, -1.0, -1e-30, 1e30, np.nan, np.inf
-        ),
-        "tree: combinations": _tree_array(
-            "combination", 0.0, 1.0, 0.5, -1.0, -1e-30, 1e30, np.nan, np.inf
-        ),
-        "tree: keys": _tree_keys,
-        "tree: pruned": _prune_tree,
+        **TREE_MEANINGS,
     }
 )
