@@ -4,9 +4,10 @@ import importlib
 import itertools
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,6 +15,8 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 from workloads import Workload
+
+from absolver.dsl.operators.record import Interval
 
 METHODS = {"IBP": "IBP", "CROWN-IBP": "CROWN-IBP", "CROWN": "CROWN"}
 """What `compute_bounds` calls each method."""
@@ -49,23 +52,68 @@ def rival_bounds(
     batch, and not even then if more than nine tenths are unstable. With `always_sparse` a batch
     of one has the rule that we have for every element: its bounds are the ones to compare with.
     """
-    module, normalise = torch_module(work.network)
-    module, normalise = module.to(device, dtype), normalise.to(device, dtype)
-    lower, upper = (
-        normalise(torch.from_numpy(side).to(device, dtype)) for side in (work.lower, work.upper)
-    )
-    centre = (lower + upper) / 2
     settings = {"minimum_sparsity": 1.0} if always_sparse else {}
-    bounded = library.BoundedModule(
-        module, torch.zeros_like(centre[:1]), bound_opts=settings, device=device
-    )
-    box = library.PerturbationLpNorm(norm=np.inf, x_L=lower, x_U=upper)
-    x = library.BoundedTensor(centre, box)
+    bounded, x = _bounded(library, work, device, dtype, settings)
 
     def compute() -> tuple[Tensor, Tensor]:
         with torch.no_grad():
             low, high = bounded.compute_bounds(x=(x,), method=METHODS[method])
         return low, high
+
+    return compute
+
+
+def rival_alpha_free(
+    library: ModuleType, work: Workload, device: str, dtype: torch.dtype, iterations: int
+) -> Callable[[], tuple[Tensor, Tensor]]:
+    """Prepare alpha-CROWN whose slopes tighten the hidden bounds too, anew in every iteration."""
+    settings = {"optimize_bound_args": {"iteration": iterations}}
+    bounded, x = _bounded(library, work, device, dtype, settings)
+
+    def compute() -> tuple[Tensor, Tensor]:
+        low, high = bounded.compute_bounds(x=(x,), method="CROWN-Optimized")
+        return low.detach(), high.detach()
+
+    return compute
+
+
+def rival_alpha_fixed(
+    library: ModuleType,
+    work: Workload,
+    device: str,
+    dtype: torch.dtype,
+    iterations: int,
+    hidden: Sequence[Interval] | None,
+) -> Callable[[], tuple[Tensor, Tensor]]:
+    """Prepare alpha-CROWN over hidden bounds that do not change.
+
+    `hidden` has the bounds before each ReLU in the network's order; None stands for its own, by
+    CROWN. Slopes begin anew in every call, which is what alpha,beta-CROWN does in a branch: one
+    pass that has the hidden bounds, then the iterations for either side.
+    """
+    settings = {"optimize_bound_args": {"iteration": iterations, "init_alpha": False}}
+    bounded, x = _bounded(library, work, device, dtype, settings)
+    if hidden is None:
+        with torch.no_grad():
+            bounded.compute_bounds(x=(x,), method="CROWN")
+        operands = [node.inputs[i] for node in bounded.nodes() for i in node.requires_input_bounds]
+        known = {o.name: (o.lower, o.upper) for o in operands if o.lower is not None}
+    else:
+        operands = [node.inputs[0] for node in bounded.nodes() if _is_relu(node)]
+        known = {
+            operand.name: tuple(
+                side.reshape(len(work.lower), *operand.output_shape[1:])
+                for side in (box.lower, box.upper)
+            )
+            for operand, box in zip(operands, hidden, strict=True)
+        }
+
+    def compute() -> tuple[Tensor, Tensor]:
+        bounded.init_alpha((x,), interm_bounds=known)
+        low, high = bounded.compute_bounds(
+            x=(x,), method="CROWN-Optimized", interm_bounds=dict(known)
+        )
+        return low.detach(), high.detach()
 
     return compute
 
@@ -195,6 +243,31 @@ class Sum(nn.Module):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Evaluate the sum."""
         return x + y
+
+
+def _bounded(
+    library: ModuleType,
+    work: Workload,
+    device: str,
+    dtype: torch.dtype,
+    settings: Mapping[str, object],
+) -> tuple[Any, Any]:
+    """Trace a workload's network; return it and its boxes as auto_LiRPA wants them."""
+    module, normalise = torch_module(work.network)
+    module, normalise = module.to(device, dtype), normalise.to(device, dtype)
+    lower, upper = (
+        normalise(torch.from_numpy(side).to(device, dtype)) for side in (work.lower, work.upper)
+    )
+    centre = (lower + upper) / 2
+    bounded = library.BoundedModule(
+        module, torch.zeros_like(centre[:1]), bound_opts=dict(settings), device=device
+    )
+    box = library.PerturbationLpNorm(norm=np.inf, x_L=lower, x_U=upper)
+    return bounded, library.BoundedTensor(centre, box)
+
+
+def _is_relu(node: object) -> bool:
+    return type(node).__name__ == "BoundRelu"
 
 
 def _layer(node: onnx.NodeProto, weights: dict[str, Tensor]) -> nn.Module:
