@@ -41,7 +41,7 @@ class Branches:
     node: Int[Tensor, "branches"]
     paths: Paths
     parameters: Mapping[tuple[str, str], Tensor]
-    """Where the parent's search of slopes has ended, in binary16 to save memory."""
+    """Where the parent's search of slopes has ended, in binary16 to save memory; else NaN."""
     combination: Float[Tensor, "branches rows constraints"]
     margin: Float[Tensor, "branches"]
     """The parent's bound."""
@@ -67,7 +67,7 @@ class Branches:
             torch.cat([self.problem, other.problem]),
             torch.cat([self.node, other.node]),
             self.paths.followed_by(other.paths),
-            {k: torch.cat([v, other.parameters[k]]) for k, v in self.parameters.items()},
+            _parameters_of_both(self, other),
             torch.cat([self.combination, other.combination]),
             torch.cat([self.margin, other.margin]),
         )
@@ -104,7 +104,10 @@ class ActivationSearch(Search):
         self._prober = prober
         self._splittable = Splittable.of(graph, root.boxes)
         self._columns = _inexact(graph, root.boxes)
-        present = (specification.clause >= 0) & ~specification.refuted(root.rows)
+        every = torch.arange(specification.sets, device=specification.clause.device)
+        refuted, narrow = tolerance.refuted(specification, root.rows, every)
+        self.narrow = bool((narrow & (specification.clause >= 0)).any())
+        present = (specification.clause >= 0) & ~refuted
         self._set, self._clause = present.nonzero(as_tuple=True)
         self._rows = _rows_of(specification, self._set, self._clause)
         count = len(self._set)
@@ -137,6 +140,9 @@ class ActivationSearch(Search):
     def proofs(self) -> Sequence[TreeProof]:
         """Return the tree of each clause of each set."""
         trees = self.tree.levels()
+        if not trees:
+            # Bounds of the root alone have refuted all clauses.
+            return []
         leaves = Leaves.joined(self._leaves)
         return [
             TreeProof(
@@ -206,11 +212,21 @@ class ActivationSearch(Search):
         """Begin where the parents have ended."""
         like = self._whole.rows
         _, multipliers = batch.paths.splits(self._splittable.names, self._splittable.shapes)
-        parameters = {key: value.to(like) for key, value in batch.parameters.items()}
-        return dual.start(Point(parameters, multipliers, batch.combination))
+        first = dual.start(Point({}, multipliers, batch.combination))
+        known = {
+            key: torch.where(batch.parameters[key].isnan(), value, batch.parameters[key].to(like))
+            for key, value in first.parameters.items()
+            if key in batch.parameters
+        }
+        return dual.start(Point(known, multipliers, batch.combination))
 
     def _branch(self, known: Branches, choices: Candidates, share: Tensor) -> None:
         """Split each branch by its best candidate, and put both sides on top of the others."""
+        if not choices.of.shape[1]:
+            # Nothing is inexact: only a longer search of slopes and combinations can help.
+            self.branches = known.followed_by(self.branches)
+            self._share = torch.cat([share, self._share])
+            return
         column = self._look_ahead(known, choices)
         of, element, threshold = choices.pick(column)
         names = self._splittable.names
@@ -322,6 +338,20 @@ class ActivationSearch(Search):
         member = self._whole.member[sets, self._clause[batch.problem]]
         needed, wide = self._tolerance.needed[sets], self._tolerance.float32[sets]
         return (needed * member).amax(1), (wide * member).amax(1)
+
+
+def _parameters_of_both(first: Branches, second: Branches) -> Mapping[tuple[str, str], Tensor]:
+    """Join what is known of parameters; what one of the two does not know is NaN."""
+    joined = {}
+    for key in dict.fromkeys([*first.parameters, *second.parameters]):
+        known = first.parameters[key] if key in first.parameters else second.parameters[key]
+        joined[key] = torch.cat(
+            [
+                part.parameters.get(key, known.new_full((len(part), *known.shape[1:]), torch.nan))
+                for part in (first, second)
+            ]
+        )
+    return joined
 
 
 def _inexact(graph: Graph, boxes: Mapping[str, Interval]) -> Columns:

@@ -72,6 +72,6 @@ class Adam:
 
 def _size(at: "Lagrangian", name: str) -> Tensor:
     """Return the largest coefficient that a row has on any operator, as a scale of multipliers."""
-    sizes = [a.abs().flatten(2).amax(2) for a in at.coefficients.values()]
-    size = torch.stack(sizes).amax(0)
+    met = [a.abs().flatten(2) for a in at.coefficients.values()]
+    size = torch.cat(met, dim=2).amax(2)
     return size.view(*size.shape, *[1] * (at.values[name].dim() - 2))

@@ -156,10 +156,11 @@ class Dual:
         start = (rows.forms * point.combination.unsqueeze(3)).sum(2)
         start = torch.unflatten(start, 2, self._graph.output.shape)
         coefficients, at_input = self._back(start, point, lines)
-        values = self._forth(self._least(at_input), coefficients, lines)
+        least, beside = self._least(at_input)
+        values = self._forth(least, coefficients, lines)
         output = values[self._graph.output.name].flatten(2).unsqueeze(2)
         excess = torch.where(rows.member, (rows.forms * output).sum(3) - rows.bound, 0.0)
-        bound = (point.combination * excess).sum(2)
+        bound = (point.combination * excess).sum(2) + beside
         for name, multiplier in point.multipliers.items():
             bound = bound + (multiplier * self.violation(name, values)).flatten(2).sum(2)
         bound = torch.nan_to_num(bound, nan=-torch.inf, posinf=-torch.inf)
@@ -205,15 +206,23 @@ class Dual:
         none = start.new_zeros(*start.shape[:2], *self._graph.input.shape)
         return met, pending.get(self._graph.input.name, none)
 
-    def _least(self, a: Float[Tensor, "batch rows *shape"]) -> Float[Tensor, "batch rows *shape"]:
-        """Return the points of the sets at which rows are least."""
+    def _least(
+        self, a: Float[Tensor, "batch rows *shape"]
+    ) -> tuple[Float[Tensor, "batch rows *shape"], Float[Tensor, "batch rows"]]:
+        """Return points at which rows are least, and how far their minima are from there.
+
+        A set that has multipliers of its own takes its minimum with them at a point that may lie
+        outside, or where its constraints are slack.
+        """
         region = self._problem.region
         if isinstance(region, Box):
-            return region.center.unsqueeze(1) - region.radius.unsqueeze(1) * a.sign()
+            point = region.center.unsqueeze(1) - region.radius.unsqueeze(1) * a.sign()
+            return point, a.new_zeros(a.shape[:2])
         with torch.enable_grad():
             row = a.detach().requires_grad_()
-            (point,) = torch.autograd.grad(region.minimum(row).sum(), row)
-        return point
+            minimum = region.minimum(row)
+            (point,) = torch.autograd.grad(minimum.sum(), row)
+        return point, minimum.detach() - (row.detach() * point).flatten(2).sum(2)
 
     def _forth(
         self, x: Tensor, coefficients: Mapping[str, Tensor], lines: Mapping[str, Lines]

@@ -63,13 +63,15 @@ class Candidates:
 
 
 def candidates(splittable: Splittable, dual: Dual, at: Lagrangian) -> Candidates:
-    """Name the splits that promise most, by two scores.
+    """Name the splits that promise most, by two scores; none where no operator is inexact.
 
     The first is what the Lagrangian would gain if the operator were exact at the point where the
     bound is taken. The second is how far the lines are from the operator where the split would
     be, times the coefficient: for ReLU the intercept score of BaBSR (Bunel et al. 2020).
     """
-    found: list[tuple[Tensor, ...]] = []
+    nothing = at.bound.new_zeros(len(at.bound), 0)
+    none = nothing.new_zeros(0, dtype=torch.long)
+    found: list[tuple[Tensor, ...]] = [(none, none, nothing, nothing, nothing)]
     for number, name in enumerate(splittable.names):
         for node in splittable.users[name]:
             if (a := at.coefficients.get(node.name)) is None:

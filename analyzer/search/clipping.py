@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from absolver.analyzer.propagate.propagator import Forms
+from absolver.analyzer.propagate.propagator import Forms, lower_without_nan
 from absolver.analyzer.properties.specification import Specification
 
 Box = tuple[Float[Tensor, "sets inputs"], Float[Tensor, "sets inputs"]]
@@ -22,7 +22,7 @@ def clip(part: Specification, forms: Forms, box: Box, open_: Bool[Tensor, "sets 
     """
     lower, upper = box
     slope = forms.coefficients.flatten(2)
-    gap = (part.bound - forms.minimum).clamp(min=0)
+    gap = (part.bound - _least(part, forms, box)).clamp(min=0)
     slack = torch.finfo(lower.dtype).eps ** 0.5
     # From the corner where the form is least it can go so far until it exceeds the bound.
     reach = gap.unsqueeze(2) / slope.abs() * (1 + slack)
@@ -38,3 +38,15 @@ def clip(part: Specification, forms: Forms, box: Box, open_: Bool[Tensor, "sets 
         hull_lower = torch.where(counts, hull_lower.minimum(left), hull_lower)
         hull_upper = torch.where(counts, hull_upper.maximum(right), hull_upper)
     return hull_lower, hull_upper
+
+
+def _least(part: Specification, forms: Forms, box: Box) -> Float[Tensor, "sets rows"]:
+    """Return the forms' minima over boxes: where constraints cut the sets, those are larger."""
+    lower, upper = box
+    slope = forms.coefficients.flatten(2)
+    low, high = (side.flatten(1) for side in part.region.bounding_box())
+    # The forms are written around the middle of the box around the set.
+    shift = (lower / 2 + upper / 2 - (low / 2 + high / 2)).unsqueeze(1)
+    radius = (upper / 2 - lower / 2).unsqueeze(1)
+    around = (slope * shift).sum(2) - (slope.abs() * radius).sum(2)
+    return lower_without_nan(forms.at_center + around)
