@@ -19,7 +19,7 @@ import torch
 from measure import interleaved
 from ours import load_graph, region_of
 from rival import load_auto_lirpa, rival_alpha_fixed, rival_alpha_free
-from tables import machine, number, print_table
+from tables import append_line, machine, number, print_table, read_lines
 from torch import Tensor
 from workloads import BENCH, ROOT, SAME_SLOPES, SOURCES, Workload, workload
 
@@ -94,7 +94,7 @@ def main() -> int:
         print(json.dumps(asdict(_measure(options, library))))
         return 0
     print(f"auto_LiRPA {library.__version__}; {machine()}; {options.dtype}")
-    known = {cell.key: cell for cell in _read(options.resume)}
+    known = {cell.key: cell for cell in (Cell(**record) for record in read_lines(options.resume))}
     cells = []
     for name in options.nets:
         for batch in options.batches:
@@ -102,7 +102,7 @@ def main() -> int:
                 cell = known.get((name, batch, hidden))
                 if cell is None:
                     cell = _elsewhere(options, name, batch, hidden)
-                    _append(options.resume, cell)
+                    append_line(options.resume, asdict(cell))
                 cells.append(cell)
                 _print_progress(cell)
     _print_cells(cells)
@@ -253,18 +253,6 @@ def _guarded(side: str, make: Callable[[], Call]) -> Call:
 def _before_relus(graph: Graph, boxes: Boxes) -> list[Interval]:
     """Return the boxes before the ReLUs, in the network's order."""
     return [boxes[node.inputs[0]] for node in graph.nodes if isinstance(node, Nonlinear)]
-
-
-def _read(path: Path | None) -> list[Cell]:
-    if path is None or not path.exists():
-        return []
-    return [Cell(**json.loads(line)) for line in path.read_text().splitlines()]
-
-
-def _append(path: Path | None, cell: Cell) -> None:
-    if path is not None:
-        with path.open("a") as file:
-            file.write(json.dumps(asdict(cell)) + "\n")
 
 
 def _print_progress(cell: Cell) -> None:

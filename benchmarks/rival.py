@@ -100,13 +100,10 @@ def rival_alpha_fixed(
         known = {o.name: (o.lower, o.upper) for o in operands if o.lower is not None}
     else:
         operands = [node.inputs[0] for node in bounded.nodes() if _is_relu(node)]
-        known = {
-            operand.name: tuple(
-                side.reshape(len(work.lower), *operand.output_shape[1:])
-                for side in (box.lower, box.upper)
-            )
-            for operand, box in zip(operands, hidden, strict=True)
-        }
+        known = {}
+        for operand, box in zip(operands, hidden, strict=True):
+            shape = (len(work.lower), *operand.output_shape[1:])
+            known[operand.name] = (box.lower.reshape(shape), box.upper.reshape(shape))
 
     def compute() -> tuple[Tensor, Tensor]:
         bounded.init_alpha((x,), interm_bounds=known)

@@ -4,6 +4,7 @@ import json
 import platform
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -31,6 +32,30 @@ def write_json(path: Path | None, results: object) -> None:
     if path is not None:
         document = {"machine": machine(), "results": results}
         path.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def read_lines(path: Path | None) -> list[dict[str, Any]]:
+    """Read a JSON Lines file to continue; a line that a killed run has left torn is passed over."""
+    records = []
+    for line in path.read_text().splitlines() if path is not None and path.exists() else ():
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            continue
+    return records
+
+
+def append_line(path: Path | None, record: object) -> None:
+    """Add a line to a JSON Lines file, where one was asked for, behind whatever it ends with."""
+    if path is None:
+        return
+    with path.open("a+b") as file:
+        if file.seek(0, 2):
+            file.seek(-1, 2)
+            torn = file.read(1) != b"\n"
+        else:
+            torn = False
+        file.write(b"\n" * torn + json.dumps(record).encode() + b"\n")
 
 
 def machine() -> str:
