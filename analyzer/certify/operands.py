@@ -66,7 +66,7 @@ def bounded_tensors(graph: Graph) -> Mapping[str, Sequence[Use]]:
     for node in graph.nodes:
         if not isinstance(node, Nonlinear):
             continue
-        origins = [_origin(graph, name) for name in node.inputs]
+        origins = [origin(graph, name) for name in node.inputs]
         for name in dict.fromkeys(name for name, _ in origins):
             index = tuple(i if source == name else None for source, i in origins)
             users.setdefault(name, []).append(Use(node, index))
@@ -81,8 +81,11 @@ def places_of(graph: Graph) -> Mapping[str, tuple[str, int]]:
     }
 
 
-def _origin(graph: Graph, name: str) -> tuple[str, Int[Tensor, " elements"]]:
-    """Go back through what only moves data; also where each element comes from."""
+def origin(graph: Graph, name: str) -> tuple[str, Int[Tensor, " elements"]]:
+    """Return the name of an operand's bounded tensor, and where each element is in it.
+
+    An element that is always 0 is at -1.
+    """
     chain: list[LinearMap] = []
     node = graph.by_name[name]
     while (linear := _move(node)) is not None:

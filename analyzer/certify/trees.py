@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 
 from absolver.analyzer.certify.encoding import Entry, LineEncoder, facts, mask_entry
 from absolver.analyzer.certify.errors import NotCertifiable
-from absolver.analyzer.certify.operands import places_of
+from absolver.analyzer.certify.operands import origin, places_of
 from absolver.analyzer.certify.rehearsal import lines_of, proposed
 from absolver.analyzer.certify.words import words
 from absolver.analyzer.graph.graph import Graph, Nonlinear
 from absolver.analyzer.properties.property import Clause
 from absolver.analyzer.properties.specification import Specification
 from absolver.analyzer.search.proof import Leaves, Root, TreeProof
-from absolver.analyzer.search.tree import INPUT
+from absolver.analyzer.search.tree import INPUT, Levels
 from absolver.dsl.domain import Domain
 
 
@@ -23,13 +23,11 @@ def tree_record(
 ) -> Entry:
     """Return the record of a finished search on one set."""
     levels = proof.levels
-    places = places_of(graph)
     record: Entry = {
         "record": "tree",
-        "of": [INPUT if name == INPUT else list(places[name]) for name in levels.of],
         "split": levels.split,
-        "element": levels.element,
         "threshold": levels.threshold,
+        **_split_tensors(graph, levels),
     }
     nodes = [node for node in graph.joined.nodes if isinstance(node, Nonlinear)]
     if proof.leaves is None or proof.root is None:
@@ -47,6 +45,24 @@ def tree_record(
         known = _root_facts(graph, proof.root, proof.set)
         record |= {"facts": known} if known else {}
     return {**record, "lines": lines} if lines else record
+
+
+def _split_tensors(graph: Graph, levels: Levels) -> Entry:
+    """Name what is split: elements of operands become those of the tensors behind them."""
+    places, inner = places_of(graph), levels.split[levels.split >= 0]
+    of: list[object] = []
+    element = levels.element.copy()
+    for number, name in enumerate(levels.of):
+        if name == INPUT:
+            of.append(INPUT)
+            continue
+        source, index = origin(graph.joined, name)
+        of.append(list(places[source]))
+        here = inner == number
+        element[here] = index.numpy()[element[here]]
+    if (element < 0).any():
+        raise NotCertifiable("a search has split an element that is always 0")
+    return {"of": of, "element": element}
 
 
 class _Placed:
