@@ -17,8 +17,8 @@ def clip(part: Specification, forms: Forms, box: Box, open_: Bool[Tensor, "sets 
     is at most its bound: over the rest of the box, that leaves a shorter interval of every
     coordinate (Clip-and-Verify, Zhou et al. 2025). Of several open clauses the hull remains.
 
-    Guarantee: no point of a box that meets an open clause is lost, as far as rounding in `forms`
-    stays below a share of the interval's length.
+    Guarantee: no point of a box that meets an open clause is lost, as far as the clauses' bounds
+    have room for the rounding in `forms`.
     """
     lower, upper = box
     slope = forms.coefficients.flatten(2)

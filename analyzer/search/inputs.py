@@ -193,7 +193,8 @@ class InputSearch(Search):
         left = open_.any(dim=1)
         lower, upper = batch.lower.flatten(1), batch.upper.flatten(1)
         if bounds.forms is not None:
-            lower, upper = clip(part, bounds.forms, (lower, upper), open_)
+            loose = replace(part, bound=part.bound + self._tolerance.needed[batch.set])
+            lower, upper = clip(loose, bounds.forms, (lower, upper), open_)
             left &= (lower <= upper).all(dim=1)
         self.closed += float(share[~left.cpu()].sum())
         if not bool(left.any()):

@@ -59,12 +59,6 @@ def constraint(coefficients: Sequence[float], bound: float) -> LinearConstraint:
     return LinearConstraint(tuple(terms), Fraction(bound), strict=False)
 
 
-def in_dtype(graph: Graph, specification: Specification, dtype: torch.dtype) -> Graph:
-    """The network in the dtype of a search; coefficients of these are float32 numbers."""
-    del specification
-    return graph.to("cpu", dtype)
-
-
 def by_inputs(
     graph: Graph, whole: Specification, prober: Prober[Tensor] | None = None
 ) -> InputSearch:
