@@ -13,7 +13,7 @@ from absolver.analyzer.certify.words import Word, words
 from absolver.analyzer.graph.graph import Graph, Nonlinear
 from absolver.analyzer.properties.specification import Specification
 from absolver.analyzer.report import Counterexample
-from absolver.analyzer.search.ascent import Dual, Lagrangian, Point, Problem, Rows, ascend
+from absolver.analyzer.search.ascent import Dual, Point, Problem, Rows, ascend, settle
 from absolver.analyzer.search.choice import Candidates, Splittable, candidates
 from absolver.analyzer.search.paths import Paths
 from absolver.analyzer.search.probing import Prober
@@ -27,6 +27,8 @@ from absolver.dsl.operators.record import Interval
 
 _STEP_SECONDS = 0.4
 _ROOT_STEPS, _STEPS = 40, 12
+# Of a linear program, whose steps are cheap to take and never have to be repeated.
+_FULL_STEPS = 300
 _PROBES = 8
 # Inexact neurons are handled by themselves where they are at most this share of a node's.
 _MOST_COLUMNS = 0.8
@@ -140,10 +142,7 @@ class ActivationSearch(Search):
     def proofs(self) -> Sequence[TreeProof]:
         """Return the tree of each clause of each set."""
         trees = self.tree.levels()
-        if not trees:
-            # Bounds of the root alone have refuted all clauses.
-            return []
-        leaves = Leaves.joined(self._leaves)
+        leaves = Leaves.joined(self._leaves) if trees else None
         return [
             TreeProof(
                 set=int(self._set[root]),
@@ -174,39 +173,64 @@ class ActivationSearch(Search):
         return max(1, min(2048, self._memory_bytes // (400 * floats)))
 
     def _advance(self, batch: Branches, share: Tensor) -> None:
-        problem = self._posed(batch)
-        dual = Dual(self._graph, self._domain, problem, self._columns)
-        needed, wide = self._tolerances(batch)
+        dual = Dual(self._graph, self._domain, self._posed(batch), self._columns)
+        needed, _ = self._tolerances(batch)
         steps = _STEPS if batch.paths.depth else _ROOT_STEPS
         start = self._start(dual, batch)
         best, bound, at = ascend(dual, start, steps=steps, enough=needed.unsqueeze(1))
+        left = self._closed(batch, dual, best, bound, share)
+        if not len(left):
+            return
+        if self._tried(batch, at.values[self._graph.input.name], bound, left):
+            return
+        choices = candidates(self._splittable, dual, at).select(left)
+        known, share = self._known(batch, best, bound).select(left), share[left.cpu()]
+        full = (choices.score <= 0).all(1)
+        index, exact = (~full).nonzero().squeeze(1), full.nonzero().squeeze(1)
+        if len(index):
+            self._branch(known.select(index), choices.select(index), share[index.cpu()])
+        if len(exact):
+            self._settle(known.select(exact), share[exact.cpu()])
+
+    def _settle(self, batch: Branches, share: Tensor) -> None:
+        """Bound branches on which nothing is inexact: splits of them would tell nothing new.
+
+        What is left of each is a linear program. Those that stay open are looked at last.
+        """
+        dual = Dual(self._graph, self._domain, self._posed(batch), self._columns)
+        needed, _ = self._tolerances(batch)
+        start = self._start(dual, batch)
+        best, bound, points = settle(dual, start, steps=_FULL_STEPS, enough=needed.unsqueeze(1))
+        left = self._closed(batch, dual, best, bound, share)
+        if len(left) and not self._tried(batch, points, bound, left):
+            rest = self._known(batch, best, bound).select(left)
+            self.branches = rest.followed_by(self.branches)
+            self._share = torch.cat([share[left.cpu()], self._share])
+
+    def _closed(
+        self, batch: Branches, dual: Dual, best: Point, bound: Tensor, share: Tensor
+    ) -> Int[Tensor, "left"]:
+        """Keep what proves those branches that are refuted; return the others."""
         margin = bound.squeeze(1)
+        needed, wide = self._tolerances(batch)
         closed = margin > needed
         self.narrow |= bool((closed & (margin <= wide)).any())
-        done, left = closed.nonzero().squeeze(1), (~closed).nonzero().squeeze(1)
+        done = closed.nonzero().squeeze(1)
         if len(done):
             self._leaves.append(self._leaf(batch, dual, best, done))
             self.closed += float(share[done.cpu()].sum())
-        if not len(left):
-            return
-        if (
-            self._prober is not None
-            and self._prober.due
-            and self._tried(batch, at, margin[left], left)
-        ):
-            self.found = True
-            return
-        choices = candidates(self._splittable, dual, at)
-        known = replace(
+        return (~closed).nonzero().squeeze(1)
+
+    def _known(self, batch: Branches, best: Point, bound: Tensor) -> Branches:
+        """Return the branches with what their children begin with."""
+        multipliers = {name: m.squeeze(1) for name, m in best.multipliers.items()}
+        return replace(
             batch,
-            paths=batch.paths.with_multipliers(
-                self._splittable.names, {n: m.squeeze(1) for n, m in best.multipliers.items()}
-            ),
+            paths=batch.paths.with_multipliers(self._splittable.names, multipliers),
             parameters={key: value.half() for key, value in best.parameters.items()},
             combination=best.combination,
-            margin=margin,
+            margin=bound.squeeze(1),
         )
-        self._branch(known.select(left), choices.select(left), share[left.cpu()])
 
     def _start(self, dual: Dual, batch: Branches) -> Point:
         """Begin where the parents have ended."""
@@ -222,11 +246,6 @@ class ActivationSearch(Search):
 
     def _branch(self, known: Branches, choices: Candidates, share: Tensor) -> None:
         """Split each branch by its best candidate, and put both sides on top of the others."""
-        if not choices.of.shape[1]:
-            # Nothing is inexact: only a longer search of slopes and combinations can help.
-            self.branches = known.followed_by(self.branches)
-            self._share = torch.cat([share, self._share])
-            return
         column = self._look_ahead(known, choices)
         of, element, threshold = choices.pick(column)
         names = self._splittable.names
@@ -262,18 +281,19 @@ class ActivationSearch(Search):
             bounds.append(dual.evaluate(self._start(dual, side)).bound.view(count, width))
         worse, better = torch.minimum(*bounds), torch.maximum(*bounds)
         gain = worse + 0.01 * better
-        return torch.where(choices.score > 0, gain, -torch.inf).argmax(1)
+        return torch.where(choices.score >= 0, gain, -torch.inf).argmax(1)
 
-    def _tried(self, batch: Branches, at: Lagrangian, margin: Tensor, left: Tensor) -> bool:
-        """Try the points at which the worst bounds are taken."""
-        assert self._prober is not None, "there is something to try"
-        chosen = left[margin.argsort()[:_PROBES]]
+    def _tried(self, batch: Branches, points: Tensor, bound: Tensor, left: Tensor) -> bool:
+        """Try the points of the worst branches, if it is time; say whether that has succeeded."""
+        if self._prober is None or not self._prober.due:
+            return False
+        chosen = left[bound[left, 0].argsort()[:_PROBES]]
         sets = self._set[batch.problem[chosen]]
-        points = at.values[self._graph.input.name][chosen, 0]
         part = self._whole.select(sets)
         clause = self._clause[batch.problem[chosen]].unsqueeze(1)
         only = torch.full_like(part.clause, -1).scatter(1, clause, part.clause.gather(1, clause))
-        return self._prober(replace(part, clause=only), points, sets)
+        self.found = self._prober(replace(part, clause=only), points[chosen, 0], sets)
+        return self.found
 
     def _leaf(self, batch: Branches, dual: Dual, best: Point, done: Tensor) -> Leaves:
         """Keep what proves some leaves."""

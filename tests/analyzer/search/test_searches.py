@@ -75,7 +75,7 @@ def test_small_properties_are_decided_as_enumeration_decides_them(
 @pytest.mark.soundness
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", sorted(SEARCHES))
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(kind=st.sampled_from(sorted(NETWORKS)), seed=SEEDS, share=st.sampled_from((0, 1e-3)))
 def test_nothing_that_is_violated_is_closed(
     dtype: torch.dtype, name: str, kind: str, seed: int, share: float
@@ -92,7 +92,7 @@ def test_nothing_that_is_violated_is_closed(
     clause = [(form, bound) for form in forms.tolist()]
     whole = specify(region.to("cpu", dtype), [clause])
     search = SEARCHES[name](graph.to("cpu", dtype), whole)
-    assert not run(search, 150) and search.closed < 1
+    assert not run(search, 60) and search.closed < 1
 
 
 @pytest.mark.parametrize("name", sorted(SEARCHES))
@@ -108,9 +108,9 @@ def test_the_shares_of_what_is_closed_and_what_is_open_sum_up_to_1(
     first = [1.0] + [0.0] * (y.shape[1] - 1)
     bound = float(y[:, 0].min() - 0.2 * y[:, 0].std())
     search = SEARCHES[name](graph, specify(region, [[(first, bound)], [(first, bound - 0.1)]]))
-    assert isinstance(search, type(search)) and search.closed == 0
+    assert search.closed == 0
     started = not search.done
-    while not search.done and search.bounded < 400:
+    while not search.done and search.bounded < 100:
         search.step()
         total = search.closed + float(search._share.sum())
         assert abs(total - 1) < 1e-4
@@ -164,7 +164,7 @@ def test_a_search_whose_root_refutes_everything_has_no_trees() -> None:
 def test_a_layer_that_is_stable_everywhere_is_no_obstacle(seed: int) -> None:
     graph = NETWORKS["mixed"](seed)
     search = by_activations(graph, specify(box(1, graph, seed, 0.3), [[((1, -1), 99.0)]]))
-    assert not run(search, 40)
+    assert not run(search, 8)
 
 
 @pytest.mark.soundness
