@@ -64,6 +64,14 @@ class Execution:
         return torch.Generator(device=self.device).manual_seed(self.seed)
 
 
+@dataclass(frozen=True)
+class Monitor:
+    """Who learns how a run goes: sums for the report, and a progress display."""
+
+    tally: Tally
+    progress: Progress
+
+
 def search(
     graph: Graph,
     specification: Specification,
@@ -98,31 +106,35 @@ def refute(
     domain: Domain,
     specification: Specification,
     execution: Execution,
+    monitor: Monitor,
     *,
-    tally: Tally,
-    progress: Progress,
+    prove: bool,
 ) -> Decision:
     """Propagate through the graph, some sets at a time; say which clauses are refuted.
 
     Plain bounds come first. Where they refute something, bounds are proved, in spite of rounding
     and in the semantics of `execution.rounding`; a clause counts as refuted only if these refute
-    one of its constraints.
+    one of its constraints. Without `prove`, what rounding may take is an estimate: enough where a
+    checker has the last word.
     """
     size = chunk_size(graph, execution.memory_bytes, specification.rows.dtype)
     refuted, doubtful = [], []
     done = 0
     for part in specification.chunks(size):
-        progress(done, specification.sets)
+        monitor.progress(done, specification.sets)
         found = propagate(
             graph, domain, part.region, part.rows, memory_bytes=execution.memory_bytes
         )
-        proved = _proved_where_refuted(graph, domain, part, found, execution)
+        if prove:
+            proved = _proved_where_refuted(graph, domain, part, found, execution)
+        else:
+            proved = found.rows - rounding_allowance(graph, part.region, found.hidden, part.rows)
         sure = part.refuted(proved)
         refuted.append(sure)
         doubtful.append((part.refuted(found.rows) & ~sure).any(dim=1))
         allowance = (found.rows - proved).clamp(min=0).nan_to_num(nan=0.0)
-        tally.add_margins(part, found.rows, allowance, sure)
-        tally.add_layers(graph, found)
+        monitor.tally.add_margins(part, found.rows, allowance, sure)
+        monitor.tally.add_layers(graph, found)
         done += part.sets
     return Decision(torch.cat(refuted), torch.cat(doubtful))
 
@@ -207,9 +219,7 @@ def bound_outputs(
     domain: Domain,
     region: Region,
     execution: Execution,
-    *,
-    tally: Tally,
-    progress: Progress,
+    monitor: Monitor,
 ) -> tuple[Float[Tensor, "outputs"], Float[Tensor, "outputs"]]:
     """Bound every flat output over a region of one set, as (lower, upper)."""
     box, _ = region.bounding_box()
@@ -219,7 +229,7 @@ def bound_outputs(
     # Rows and their negations, so many at a time that they fit into memory.
     size = max(1, execution.memory_bytes // (8 * COPIES * count * box.element_size()))
     for part in torch.split(torch.arange(count, device=box.device), size):
-        progress(int(part[0]), count)
+        monitor.progress(int(part[0]), count)
         rows = box.new_zeros(1, 2 * len(part), count)
         place = torch.arange(len(part), device=box.device)
         rows[0, place, part] = 1
@@ -234,7 +244,7 @@ def bound_outputs(
         minimum = found.rows[0]
         lower[part], upper[part] = minimum[: len(part)], -minimum[len(part) :]
         if given is None:
-            tally.add_layers(graph, found)
+            monitor.tally.add_layers(graph, found)
         given = Given(found.hidden)
     return lower, upper
 

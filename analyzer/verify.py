@@ -12,7 +12,7 @@ import torch
 from absolver.analyzer.attack import Effort
 from absolver.analyzer.certifier import Certifier, Wishes
 from absolver.analyzer.deadline import Deadline, DeadlineExpired
-from absolver.analyzer.decide import Execution, bound_outputs, refute, search
+from absolver.analyzer.decide import Execution, Monitor, bound_outputs, refute, search
 from absolver.analyzer.problem import (
     DEFAULT_DOMAIN,
     SEARCHED_DOMAIN,
@@ -117,6 +117,7 @@ class _Run:
         self._watch = session.watch
         self._stages: list[Stage] = []
         self._tally = Tally()
+        self._monitor = Monitor(self._tally, self._progress)
         self._asked: Semantics | None = None
         self._all_refuted = False
         self._narrow = False
@@ -194,8 +195,7 @@ class _Run:
                 domain,
                 problem.region,
                 self.execution,
-                tally=self._tally,
-                progress=self._progress,
+                self._monitor,
             )
         bounds = tuple(
             OutputBounds(name, low, high)
@@ -210,16 +210,34 @@ class _Run:
         specification = case.problem.specify(self.execution.torch_dtype)
         if self._falsified(case, specification, None, seconds=1.0):
             return self.report()
-        refuted = self._refuted(case.problem, case.domain, specification)
+        refuted = self._refuted(case, specification, prove=False)
         proofs: Sequence[TreeProof] = ()
         if not bool(refuted.all()):
             found = self._searched(case, specification, refuted)
             if found is None:
                 return self.report(self._left_open)
             proofs = found
-        self._all_refuted = True
         self._certify(case, proofs)
-        return self.report()
+        # What the checker has accepted needs nothing else.
+        self._all_refuted = self._proved is not None or self._confirmed(case, specification, proofs)
+        return self.report("" if self._all_refuted else "rounding may have taken the whole margin")
+
+    def _confirmed(
+        self, case: "_Case", specification: Specification, proofs: Sequence[TreeProof]
+    ) -> bool:
+        """Say whether what no checker has accepted is refuted in spite of rounding.
+
+        One pass is done again with bounds that are proved. Searches have left room for what
+        rounding is estimated to take, and are taken at their word.
+        """
+        clause = specification.clause.clone()
+        for proof in proofs:
+            clause[proof.set, list(proof.clauses)] = -1
+        left = replace(specification, clause=clause)
+        sets = (clause >= 0).any(dim=1).nonzero().flatten()
+        if not len(sets):
+            return True
+        return bool(self._refuted(case, left.select(sets), prove=True).all())
 
     def _searched(
         self, case: "_Case", specification: Specification, refuted: torch.Tensor
@@ -328,32 +346,21 @@ class _Run:
     def _note(self, *notes: str) -> None:
         self._found = replace(self._found, notes=(*self._found.notes, *notes))
 
-    def _refuted(
-        self, problem: Safety, domain: Domain, specification: Specification
-    ) -> torch.Tensor:
-        with self._stage("propagate"):
-            decision = refute(
-                problem.graph(self.execution, self.execution.torch_dtype),
-                domain,
-                specification,
-                self.execution,
-                tally=self._tally,
-                progress=self._progress,
-            )
-            refuted = decision.refuted
-            doubtful = decision.doubtful.nonzero().flatten()
-        if len(doubtful) and self.execution.dtype == "float32":
-            with self._stage("propagate in float64"):
-                again = refute(
-                    problem.graph(self.execution, torch.float64),
-                    domain,
-                    problem.specify(torch.float64).select(doubtful),
-                    self.execution,
-                    tally=self._tally,
-                    progress=self._progress,
-                )
-                refuted[doubtful] |= again.refuted
-                doubtful = doubtful[again.doubtful]
+    def _refuted(self, case: "_Case", specification: Specification, *, prove: bool) -> torch.Tensor:
+        """Say which clauses one pass refutes."""
+        refuted = torch.zeros_like(specification.clause, dtype=torch.bool)
+        doubtful = torch.arange(specification.sets, device=refuted.device)
+        for dtype in dict.fromkeys((specification.rows.dtype, torch.float64)):
+            part = specification.select(doubtful)
+            if dtype != specification.rows.dtype:
+                part = replace(case.problem.specify(dtype).select(doubtful), clause=part.clause)
+            graph = case.problem.graph(self.execution, dtype)
+            with self._stage("prove" if prove else "propagate"):
+                found = refute(graph, case.domain, part, self.execution, self._monitor, prove=prove)
+            refuted[doubtful] |= found.refuted
+            doubtful = doubtful[found.doubtful]
+            if not len(doubtful):
+                break
         if len(doubtful):
             self._note(f"on {len(doubtful)} input sets rounding may have taken the whole margin")
         return refuted

@@ -32,6 +32,7 @@ from absolver.dsl.domain import Domain
 from absolver.dsl.operators.record import Interval
 
 UNIT_RATIO = 2.0**29  # of the roundings of binary32 and binary64
+WORST_CASE = 16.0  # by how much an allowance exceeds what the checker finds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +107,8 @@ class Cases:
         self._open = ""
         """What the last attempt has left open, for people."""
         self.counts = Counts()
+        self.narrow = False
+        """Whether some margin is so small that executions in float32 may take it up."""
 
     def write(self) -> None:
         """Write every case, or raise."""
@@ -165,6 +168,9 @@ class Cases:
         refuted = part.refuted(found.rows - attempt.roundings * allowance)
         proved = refuted.all(dim=1)
         if bool(proved.any()):
+            taken = UNIT_RATIO / WORST_CASE if part.rows.dtype == torch.float64 else 1.0
+            safe = part.refuted(found.rows - max(taken, attempt.roundings) * allowance)
+            self.narrow |= not bool(safe[proved].all())
             self._write_part(graph, part, _Proved(attempt.lines, found, allowance, proved))
         if not bool(proved.all()):
             self._open = self._describe_open(part, found.rows, refuted)

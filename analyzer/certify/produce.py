@@ -45,6 +45,8 @@ class Production:
     path: Path
     size: int
     counts: Counts
+    narrow: bool
+    """Whether some margin of a pass is so small that executions in float32 may take it up."""
 
 
 def certify(
@@ -68,7 +70,7 @@ def certify(
         writer.write(_claim(problem, target, "verified"))
         cases = Cases(problem, domain, execution, writer, trees)
         cases.write()
-    return Production(target.path, target.path.stat().st_size, cases.counts)
+    return Production(target.path, target.path.stat().st_size, cases.counts, cases.narrow)
 
 
 def with_semantics(source: Path, target: Path, semantics: str) -> None:

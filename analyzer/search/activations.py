@@ -185,7 +185,7 @@ class ActivationSearch(Search):
             return
         choices = candidates(self._splittable, dual, at).select(left)
         known, share = self._known(batch, best, bound).select(left), share[left.cpu()]
-        full = (choices.score <= 0).all(1)
+        full = (choices.score < 0).all(1)
         index, exact = (~full).nonzero().squeeze(1), full.nonzero().squeeze(1)
         if len(index):
             self._branch(known.select(index), choices.select(index), share[index.cpu()])

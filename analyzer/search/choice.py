@@ -43,7 +43,7 @@ class Splittable:
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """Splits to choose from, some for each branch; a score of 0 or less is none."""
+    """Splits to choose from, some for each branch; a score below 0 is none: nothing is inexact."""
 
     of: Int[Tensor, "branches candidates"]
     element: Int[Tensor, "branches candidates"]
@@ -129,6 +129,6 @@ def _gains(
             over, under = over + up * value, under + low * value
         exact = operator(*operands)
         gain = a.clamp(min=0) * (exact - under) + a.clamp(max=0) * (exact - over)
-        gain = torch.nan_to_num(gain.detach()).clamp(min=0) * inexact
-        results.append(gain.sum(1))
+        gain = torch.nan_to_num(gain.detach()).clamp(min=0)
+        results.append(torch.where(inexact, gain, -1.0).sum(1))
     return results[0], results[1]

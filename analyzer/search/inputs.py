@@ -297,6 +297,9 @@ class InputSearch(Search):
 
     def _split(self, known: Branches, axes: Tensor, share: Tensor) -> None:
         """Halve each branch along its axis, and put both halves on top of the others."""
+        known, axes, share = self._divisible(known, axes, share)
+        if not len(known):
+            return
         children = _halved(known, axes)
         middle = children.lower[len(known) :].flatten(1).gather(1, axes.unsqueeze(1)).squeeze(1)
         left, right = self.tree.split(
@@ -309,6 +312,19 @@ class InputSearch(Search):
         children = replace(children, node=numbers)
         self.branches = self.branches.followed_by(children) if len(self.branches) else children
         self._share = torch.cat([self._share, share / 2, share / 2])
+
+    def _divisible(
+        self, known: Branches, axes: Tensor, share: Tensor
+    ) -> tuple[Branches, Tensor, Tensor]:
+        """Leave out branches whose edge holds no number between its ends: they are stuck."""
+        lower, upper = known.lower.flatten(1), known.upper.flatten(1)
+        low, high = (side.gather(1, axes.unsqueeze(1)).squeeze(1) for side in (lower, upper))
+        middle = low / 2 + high / 2
+        divisible = (low < middle) & (middle < high)
+        if bool(divisible.all()):
+            return known, axes, share
+        self.stuck += int((~divisible).sum())
+        return known.select(divisible), axes[divisible], share[divisible.cpu()]
 
 
 def _halved(known: Branches, axes: Int[Tensor, "branches"]) -> Branches:

@@ -20,7 +20,7 @@ def race(
     deadline: Deadline,
     watch: Callable[[Search], None],
 ) -> Search | None:
-    """Run searches by turns; return the first one that is done, or None if the time is over.
+    """Run searches by turns; return the first one that has decided, or None if none does in time.
 
     `attack` is told for how many seconds to try, and says whether it has found a counterexample,
     which ends the race as well. Turns double, so that what is found is found in at most a small
@@ -29,17 +29,19 @@ def race(
     running = list(searches)
     turn, turns = _FIRST_TURN, 0
     while running and deadline.remaining > 0:
-        for search in running:
+        for search in tuple(running):
             end = time.monotonic() + min(search.weight * turn, deadline.remaining)
-            while not search.done and time.monotonic() < end:
+            while not search.over and time.monotonic() < end:
                 search.step()
                 watch(search)
             if search.done:
                 return search
+            if search.over:
+                running.remove(search)
         if attack(min(_ATTACK_SHARE * turn, deadline.remaining)):
             return None
         turn, turns = 2 * turn, turns + 1
         if turns >= _PATIENCE:
-            best = max(search.closed for search in running)
+            best = max((search.closed for search in running), default=0.0)
             running = [s for s in running if s.closed >= _HOPELESS * best]
     return None

@@ -17,6 +17,8 @@ class Search(ABC):
     """Whether a counterexample was found on the way."""
     closed = 0.0
     """Which share of the search is done, if both sides of each split are one half of it."""
+    stuck = 0
+    """How many branches could neither be refuted nor split."""
     weight = 1.0
     """How much longer its turns are than others': what is known to pay goes first."""
     bounded = 0
@@ -34,7 +36,12 @@ class Search(ABC):
 
     @property
     def done(self) -> bool:
-        """Whether there is nothing left to do."""
+        """Whether everything is refuted, or a counterexample was found."""
+        return self.found or (self.open == 0 and not self.stuck)
+
+    @property
+    def over(self) -> bool:
+        """Whether no step is left: `done`, or all that is open is stuck."""
         return self.found or self.open == 0
 
     @abstractmethod

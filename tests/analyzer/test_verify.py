@@ -21,6 +21,7 @@ from absolver.analyzer.propagate.engine import propagate
 from absolver.analyzer.regions.box import Box
 from absolver.analyzer.report import Report, Verdict
 from absolver.analyzer.rounding import rounding_allowance
+from absolver.analyzer.search.strategy import Outcome
 from absolver.analyzer.verify import Wishes, verify
 from absolver.domains import load
 from tests.checking import audit_here
@@ -31,9 +32,10 @@ ABSOLUTE = (([[1.0], [-1.0]], [0.0, 0.0]), ([[1.0, 1.0]], [0.0]))
 
 
 def verify_by_bounds(network: Path, query: Path, **options: object) -> Report:
-    """`verify` without its attack, which would answer before a bound is looked at."""
+    """`verify` by one pass: without attack and search, which would answer before or after it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(verification, "search", lambda *_, **__: None)
+        patch.setattr(verification, "decide_by_search", lambda *_: Outcome())
         return verify(network, query, wishes=Wishes(checker=audit_here), **options)
 
 

@@ -105,8 +105,8 @@ def prober(graph: Graph, whole: Specification) -> Prober[Tensor]:
 
 
 def run(search: Search, branches: int) -> bool:
-    """Search until it is done or has bounded so many branches; say whether it is done."""
-    while not search.done and search.bounded < branches:
+    """Search until it is done or has bounded so many branches; say whether that has decided."""
+    while not search.over and search.bounded < branches:
         search.step()
     return search.done
 
