@@ -35,7 +35,12 @@ from absolver.analyzer.report import (
 )
 from absolver.analyzer.search.proof import TreeProof
 from absolver.analyzer.search.search import Search
-from absolver.analyzer.search.strategy import Rivals, Task, decide_by_search
+from absolver.analyzer.search.strategy import (
+    Rivals,
+    Task,
+    decide_by_search,
+    prove_by_search,
+)
 from absolver.analyzer.tally import Tally
 from absolver.analyzer.verdict import Conclusion, conclude
 from absolver.dsl.domain import Carrier, Domain
@@ -213,6 +218,9 @@ class _Run:
         refuted = self._refuted(case, specification, prove=False)
         proofs: Sequence[TreeProof] = ()
         if not bool(refuted.all()):
+            present = specification.clause >= 0
+            count = f"{int((present & ~refuted).sum())} of {int(present.sum())} clauses are open"
+            self._left_open = count
             found = self._searched(case, specification, refuted)
             if found is None:
                 return self.report(self._left_open)
@@ -220,24 +228,36 @@ class _Run:
         self._certify(case, proofs)
         # What the checker has accepted needs nothing else.
         self._all_refuted = self._proved is not None or self._confirmed(case, specification, proofs)
-        return self.report("" if self._all_refuted else "rounding may have taken the whole margin")
+        return self.report("" if self._all_refuted else "what the search has refuted is not proved")
 
     def _confirmed(
         self, case: "_Case", specification: Specification, proofs: Sequence[TreeProof]
     ) -> bool:
-        """Say whether what no checker has accepted is refuted in spite of rounding.
-
-        One pass is done again with bounds that are proved. Searches have left room for what
-        rounding is estimated to take, and are taken at their word.
-        """
+        """Say whether what no checker has accepted is refuted by bounds that are proved."""
         clause = specification.clause.clone()
         for proof in proofs:
             clause[proof.set, list(proof.clauses)] = -1
-        left = replace(specification, clause=clause)
         sets = (clause >= 0).any(dim=1).nonzero().flatten()
-        if not len(sets):
+        left = replace(specification, clause=clause).select(sets)
+        if len(sets) and not bool(self._refuted(case, left, prove=True).all()):
+            return False
+        if not proofs:
             return True
-        return bool(self._refuted(case, left.select(sets), prove=True).all())
+        numbers = torch.tensor(sorted({proof.set for proof in proofs}), device=clause.device)
+        rivals = Rivals(lambda seconds: False, self.deadline, self._watch_search)
+        with self._stage("prove"):
+            return prove_by_search(self._task(case, specification.select(numbers)), rivals)
+
+    def _task(self, case: "_Case", specification: Specification) -> Task:
+        return Task(
+            case.problem,
+            specification,
+            case.domain,
+            case.searched,
+            case.replay,
+            self.execution,
+            float32=self._asked is Semantics.FLOAT32,
+        )
 
     def _searched(
         self, case: "_Case", specification: Specification, refuted: torch.Tensor
@@ -245,18 +265,9 @@ class _Run:
         """Search on the sets with open clauses; return what proves them, if that succeeds."""
         sets = (~refuted).any(dim=1).nonzero().flatten()
         attack = partial(self._attacked, case, specification, ~refuted)
-        task = Task(
-            case.problem,
-            specification.select(sets),
-            case.domain,
-            case.searched,
-            case.replay,
-            self.execution,
-            float32=self._asked is Semantics.FLOAT32,
-        )
         with self._stage("search"):
             rivals = Rivals(attack, self.deadline, self._watch_search)
-            outcome = decide_by_search(task, rivals)
+            outcome = decide_by_search(self._task(case, specification.select(sets)), rivals)
         self._note(outcome.summary)
         if outcome.counterexample is not None:
             self._grade(case.certifier, outcome.counterexample)

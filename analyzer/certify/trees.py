@@ -31,8 +31,9 @@ def tree_record(
     }
     nodes = [node for node in graph.joined.nodes if isinstance(node, Nonlinear)]
     if proof.leaves is None or proof.root is None:
-        lines = [_worded(proof.domain, node) for node in nodes]
-        record |= {"rows": "undecided", "clip": True}
+        bare = not lines_of(proof.domain)
+        lines = [] if bare else [_worded(proof.domain, node) for node in nodes]
+        record |= {"rows": "none" if bare else "undecided", "clip": not bare}
     else:
         nodes_of_leaves = _Placed(levels.node, proof.leaves)
         lines = [_line(node, proof.leaves, nodes_of_leaves) for node in nodes]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from absolver.analyzer.graph.graph import Graph
 from absolver.analyzer.propagate.engine import Given, Propagation, propagate
+from absolver.analyzer.propagate.execution import Rounding
 from absolver.analyzer.properties.specification import Specification
 from absolver.analyzer.regions.box import Box
 from absolver.analyzer.regions.polytope import Polytope
@@ -103,12 +104,15 @@ class InputSearch(Search):
         graph: Graph,
         domain: Domain,
         specification: Specification,
-        tolerance: Tolerance,
+        tolerance: Tolerance | None,
         *,
         memory_bytes: int,
         prober: Prober[Counterexample] | None = None,
     ) -> None:
-        """Begin with the whole sets; the tolerance is what rounding may take."""
+        """Begin with the whole sets; the tolerance is what rounding may take.
+
+        Without one, bounds are proved in spite of rounding over the reals, and boxes not clipped.
+        """
         self._graph = graph
         self._domain = domain
         self._whole = specification
@@ -161,7 +165,8 @@ class InputSearch(Search):
             *(self._graph, self._domain, part.region, part.rows),
             memory_bytes=self._memory_bytes,
             given=given,
-            forms=True,
+            forms=self._tolerance is not None,
+            rounding=Rounding() if self._tolerance is None else None,
         )
         self.branches = self.branches.select(slice(0, len(self.branches) - count))
         self._share = self._share[:-count]
@@ -186,13 +191,16 @@ class InputSearch(Search):
     def _advance(
         self, batch: Branches, part: Specification, bounds: Propagation, share: Tensor
     ) -> None:
-        refuted, narrow = self._tolerance.refuted(part, bounds.rows, batch.set)
+        if self._tolerance is None:
+            refuted = part.refuted(bounds.rows)
+        else:
+            refuted, narrow = self._tolerance.refuted(part, bounds.rows, batch.set)
+            self.narrow |= bool((narrow & batch.open).any())
         open_ = batch.open & ~refuted
-        self.narrow |= bool((narrow & batch.open).any())
         margin = _margins(part, bounds.rows, open_)
         left = open_.any(dim=1)
         lower, upper = batch.lower.flatten(1), batch.upper.flatten(1)
-        if bounds.forms is not None:
+        if bounds.forms is not None and self._tolerance is not None:
             loose = replace(part, bound=part.bound + self._tolerance.needed[batch.set])
             lower, upper = clip(loose, bounds.forms, (lower, upper), open_)
             left &= (lower <= upper).all(dim=1)

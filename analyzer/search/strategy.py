@@ -94,6 +94,21 @@ def decide_by_search(task: Task, rivals: Rivals) -> Outcome:
     return Outcome(counterexample=prober.found, summary=summary)
 
 
+def prove_by_search(task: Task, rivals: Rivals) -> bool:
+    """Split inputs until bounds that are proved in spite of rounding refute every clause.
+
+    For what no certificate can say: the engine's own proof, over the reals. True only if all is
+    refuted.
+    """
+    if _varying_inputs(task.specification) > _MOST_INPUTS:
+        return False
+    graph = task.problem.graph(task.execution, task.specification.rows.dtype)
+    search = InputSearch(
+        *(graph, task.domain, task.specification, None), memory_bytes=task.execution.memory_bytes
+    )
+    return race([search], lambda seconds: False, rivals.deadline, rivals.watch) is search
+
+
 def _searches(task: Task, prober: Prober[Counterexample]) -> Iterator[Search]:
     specification, memory_bytes = task.specification, task.execution.memory_bytes
     graph = task.problem.graph(task.execution, specification.rows.dtype)

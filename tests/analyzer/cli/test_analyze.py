@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from absolver.analyzer.cli.analyze import main
+from absolver.analyzer.search.strategy import Outcome
 
 Write = Callable[..., Path]
 
@@ -46,13 +47,25 @@ def test_a_property_that_is_violated_is_falsified_with_a_run(
     assert any(line.lstrip().startswith("input x [1, 1]: ") for line in out)
 
 
-def test_what_a_domain_cannot_decide_is_unknown_with_a_reason(
-    absolute: Path, write_property: Write, capsys: pytest.CaptureFixture[str]
+def test_what_is_left_open_is_unknown_with_a_reason(
+    absolute: Path,
+    write_property: Write,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr("absolver.analyzer.verify.decide_by_search", lambda *_: Outcome())
     arguments = (absolute, write_property(UNIT, "(>= Y_0 1.5)"), "--domain", "interval")
     code, out, _ = run(capsys, *arguments)
     assert (code, out[0]) == (2, "unknown")
     assert "1 of 1 clauses are open" in out[1]
+
+
+def test_what_one_pass_leaves_open_is_decided_by_splits(
+    absolute: Path, write_property: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = (absolute, write_property(UNIT, "(>= Y_0 1.5)"), "--domain", "interval")
+    code, out, _ = run(capsys, *arguments)
+    assert (code, out[0]) == (0, "verified")
 
 
 def test_margins_layers_and_times_are_printed(

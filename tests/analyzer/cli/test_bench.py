@@ -17,7 +17,7 @@ from absolver.analyzer.cli.bench import EXIT_WRONG
 from absolver.certificates.audit import main as audit
 
 NETWORK = "avoidance.onnx"
-TRUTH = {"astern": "unsat", "far_away": "sat", "diverging_wide": "unknown"}
+TRUTH = {"astern": "unsat", "far_away": "sat", "diverging_wide": "unsat"}
 OPTIONS = ("--domain", "crown", "--timeout", "60", "--jobs", "2", "--keep-certificates")
 
 
@@ -61,11 +61,10 @@ def test_every_instance_has_a_line_with_everything(done: tuple[Path, Path]) -> N
     assert found["astern"]["checked"] and found["astern"]["semantics"] == "float32"
     assert found["astern"]["certificate_bytes"] > 100 and found["astern"]["check_seconds"] > 0
     assert "runtime" in found["far_away"]["grades"] or "exact" in found["far_away"]["grades"]
-    assert "clauses are open" in found["diverging_wide"]["message"]
     assert all(line["timeout_s"] == 60 and line["peak_memory_bytes"] > 1e8 for line in content)
     with (output / "results.csv").open() as file:
         table = {row["query"]: row for row in csv.DictReader(file)}
-    assert {row["score"] for row in table.values()} == {"right", "undecided"}
+    assert {row["score"] for row in table.values()} == {"right"}
     assert table["astern.vnnlib"]["expected"] == "unsat"
 
 
@@ -114,7 +113,7 @@ def test_what_is_there_is_not_run_again(
     assert (code, err) == (0, [])
     assert (output / "results.jsonl").read_bytes() == before
     header, row = out
-    assert row.split()[:9] == ["avoid", "3", "1", "1", "0", "0", "1", "0", "0"]
+    assert row.split()[:9] == ["avoid", "3", "2", "1", "0", "0", "0", "0", "0"]
     assert header.split()[:4] == ["family", "instances", "unsat", "sat"]
 
 
@@ -141,7 +140,7 @@ def test_a_wrong_answer_is_loud_and_has_an_exit_code_of_its_own(
     code, out, _ = run(capsys, folder, "--output", folder / "out", *OPTIONS)
     assert code == EXIT_WRONG == 4
     assert out[-1].startswith("WRONG ANSWER, sat is known: unsat after")
-    assert out[1].split()[:9] == ["avoid", "3", "0", "1", "0", "1", "1", "0", "0"]
+    assert out[1].split()[:9] == ["avoid", "3", "1", "1", "0", "1", "0", "0", "0"]
 
 
 def test_shards_keep_files_of_their_own_and_a_whole_run_reads_them_all(

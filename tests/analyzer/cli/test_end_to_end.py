@@ -120,10 +120,10 @@ def test_networks_that_fool_float_verifiers_are_never_verified_by_analyze(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     stem = bench_folder / "violations" / name
-    arguments = [f"{stem}.onnx", f"{stem}.vnnlib", "--dtype", dtype]
+    arguments = [f"{stem}.onnx", f"{stem}.vnnlib", "--dtype", dtype, "--timeout", "6"]
     code = main([*arguments, *(["--semantics", semantics] if semantics else [])])
     verdict, *_ = capsys.readouterr().out.splitlines()
-    assert (code, verdict) in [(1, "falsified"), (2, "unknown")]
+    assert (code, verdict) in [(1, "falsified"), (2, "unknown"), (2, "timeout")]
     if name == "absorb":
         assert verdict == "falsified"
 
