@@ -76,7 +76,7 @@ class Values:
             self.value(f"{name}[{operand}]", *of_operand, shared=shared)
             for operand, of_operand in enumerate(zip(*parts, strict=True))
         ]
-        return torch.stack(torch.broadcast_tensors(*values))
+        return torch.stack(torch.broadcast_tensors(*values))  # type: ignore[no-untyped-call]
 
 
 def _range(start: Tensor, lower: End, upper: End) -> tuple[Tensor, Tensor, Tensor]:

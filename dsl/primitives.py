@@ -36,7 +36,7 @@ def unstacked(slope: Tensor, box: Sequence[Interval]) -> tuple[Tensor, ...]:
     """One slope for each operand, from a stack of them or from one that all share."""
     shape = box[0].lower.shape
     if slope.dim() > len(shape):  # given parameters may be longer than the box on some axis
-        shape = torch.broadcast_shapes(shape, slope.shape[1:])
+        shape = torch.broadcast_shapes(shape, slope.shape[1:])  # type: ignore[no-untyped-call]
     return slope.expand(len(box), *shape).unbind()
 
 

@@ -12,14 +12,12 @@ from torch import Tensor
 from absolver.analyzer.certify.words import Word, words
 from absolver.analyzer.graph.graph import Graph, Nonlinear
 from absolver.analyzer.properties.specification import Specification
-from absolver.analyzer.report import Counterexample
 from absolver.analyzer.search.ascent import Dual, Point, Problem, Rows, ascend, settle
 from absolver.analyzer.search.choice import Candidates, Splittable, candidates
 from absolver.analyzer.search.paths import Paths
-from absolver.analyzer.search.probing import Prober
 from absolver.analyzer.search.proof import Leaves, Root, Sides, TreeProof
 from absolver.analyzer.search.relaxed import Columns, Relaxed
-from absolver.analyzer.search.search import Search
+from absolver.analyzer.search.search import Resources, Search
 from absolver.analyzer.search.tolerance import Tolerance
 from absolver.analyzer.search.tree import Tree
 from absolver.dsl.domain import Domain
@@ -92,9 +90,7 @@ class ActivationSearch(Search):
         specification: Specification,
         root: Root,
         tolerance: Tolerance,
-        *,
-        memory_bytes: int,
-        prober: Prober[Counterexample] | None = None,
+        resources: Resources,
     ) -> None:
         """Begin with the open clauses of the sets, whose hidden bounds `root` has."""
         self._graph = graph
@@ -102,8 +98,8 @@ class ActivationSearch(Search):
         self._whole = specification
         self._root = root
         self._tolerance = tolerance
-        self._memory_bytes = memory_bytes
-        self._prober = prober
+        self._memory_bytes = resources.memory_bytes
+        self._prober = resources.prober
         self._splittable = Splittable.of(graph, root.boxes)
         self._columns = _inexact(graph, root.boxes)
         every = torch.arange(specification.sets, device=specification.clause.device)
@@ -195,7 +191,7 @@ class ActivationSearch(Search):
     def _settle(self, batch: Branches, share: Tensor) -> None:
         """Bound branches on which nothing is inexact: splits of them would tell nothing new.
 
-        What is left of each is a linear program. Those that stay open are looked at last.
+        What is left of each is a linear program. Those that it leaves open are stuck.
         """
         dual = Dual(self._graph, self._domain, self._posed(batch), self._columns)
         needed, _ = self._tolerances(batch)
@@ -203,9 +199,7 @@ class ActivationSearch(Search):
         best, bound, points = settle(dual, start, steps=_FULL_STEPS, enough=needed.unsqueeze(1))
         left = self._closed(batch, dual, best, bound, share)
         if len(left) and not self._tried(batch, points, bound, left):
-            rest = self._known(batch, best, bound).select(left)
-            self.branches = rest.followed_by(self.branches)
-            self._share = torch.cat([share[left.cpu()], self._share])
+            self.stuck += len(left)
 
     def _closed(
         self, batch: Branches, dual: Dual, best: Point, bound: Tensor, share: Tensor

@@ -16,11 +16,9 @@ from absolver.analyzer.properties.specification import Specification
 from absolver.analyzer.regions.box import Box
 from absolver.analyzer.regions.polytope import Polytope
 from absolver.analyzer.regions.region import Region
-from absolver.analyzer.report import Counterexample
 from absolver.analyzer.search.clipping import clip
-from absolver.analyzer.search.probing import Prober
 from absolver.analyzer.search.proof import TreeProof
-from absolver.analyzer.search.search import Search
+from absolver.analyzer.search.search import Resources, Search
 from absolver.analyzer.search.tolerance import Tolerance
 from absolver.analyzer.search.tree import INPUT, Tree
 from absolver.dsl.domain import Domain
@@ -105,9 +103,7 @@ class InputSearch(Search):
         domain: Domain,
         specification: Specification,
         tolerance: Tolerance | None,
-        *,
-        memory_bytes: int,
-        prober: Prober[Counterexample] | None = None,
+        resources: Resources,
     ) -> None:
         """Begin with the whole sets; the tolerance is what rounding may take.
 
@@ -117,8 +113,8 @@ class InputSearch(Search):
         self._domain = domain
         self._whole = specification
         self._tolerance = tolerance
-        self._memory_bytes = memory_bytes
-        self._prober = prober
+        self._memory_bytes = resources.memory_bytes
+        self._prober = resources.prober
         self._batch = 1
         self.tree = Tree(specification.sets)
         lower, upper = specification.region.bounding_box()

@@ -2,8 +2,19 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from absolver.analyzer.report import Counterexample
+from absolver.analyzer.search.probing import Prober
 from absolver.analyzer.search.proof import TreeProof
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a search may use: memory for a batch, and somebody who tries points, if any."""
+
+    memory_bytes: int
+    prober: Prober[Counterexample] | None = None
 
 
 class Search(ABC):

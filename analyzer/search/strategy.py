@@ -21,7 +21,7 @@ from absolver.analyzer.search.inputs import InputSearch
 from absolver.analyzer.search.probing import Prober
 from absolver.analyzer.search.proof import Root, TreeProof
 from absolver.analyzer.search.race import race
-from absolver.analyzer.search.search import Search
+from absolver.analyzer.search.search import Resources, Search
 from absolver.analyzer.search.tolerance import Tolerance
 from absolver.dsl.domain import Carrier, Domain
 
@@ -103,23 +103,19 @@ def prove_by_search(task: Task, rivals: Rivals) -> bool:
     if _varying_inputs(task.specification) > _MOST_INPUTS:
         return False
     graph = task.problem.graph(task.execution, task.specification.rows.dtype)
-    search = InputSearch(
-        *(graph, task.domain, task.specification, None), memory_bytes=task.execution.memory_bytes
-    )
+    resources = Resources(task.execution.memory_bytes)
+    search = InputSearch(graph, task.domain, task.specification, None, resources)
     return race([search], lambda seconds: False, rivals.deadline, rivals.watch) is search
 
 
 def _searches(task: Task, prober: Prober[Counterexample]) -> Iterator[Search]:
     specification, memory_bytes = task.specification, task.execution.memory_bytes
+    resources = Resources(memory_bytes, prober)
     graph = task.problem.graph(task.execution, specification.rows.dtype)
     tolerance = Tolerance.of(graph, task.domain, specification, float32=task.float32)
     varying = _varying_inputs(specification)
     if varying <= _MOST_INPUTS:
-        search = InputSearch(
-            *(graph, task.domain, specification, tolerance),
-            memory_bytes=memory_bytes,
-            prober=prober,
-        )
+        search = InputSearch(graph, task.domain, specification, tolerance, resources)
         search.weight = _FEW_WEIGHT if varying <= _FEW_INPUTS else 1.0
         yield search
     lines = next((f for f in lines_of(task.domain) if f.carrier is Carrier.NEURONS), None)
@@ -132,11 +128,7 @@ def _searches(task: Task, prober: Prober[Counterexample]) -> Iterator[Search]:
         )
         root = Root(lines, found.boxes, found.masks, found.rows)
         if all(bool(torch.isfinite(side).all()) for box in found.boxes.values() for side in box):
-            yield ActivationSearch(
-                *(graph, task.searched, specification, root, tolerance),
-                memory_bytes=memory_bytes,
-                prober=prober,
-            )
+            yield ActivationSearch(graph, task.searched, specification, root, tolerance, resources)
 
 
 def _varying_inputs(specification: Specification) -> float:

@@ -167,9 +167,9 @@ def test_errors_are_run_again_on_request_only(
     file.write_text(file.read_text().replace('"answer": "unsat"', '"answer": "error"'))
     arguments = (done[0], "--output", output, *OPTIONS)
     code, out, err = run(capsys, *arguments)
-    assert (code, err, out[1].split()[7]) == (0, [], "1")
+    assert (code, err, out[1].split()[7]) == (0, [], "2")
     code, out, err = run(capsys, *arguments, "--retry-errors")
-    assert (code, len(err), out[1].split()[7]) == (0, 1, "0")
+    assert (code, len(err), out[1].split()[7]) == (0, 2, "0")
 
 
 @pytest.mark.parametrize(

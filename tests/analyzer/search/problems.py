@@ -24,7 +24,7 @@ from absolver.analyzer.search.ascent import Rows as DualRows
 from absolver.analyzer.search.inputs import InputSearch
 from absolver.analyzer.search.probing import Prober
 from absolver.analyzer.search.proof import Root
-from absolver.analyzer.search.search import Search
+from absolver.analyzer.search.search import Resources, Search
 from absolver.analyzer.search.tolerance import Tolerance
 from absolver.domains import load
 from absolver.dsl.operators import OPERATORS
@@ -64,9 +64,7 @@ def by_inputs(
 ) -> InputSearch:
     """A search that splits inputs."""
     tolerance = Tolerance.of(graph, BOUNDING, whole, float32=False)
-    return InputSearch(
-        *(graph, BOUNDING, whole, tolerance), memory_bytes=MEMORY_BYTES, prober=prober
-    )
+    return InputSearch(graph, BOUNDING, whole, tolerance, Resources(MEMORY_BYTES, prober))
 
 
 def by_activations(
@@ -79,7 +77,7 @@ def by_activations(
     )
     root = Root(LINES, found.boxes, found.masks, found.rows)
     return ActivationSearch(
-        *(graph, SEARCHED, whole, root, tolerance), memory_bytes=MEMORY_BYTES, prober=prober
+        graph, SEARCHED, whole, root, tolerance, Resources(MEMORY_BYTES, prober)
     )
 
 

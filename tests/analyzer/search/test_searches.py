@@ -13,6 +13,7 @@ from absolver.analyzer.regions.box import Box
 from absolver.analyzer.regions.polytope import Polytope
 from absolver.analyzer.search.activations import ActivationSearch
 from absolver.analyzer.search.proof import Root
+from absolver.analyzer.search.search import Resources
 from absolver.analyzer.search.tolerance import Tolerance
 from tests.analyzer.search.problems import (
     BOUNDING,
@@ -187,8 +188,6 @@ def test_sets_that_are_cut_by_constraints_are_not_closed_where_they_are_violated
         )
         root = Root(LINES, found.boxes, found.masks, found.rows)
         tolerance = Tolerance.of(graph, BOUNDING, whole, float32=False)
-        search = ActivationSearch(
-            *(graph, SEARCHED, whole, root, tolerance), memory_bytes=MEMORY_BYTES
-        )
+        search = ActivationSearch(graph, SEARCHED, whole, root, tolerance, Resources(MEMORY_BYTES))
         assert run(search, 10) == holds
         assert run(by_inputs(graph, whole), 300) == holds
