@@ -175,7 +175,7 @@ def test_a_counterexample_lies_exactly_in_the_box_and_violates(
     truth = max(abs(a), abs(b)) >= c
     assert report.verdict is not (Verdict.VERIFIED if truth else Verdict.FALSIFIED)
     if report.verdict is Verdict.FALSIFIED:
-        assert report.checked
+        assert report.checked or session.deadline.remaining == 0
     if report.counterexample is not None and report.counterexample.beside == 0:
         x = Fraction(float(report.counterexample.flat_inputs[0]))
         y = Fraction(float(report.counterexample.flat_outputs[0]))
