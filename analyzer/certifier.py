@@ -31,6 +31,8 @@ INSIDE = (
     (Grade.RUNTIME,),
 )
 BESIDE = ((Grade.EXACT,),)
+# A run of the runtime is a violation already: higher grades may take so long, not the whole time.
+_WITNESS_SECONDS = 15.0
 
 
 class SemanticsError(AbsolverError):
@@ -140,7 +142,7 @@ class Certifier:
                 with_semantics(path, path, left[0])
 
         while left:
-            found = self._submit(write)
+            found = self._submit(write, self._deadline)
             about = left.pop(0)
             if isinstance(found, Certificate):
                 return Proof(found, about, failures)
@@ -163,8 +165,9 @@ class Certifier:
             write_witness(self._problem, counterexample, grades, target)
 
         reason = ""
+        deadline = Deadline.after(min(_WITNESS_SECONDS, self._deadline.remaining / 2))
         for grades in BESIDE if counterexample.beside else INSIDE:
-            found = self._submit(partial(write, grades=grades))
+            found = self._submit(partial(write, grades=grades), deadline)
             if isinstance(found, Certificate):
                 return replace(counterexample, grades=grades), found, ""
             reason = found.reason
@@ -172,7 +175,9 @@ class Certifier:
                 break
         return counterexample, None, reason
 
-    def _submit(self, write: Callable[[Path, Path], None]) -> "Certificate | _Refusal":
+    def _submit(
+        self, write: Callable[[Path, Path], None], deadline: Deadline
+    ) -> "Certificate | _Refusal":
         """Have a certificate written and checked; return it if it is valid.
 
         Guarantee: what is returned is a certificate whose file, as it lies there, the checker has
@@ -187,7 +192,7 @@ class Certifier:
             return _Refusal(str(error), final=True)
         except (OSError, UnwritableError) as error:
             return _Refusal(self._not_written(error), final=True)
-        said = self._wishes.checker(statement, path, self._deadline)
+        said = self._wishes.checker(statement, path, deadline)
         if not said.valid:
             words = f"audit answers {said.answer}: " if said.answer else ""
             return _Refusal(words + said.message, final=not said.answer)

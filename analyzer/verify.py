@@ -39,11 +39,12 @@ from absolver.analyzer.search.strategy import (
     Rivals,
     Task,
     decide_by_search,
+    over_neurons,
     prove_by_search,
 )
 from absolver.analyzer.tally import Tally
 from absolver.analyzer.verdict import Conclusion, conclude
-from absolver.dsl.domain import Carrier, Domain
+from absolver.dsl.domain import Domain
 
 __all__ = ["Ball", "Execution", "Interrupted", "Query", "Session", "Wishes", "verify"]
 
@@ -160,7 +161,7 @@ class _Run:
         self._found = replace(self._found, declared=declared)
         with Certifier(problem, _file(query), self._wishes, self.deadline) as certifier:
             # A domain that is named is used as it is; by default slopes are searched.
-            searched = load(SEARCHED_DOMAIN) if domain_text is None else _over_neurons(domain)
+            searched = load(SEARCHED_DOMAIN) if domain_text is None else over_neurons(domain)
             case = _Case(problem, domain, searched, certifier, problem.replay(self._asked))
             return self._decide(case)
 
@@ -389,12 +390,6 @@ class _Run:
             yield
         finally:
             self._stages.append(Stage(name, time.monotonic() - start))
-
-
-def _over_neurons(domain: Domain) -> Domain | None:
-    """Return the factor of a domain that has lines between neurons, if there is one."""
-    factors = domain.factors or (domain,)
-    return next((f for f in factors if f.carrier is Carrier.NEURONS), None)
 
 
 def _file(query: Query | None) -> Path | None:

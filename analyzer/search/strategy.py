@@ -7,7 +7,7 @@ from math import inf
 import torch
 
 from absolver.analyzer.certify.regions import as_checked
-from absolver.analyzer.certify.rehearsal import Rows, lines_of, rehearse
+from absolver.analyzer.certify.rehearsal import Rows, rehearse
 from absolver.analyzer.deadline import Deadline
 from absolver.analyzer.decide import Execution
 from absolver.analyzer.problem import Safety
@@ -118,7 +118,7 @@ def _searches(task: Task, prober: Prober[Counterexample]) -> Iterator[Search]:
         search = InputSearch(graph, task.domain, specification, tolerance, resources)
         search.weight = _FEW_WEIGHT if varying <= _FEW_INPUTS else 1.0
         yield search
-    lines = next((f for f in lines_of(task.domain) if f.carrier is Carrier.NEURONS), None)
+    lines = over_neurons(task.domain)
     if task.searched is not None and lines is not None:
         region = as_checked(specification.region)
         found = rehearse(
@@ -129,6 +129,12 @@ def _searches(task: Task, prober: Prober[Counterexample]) -> Iterator[Search]:
         root = Root(lines, found.boxes, found.masks, found.rows)
         if all(bool(torch.isfinite(side).all()) for box in found.boxes.values() for side in box):
             yield ActivationSearch(graph, task.searched, specification, root, tolerance, resources)
+
+
+def over_neurons(domain: Domain) -> Domain | None:
+    """Return the factor of a domain that has lines between neurons, if there is one."""
+    factors = domain.factors or (domain,)
+    return next((f for f in factors if f.carrier is Carrier.NEURONS), None)
 
 
 def _varying_inputs(specification: Specification) -> float:
