@@ -10,9 +10,6 @@ from torch import Tensor
 
 from absolver.analyzer.attack import Effort, Goals, attack
 from absolver.analyzer.errors import EXIT_USAGE, AbsolverError
-from absolver.analyzer.fixpoint.iteration import reduce_to_fixpoint
-from absolver.analyzer.fixpoint.reducers import DomainReducer, InverseReducer, Problem
-from absolver.analyzer.fixpoint.store import Assumptions, FactStore, HalfSpaces, InputSet
 from absolver.analyzer.graph.graph import Graph
 from absolver.analyzer.propagate.engine import Given, Propagation, propagate
 from absolver.analyzer.propagate.execution import Rounding
@@ -20,7 +17,7 @@ from absolver.analyzer.properties.specification import Specification
 from absolver.analyzer.regions.region import Region
 from absolver.analyzer.replay import Replay
 from absolver.analyzer.report import Counterexample
-from absolver.analyzer.rounding import bound_doubts, rounding_allowance
+from absolver.analyzer.rounding import rounding_allowance
 from absolver.analyzer.tally import Tally
 from absolver.dsl.domain import Domain
 
@@ -156,47 +153,6 @@ def _proved_where_refuted(
             graph, domain, part.region, part.rows, memory_bytes=memory_bytes, rounding=rounding
         ).rows
     return proved
-
-
-def iterate(
-    graph: Graph,
-    domain: Domain,
-    specification: Specification,
-    execution: Execution,
-    *,
-    wanted: Bool[Tensor, "sets clauses"],
-    out_of_time: Callable[[], bool],
-) -> tuple[Bool[Tensor, "sets clauses"], str]:
-    """Refute single clauses, each under the assumption that it is met, by passes back and forth.
-
-    Returns which of the wanted clauses are refuted, and how the iteration ended.
-    """
-    goals = Goals.of(specification, wanted)
-    refuted = torch.zeros(len(goals), dtype=torch.bool, device=goals.box.device)
-    size = chunk_size(graph, execution.memory_bytes, specification.rows.dtype)
-    ends: dict[str, None] = {}
-    for index in torch.split(torch.arange(len(goals), device=goals.box.device), size):
-        if out_of_time():
-            ends["out of time"] = None
-            break
-        part = goals.select(index)
-        region = specification.region.select(part.box)
-        # Bounds that are loosened by what rounding may take: what is refuted then, is.
-        first = propagate(graph, domain, region, part.rows, memory_bytes=execution.memory_bytes)
-        allowance = rounding_allowance(graph, region, first.hidden, part.rows)
-        unsafe = HalfSpaces(part.rows, part.bounds + allowance)
-        inputs = InputSet("the sets of the property")
-        assumptions = Assumptions(graph, "real", inputs, outputs=frozenset({unsafe}))
-        doubts = bound_doubts(graph, region, first.hidden)
-        problem = Problem(graph, region, unsafe, assumptions, doubts)
-        proving = DomainReducer(domain, execution.memory_bytes, execution.rounding)
-        reducers = (proving, InverseReducer())
-        end = reduce_to_fixpoint(problem, reducers, FactStore(), out_of_time=out_of_time)
-        refuted[index] = end.refuted
-        ends[end.reason] = None
-    result = torch.zeros_like(wanted)
-    result[wanted & (specification.clause >= 0)] = refuted
-    return result, ", ".join(ends)
 
 
 def certainly_meets(

@@ -1,7 +1,7 @@
 """How much of a margin rounding may have eaten: an estimate, for steps that nobody proves yet.
 
 What is claimed rests on `propagate(..., rounding=...)`, whose bounds are proved. The estimate says
-what a proposal should leave to the checker, and widens the passes back and forth.
+what a proposal should leave to the checker, and what a search leaves before a branch is refuted.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -82,14 +82,13 @@ def verify(
 ) -> Report:
     """Answer a query about a network file; without a query, bound its outputs.
 
-    Guarantee: what `conclude` says of what was found. Bounds that refute a clause are proved in
-    spite of rounding, except in passes back and forth, where what rounding takes is estimated; a
-    counterexample is a run of onnxruntime that is unsafe in exact arithmetic; everything else is
-    what the checker, a process of its own, has accepted for the files. The report has a
+    Guarantee: what `conclude` says of what was found. What is verified was accepted by the checker, a
+    process of its own, for the files, or refuted by bounds that are proved in spite of rounding; a
+    counterexample is a run of onnxruntime that is unsafe in exact arithmetic. The report has a
     certificate only if the checker has accepted it.
 
-    `domain` names exactly the domain to use; without it the strategy is crown met with interval
-    after each node, and passes back and forth on what that leaves open.
+    `domain` names exactly the domain to use; without it that is crown met with interval after each
+    node, and slopes are searched where operands are split.
     """
     run = _Run(execution or Execution(), wishes or Wishes(), session or Session())
     try:

@@ -130,8 +130,7 @@ class Cases:
                 return
         raise NotCertifiable(
             f"{self._open} by one pass of {self._domain.name}, done as a certificate can say it: "
-            "without passes back and forth, multiples of constraints on inputs, and symbols that "
-            "cancel in products"
+            "without multiples of constraints on inputs, and symbols that cancel in products"
         )
 
     def _write_trees(self, whole: Specification) -> None:
