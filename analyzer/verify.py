@@ -82,8 +82,8 @@ def verify(
 ) -> Report:
     """Answer a query about a network file; without a query, bound its outputs.
 
-    Guarantee: what `conclude` says of what was found. What is verified was accepted by the checker, a
-    process of its own, for the files, or refuted by bounds that are proved in spite of rounding; a
+    Guarantee: what `conclude` says of what was found. What is verified was accepted by the checker,
+    a process of its own, for the files, or refuted by bounds proved in spite of rounding; a
     counterexample is a run of onnxruntime that is unsafe in exact arithmetic. The report has a
     certificate only if the checker has accepted it.
 
