@@ -48,7 +48,8 @@ class Deadline:
             yield
             return
         previous = signal.signal(signal.SIGALRM, _expire)
-        signal.setitimer(signal.ITIMER_REAL, max(self.remaining, 1e-6))
+        # Once more each second: what is raised while Python cannot pass it on is lost.
+        signal.setitimer(signal.ITIMER_REAL, max(self.remaining, 1e-6), 1.0)
         try:
             yield
         finally:

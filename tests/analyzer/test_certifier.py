@@ -253,15 +253,15 @@ def test_a_point_beside_the_set_counts_only_if_it_is_accepted_as_exact(
     assert elsewhere.verdict is Verdict.UNKNOWN
 
 
-def test_a_deadline_during_the_check_leaves_what_the_bounds_have_shown(
+def test_a_deadline_during_the_check_claims_nothing(
     holds: tuple[Path, Path],
 ) -> None:
     def late(statement: Statement, certificate: Path, deadline: Deadline) -> Audit:
         raise DeadlineExpired
 
     report = verify(*holds, wishes=Wishes(checker=late))
-    assert report.verdict is Verdict.VERIFIED and not report.checked
-    assert report.unchecked == "the time was over in: certify"
+    assert report.verdict is Verdict.TIMEOUT and not report.checked
+    assert report.reason == "the time was over in: certify"
     asked = verify(*holds, wishes=Wishes(checker=late, semantics=FLOAT32))
     assert asked.verdict is Verdict.TIMEOUT
 
