@@ -1,7 +1,7 @@
 """What every test may ask for: the benchmark folder, where it is at hand."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from onnx import TensorProto, helper, numpy_helper
+
+from absolver.analyzer.deadline import Deadline
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -100,3 +102,20 @@ def write_property(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session", autouse=True)
+def searches_end() -> Iterator[None]:
+    """Give every run that names no session two seconds: some problems no search decides."""
+    from absolver.analyzer import verify as verification
+
+    session = verification.Session
+
+    def limited(*arguments: object, **options: object) -> verification.Session:
+        if arguments or options:
+            return session(*arguments, **options)
+        return session(Deadline.after(2.0))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verification, "Session", limited)
+        yield
