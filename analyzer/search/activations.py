@@ -12,8 +12,9 @@ from torch import Tensor
 from absolver.analyzer.certify.words import Word, words
 from absolver.analyzer.graph.graph import Graph, Nonlinear
 from absolver.analyzer.properties.specification import Specification
-from absolver.analyzer.search.ascent import Dual, Point, Problem, Rows, ascend, settle
+from absolver.analyzer.search.ascent import Dual, Problem, Rows, ascend, settle
 from absolver.analyzer.search.choice import Candidates, Splittable, candidates
+from absolver.analyzer.search.lagrangian import Point
 from absolver.analyzer.search.paths import Paths
 from absolver.analyzer.search.proof import Leaves, Root, Sides, TreeProof
 from absolver.analyzer.search.relaxed import Columns, Relaxed

@@ -1,13 +1,11 @@
 """Adam with projections, for proposals that live in ranges of very different sizes."""
 
 from collections.abc import Hashable, Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from absolver.analyzer.search.ascent import Lagrangian, Point
+from absolver.analyzer.search.lagrangian import Lagrangian, Point
 
 _FIRST, _SECOND = 0.9, 0.999
 # Lengths of the first steps: shares of a parameter's range, and of the size of coefficients.
@@ -27,15 +25,13 @@ class Adam:
 
     def step(
         self,
-        point: "Point",
+        point: Point,
         slopes: Mapping[tuple[str, str], Tensor],
         violations: Mapping[str, Tensor],
-        at: "Lagrangian",
+        at: Lagrangian,
         member: Tensor,
-    ) -> "Point":
+    ) -> Point:
         """Go one step upward from a point, and back into the ranges."""
-        from absolver.analyzer.search.ascent import Point
-
         self._steps += 1
         decay = _DECAY ** (self._steps - 1)
         parameters = dict(point.parameters)
@@ -70,7 +66,7 @@ class Adam:
         return unbiased / (scale + torch.finfo(gradient.dtype).tiny)
 
 
-def _size(at: "Lagrangian", name: str) -> Tensor:
+def _size(at: Lagrangian, name: str) -> Tensor:
     """Return the largest coefficient that a row has on any operator, as a scale of multipliers."""
     met = [a.abs().flatten(2) for a in at.coefficients.values()]
     size = torch.cat(met, dim=2).amax(2)

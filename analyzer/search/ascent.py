@@ -20,15 +20,13 @@ from absolver.analyzer.graph.graph import Affine, Graph, Nonlinear
 from absolver.analyzer.regions.box import Box
 from absolver.analyzer.regions.region import Region
 from absolver.analyzer.search.adam import Adam
+from absolver.analyzer.search.lagrangian import Key, Lagrangian, Point
 from absolver.analyzer.search.relaxed import Columns, Lines, Relaxed
 from absolver.dsl.domain import Domain
 from absolver.dsl.operators.record import Interval
 
 # Of how far above its level a subgradient step aims: 300 of them leave an eighth.
 _LEVEL_DECAY = 0.993
-
-Key = tuple[str, str]
-"""A parameter: the name of a non-linear node, and the name that the rule gives it."""
 
 
 @dataclass(frozen=True)
@@ -53,30 +51,6 @@ class Rows:
     def select(self, index: Tensor) -> "Rows":
         """Return the rows of some batch elements."""
         return Rows(self.forms[index], self.bound[index], self.member[index])
-
-
-@dataclass(frozen=True)
-class Point:
-    """Proposals: values of parameters, multipliers of splits, and combinations of constraints."""
-
-    parameters: Mapping[Key, Float[Tensor, "batch rows columns"]]
-    multipliers: Mapping[str, Float[Tensor, "batch rows *shape"]]
-    combination: Float[Tensor, "batch rows constraints"]
-
-
-@dataclass(frozen=True)
-class Lagrangian:
-    """One evaluation: the bounds, and what they were made of."""
-
-    bound: Float[Tensor, "batch rows"]
-    """The combination of constraints exceeds its bound by at least this."""
-    coefficients: Mapping[str, Float[Tensor, "batch rows columns"]]
-    """Of an operator's inexact results, by name of its node."""
-    values: Mapping[str, Float[Tensor, "batch rows *shape"]]
-    """Every node's value at the point where the bound is taken."""
-    excess: Float[Tensor, "batch rows constraints"]
-    """By how much each constraint is exceeded at that point."""
-    lines: Mapping[str, Lines]
 
 
 @dataclass(frozen=True)

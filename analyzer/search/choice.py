@@ -9,7 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from absolver.analyzer.graph.graph import Graph, Nonlinear
-from absolver.analyzer.search.ascent import Dual, Lagrangian
+from absolver.analyzer.search.ascent import Dual
+from absolver.analyzer.search.lagrangian import Lagrangian
 from absolver.analyzer.search.relaxed import Relaxed
 from absolver.dsl.operators.piecewise_linear import PiecewiseLinear
 from absolver.dsl.operators.record import Interval

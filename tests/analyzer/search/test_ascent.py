@@ -14,8 +14,9 @@ from absolver.analyzer.regions.ball_in_box import BallInBox
 from absolver.analyzer.regions.box import Box
 from absolver.analyzer.regions.polytope import Polytope
 from absolver.analyzer.regions.region import Region
-from absolver.analyzer.search.ascent import Dual, Lagrangian, Point, Problem, Split, ascend
+from absolver.analyzer.search.ascent import Dual, Problem, Split, ascend
 from absolver.analyzer.search.choice import Splittable
+from absolver.analyzer.search.lagrangian import Lagrangian, Point
 from tests.analyzer.search.problems import (
     LINES,
     NETWORKS,
