@@ -237,9 +237,8 @@ class _Run:
         clause = specification.clause.clone()
         for proof in proofs:
             clause[proof.set, list(proof.clauses)] = -1
-        sets = (clause >= 0).any(dim=1).nonzero().flatten()
-        left = replace(specification, clause=clause).select(sets)
-        if len(sets) and not bool(self._refuted(case, left, prove=True).all()):
+        left = replace(specification, clause=clause)
+        if not bool(self._refuted(case, left, prove=True).all()):
             return False
         if not proofs:
             return True
@@ -358,20 +357,21 @@ class _Run:
         self._found = replace(self._found, notes=(*self._found.notes, *notes))
 
     def _refuted(self, case: "_Case", specification: Specification, *, prove: bool) -> torch.Tensor:
-        """Say which clauses one pass refutes."""
-        refuted = torch.zeros_like(specification.clause, dtype=torch.bool)
-        doubtful = torch.arange(specification.sets, device=refuted.device)
+        """Say which clauses one pass refutes; where a clause is -1 there is none to refute."""
+        refuted = specification.clause < 0
+        doubtful = (~refuted).any(dim=1).nonzero().flatten()
         for dtype in dict.fromkeys((specification.rows.dtype, torch.float64)):
-            part = specification.select(doubtful)
+            if not len(doubtful):
+                break
+            whole = specification
             if dtype != specification.rows.dtype:
-                part = replace(case.problem.specify(dtype).select(doubtful), clause=part.clause)
+                whole = replace(case.problem.specify(dtype), clause=specification.clause)
+            part = whole.select(doubtful)
             graph = case.problem.graph(self.execution, dtype)
             with self._stage("prove" if prove else "propagate"):
                 found = refute(graph, case.domain, part, self.execution, self._monitor, prove=prove)
             refuted[doubtful] |= found.refuted
             doubtful = doubtful[found.doubtful]
-            if not len(doubtful):
-                break
         if len(doubtful):
             self._note(f"on {len(doubtful)} input sets rounding may have taken the whole margin")
         return refuted

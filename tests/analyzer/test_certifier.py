@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from absolver.analyzer import verify as verification
 from absolver.analyzer.certifier import SemanticsError
 from absolver.analyzer.checker import Statement
 from absolver.analyzer.deadline import Deadline, DeadlineExpired
+from absolver.analyzer.decide import Decision, Execution
 from absolver.analyzer.problem import Ball
 from absolver.analyzer.report import Audit, Grade, Report, Semantics, Verdict
 from absolver.analyzer.verify import Wishes, verify
@@ -275,3 +277,34 @@ def test_an_interruption_during_the_check_leaves_what_was_found(fails: tuple[Pat
     report = caught.value.report
     assert report.verdict is Verdict.FALSIFIED and not report.checked
     assert report.unchecked == "interrupted in: witness"
+
+
+@pytest.mark.soundness
+@pytest.mark.regression
+def test_what_is_confirmed_in_float64_is_the_set_that_was_in_doubt(
+    write_network: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One pass of intervals leaves the first box to the search, and refutes the second one.
+    query = tmp_path / "boxes.vnnlib"
+    boxes = (("-1", "1", "1.5"), ("0.5", "0.75", "1"))
+    parts = (f"(and (>= X_0 {a}) (<= X_0 {b}) (>= Y_0 {y}))" for a, b, y in boxes)
+    query.write_text(
+        f"(declare-const X_0 Real)(declare-const Y_0 Real)(assert (or {' '.join(parts)}))"
+    )
+    asked: list[tuple[torch.dtype, float]] = []
+    refute = verification.refute
+
+    def doubt(*arguments: object, prove: bool) -> Decision:
+        found = refute(*arguments, prove=prove)
+        if not prove:
+            return found
+        part = arguments[2]
+        asked.append((part.rows.dtype, float(part.region.bounding_box()[0])))
+        return Decision(torch.zeros_like(found.refuted), torch.ones_like(found.doubtful))
+
+    monkeypatch.setattr(verification, "refute", doubt)
+    files = (write_network(*ABSOLUTE), query)
+    execution, wishes = Execution(dtype="float32"), Wishes(checker=FakeChecker())
+    report = verify(*files, domain="interval", execution=execution, wishes=wishes)
+    assert asked == [(torch.float32, 0.5), (torch.float64, 0.5)]
+    assert report.verdict is not Verdict.VERIFIED
