@@ -1,6 +1,7 @@
 """What a run of the analyzer found, as plain data: no tensor, nothing that prints."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -51,6 +52,30 @@ class Stage:
 
     name: str
     seconds: float
+
+
+class Kind(StrEnum):
+    """What an event of a run is: a stage, or one of the things that searches consist of."""
+
+    STAGE = "stage"
+    PREPARATION = "preparation"
+    TURN = "turn"
+    ATTACK = "attack"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that ran: from when on, in seconds since the run began, and for how long.
+
+    `depth` says in how many other events it lies. `gained` has what came of it, by name.
+    """
+
+    kind: Kind
+    name: str
+    start: float
+    seconds: float
+    depth: int
+    gained: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -179,6 +204,7 @@ class Report:
     bounds: tuple[OutputBounds, ...] = ()
     layers: tuple[Layer, ...] = ()
     stages: tuple[Stage, ...] = ()
+    timeline: tuple[Event, ...] = ()
     notes: tuple[str, ...] = ()
     counterexample: Counterexample | None = None
     declared: tuple[Declaration, ...] = ()

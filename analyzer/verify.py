@@ -1,6 +1,5 @@
 """From files to a verdict: load, compare with the runtime, attack, propagate, decide, certify."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -27,22 +26,18 @@ from absolver.analyzer.properties.specification import Specification
 from absolver.analyzer.replay import Replay
 from absolver.analyzer.report import (
     Counterexample,
+    Kind,
     OutputBounds,
     Report,
     Semantics,
-    Stage,
     Verdict,
 )
 from absolver.analyzer.search.proof import TreeProof
+from absolver.analyzer.search.race import Rivals
 from absolver.analyzer.search.search import Search
-from absolver.analyzer.search.strategy import (
-    Rivals,
-    Task,
-    decide_by_search,
-    over_neurons,
-    prove_by_search,
-)
+from absolver.analyzer.search.strategy import Task, decide_by_search, over_neurons, prove_by_search
 from absolver.analyzer.tally import Tally
+from absolver.analyzer.timeline import Timeline
 from absolver.analyzer.verdict import Conclusion, conclude
 from absolver.dsl.domain import Domain
 
@@ -120,7 +115,7 @@ class _Run:
         self.stage_name = "start"
         self._wishes = wishes
         self._watch = session.watch
-        self._stages: list[Stage] = []
+        self._timeline = Timeline()
         self._tally = Tally()
         self._monitor = Monitor(self._tally, self._progress)
         self._asked: Semantics | None = None
@@ -181,7 +176,8 @@ class _Run:
             margins_left_out=self._tally.margins_left_out,
             layers=self._tally.layers,
             notes=(*found.notes, *self._tally.notes),
-            stages=tuple(self._stages),
+            stages=self._timeline.stages,
+            timeline=self._timeline.events,
         )
 
     def _conclusion(self) -> Conclusion:
@@ -243,7 +239,7 @@ class _Run:
         if not proofs:
             return True
         numbers = torch.tensor(sorted({proof.set for proof in proofs}), device=clause.device)
-        rivals = Rivals(lambda seconds: False, self.deadline, self._watch_search)
+        rivals = Rivals(lambda _: False, self.deadline, self._watch_search, self._timeline)
         with self._stage("prove"):
             return prove_by_search(self._task(case, specification.select(numbers)), rivals)
 
@@ -265,7 +261,7 @@ class _Run:
         sets = (~refuted).any(dim=1).nonzero().flatten()
         attack = partial(self._attacked, case, specification, ~refuted)
         with self._stage("search"):
-            rivals = Rivals(attack, self.deadline, self._watch_search)
+            rivals = Rivals(attack, self.deadline, self._watch_search, self._timeline)
             outcome = decide_by_search(self._task(case, specification.select(sets)), rivals)
         self._note(outcome.summary)
         if outcome.counterexample is not None:
@@ -384,11 +380,8 @@ class _Run:
     def _stage(self, name: str) -> Iterator[None]:
         self.stage_name = name
         self._progress(0, 1)
-        start = time.monotonic()
-        try:
+        with self._timeline.during(Kind.STAGE, name):
             yield
-        finally:
-            self._stages.append(Stage(name, time.monotonic() - start))
 
 
 def _file(query: Query | None) -> Path | None:

@@ -1,10 +1,9 @@
 """Branch and bound by splits of operators' operands, with slopes and multipliers by dual ascent."""
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -18,13 +17,12 @@ from absolver.analyzer.search.lagrangian import Point
 from absolver.analyzer.search.paths import Paths
 from absolver.analyzer.search.proof import Leaves, Root, Sides, TreeProof
 from absolver.analyzer.search.relaxed import Columns, Relaxed
-from absolver.analyzer.search.search import Resources, Search
+from absolver.analyzer.search.search import BranchAndBound, Branches, Resources, State
 from absolver.analyzer.search.tolerance import Tolerance
 from absolver.analyzer.search.tree import Tree
 from absolver.dsl.domain import Domain
 from absolver.dsl.operators.record import Interval
 
-_STEP_SECONDS = 0.4
 _ROOT_STEPS, _STEPS = 40, 12
 # Of a linear program, whose steps are cheap to take and never have to be repeated.
 _FULL_STEPS = 300
@@ -34,47 +32,26 @@ _MOST_COLUMNS = 0.8
 
 
 @dataclass(frozen=True, eq=False)
-class Branches:
-    """Parts of input sets, cut by splits, on each of which one clause is open."""
+class Cuts(Branches):
+    """Parts of input sets, cut by splits, on each of which one clause is open.
+
+    A margin is the bound of the parent.
+    """
 
     problem: Int[Tensor, "branches"]
     """Which pair of a set and a clause."""
-    node: Int[Tensor, "branches"]
     paths: Paths
     parameters: Mapping[tuple[str, str], Tensor]
     """Where the parent's search of slopes has ended, in binary16 to save memory; else NaN."""
     combination: Float[Tensor, "branches rows constraints"]
-    margin: Float[Tensor, "branches"]
-    """The parent's bound."""
 
-    def __len__(self) -> int:
-        """Return the number of branches."""
-        return len(self.problem)
-
-    def select(self, index: Tensor | slice) -> "Branches":
-        """Return some of the branches."""
-        return Branches(
-            self.problem[index],
-            self.node[index],
-            self.paths.select(index),
-            {key: value[index] for key, value in self.parameters.items()},
-            self.combination[index],
-            self.margin[index],
-        )
-
-    def followed_by(self, other: "Branches") -> "Branches":
+    def followed_by(self, other: Self) -> Self:
         """Return these branches and others behind them."""
-        return Branches(
-            torch.cat([self.problem, other.problem]),
-            torch.cat([self.node, other.node]),
-            self.paths.followed_by(other.paths),
-            _parameters_of_both(self, other),
-            torch.cat([self.combination, other.combination]),
-            torch.cat([self.margin, other.margin]),
-        )
+        joined = super().followed_by(other)
+        return replace(joined, parameters=_parameters_of_both(self, other))
 
 
-class ActivationSearch(Search):
+class ActivationSearch(BranchAndBound[Cuts]):
     """Splits operands of operators until the clause of every branch is refuted.
 
     Hidden bounds are those of the root, cut by each branch's splits; slopes, multipliers of splits
@@ -83,6 +60,9 @@ class ActivationSearch(Search):
     """
 
     name = "activations"
+    _step_seconds = 0.4
+    _bytes_each = 400
+    _most_at_once = 2048
 
     def __init__(
         self,
@@ -94,13 +74,11 @@ class ActivationSearch(Search):
         resources: Resources,
     ) -> None:
         """Begin with the open clauses of the sets, whose hidden bounds `root` has."""
-        self._graph = graph
+        super().__init__(graph, resources)
         self._domain = domain
         self._whole = specification
         self._root = root
         self._tolerance = tolerance
-        self._memory_bytes = resources.memory_bytes
-        self._prober = resources.prober
         self._splittable = Splittable.of(graph, root.boxes)
         self._columns = _inexact(graph, root.boxes)
         every = torch.arange(specification.sets, device=specification.clause.device)
@@ -112,29 +90,17 @@ class ActivationSearch(Search):
         count = len(self._set)
         self.tree = Tree(count)
         self._leaves: list[Leaves] = []
-        self._batch = 1
         numbers = torch.arange(count, device=self._set.device)
         like = specification.rows
-        none = torch.full((count,), -torch.inf, dtype=like.dtype, device=like.device)
-        self.branches = Branches(
-            numbers,
-            numbers,
-            Paths.none(count, like),
-            {},
-            self._rows.member.to(like) / self._rows.member.sum(2, keepdim=True),
-            none,
+        self.branches = Cuts(
+            node=numbers,
+            margin=like.new_full((count,), -torch.inf),
+            share=torch.full_like(numbers, 1 / max(1, count), dtype=torch.float64),
+            problem=numbers,
+            paths=Paths.none(count, like),
+            parameters={},
+            combination=self._rows.member.to(like) / self._rows.member.sum(2, keepdim=True),
         )
-        self._share = torch.full((count,), 1 / max(1, count))
-
-    @property
-    def open(self) -> int:
-        """How many branches are open."""
-        return len(self.branches)
-
-    @property
-    def worst(self) -> float:
-        """The worst bound of an open branch's parent."""
-        return float(self.branches.margin.min()) if len(self.branches) else 0.0
 
     def proofs(self) -> Sequence[TreeProof]:
         """Return the tree of each clause of each set."""
@@ -152,44 +118,36 @@ class ActivationSearch(Search):
             for root, tree in trees.items()
         ]
 
-    def step(self) -> None:
-        """Bound one batch of branches, the last ones first; split what stays open."""
-        start = time.monotonic()
-        count = min(self._batch, len(self.branches))
-        first = len(self.branches) - count
-        batch, share = self.branches.select(slice(first, None)), self._share[first:]
-        self.branches, self._share = self.branches.select(slice(0, first)), self._share[:first]
-        self.bounded += count
-        self._advance(batch, share)
-        if time.monotonic() - start < _STEP_SECONDS and count == self._batch:
-            self._batch = min(2 * self._batch, self._most())
+    def state(self) -> State:
+        """Return where the search is, and what it began with."""
+        return replace(super().state(), root=self._root, leaves=tuple(self._leaves))
 
-    def _most(self) -> int:
-        """Return how many branches may be bounded at a time."""
-        floats = sum(torch.Size(node.shape).numel() for node in self._graph.nodes)
-        return max(1, min(2048, self._memory_bytes // (400 * floats)))
+    def restore(self, state: State) -> None:
+        """Go on from where another search with the same root was."""
+        super().restore(state)
+        self._leaves = list(state.leaves)
 
-    def _advance(self, batch: Branches, share: Tensor) -> None:
+    def _advance(self, batch: Cuts) -> None:
         dual = Dual(self._graph, self._domain, self._posed(batch), self._columns)
         needed, _ = self._tolerances(batch)
         steps = _STEPS if batch.paths.depth else _ROOT_STEPS
         start = self._start(dual, batch)
         best, bound, at = ascend(dual, start, steps=steps, enough=needed.unsqueeze(1))
-        left = self._closed(batch, dual, best, bound, share)
+        left = self._closed(batch, dual, best, bound)
         if not len(left):
             return
         if self._tried(batch, at.values[self._graph.input.name], bound, left):
             return
         choices = candidates(self._splittable, dual, at).select(left)
-        known, share = self._known(batch, best, bound).select(left), share[left.cpu()]
+        known = self._known(batch, best, bound).select(left)
         full = (choices.score < 0).all(1)
         index, exact = (~full).nonzero().squeeze(1), full.nonzero().squeeze(1)
         if len(index):
-            self._branch(known.select(index), choices.select(index), share[index.cpu()])
+            self._branch(known.select(index), choices.select(index))
         if len(exact):
-            self._settle(known.select(exact), share[exact.cpu()])
+            self._settle(known.select(exact))
 
-    def _settle(self, batch: Branches, share: Tensor) -> None:
+    def _settle(self, batch: Cuts) -> None:
         """Bound branches on which nothing is inexact: splits of them would tell nothing new.
 
         What is left of each is a linear program. Those that it leaves open are stuck.
@@ -198,13 +156,11 @@ class ActivationSearch(Search):
         needed, _ = self._tolerances(batch)
         start = self._start(dual, batch)
         best, bound, points = settle(dual, start, steps=_FULL_STEPS, enough=needed.unsqueeze(1))
-        left = self._closed(batch, dual, best, bound, share)
+        left = self._closed(batch, dual, best, bound)
         if len(left) and not self._tried(batch, points, bound, left):
             self.stuck += len(left)
 
-    def _closed(
-        self, batch: Branches, dual: Dual, best: Point, bound: Tensor, share: Tensor
-    ) -> Int[Tensor, "left"]:
+    def _closed(self, batch: Cuts, dual: Dual, best: Point, bound: Tensor) -> Int[Tensor, "left"]:
         """Keep what proves those branches that are refuted; return the others."""
         margin = bound.squeeze(1)
         needed, wide = self._tolerances(batch)
@@ -213,10 +169,10 @@ class ActivationSearch(Search):
         done = closed.nonzero().squeeze(1)
         if len(done):
             self._leaves.append(self._leaf(batch, dual, best, done))
-            self.closed += float(share[done.cpu()].sum())
+            self.closed += float(batch.share[done].sum())
         return (~closed).nonzero().squeeze(1)
 
-    def _known(self, batch: Branches, best: Point, bound: Tensor) -> Branches:
+    def _known(self, batch: Cuts, best: Point, bound: Tensor) -> Cuts:
         """Return the branches with what their children begin with."""
         multipliers = {name: m.squeeze(1) for name, m in best.multipliers.items()}
         return replace(
@@ -227,7 +183,7 @@ class ActivationSearch(Search):
             margin=bound.squeeze(1),
         )
 
-    def _start(self, dual: Dual, batch: Branches) -> Point:
+    def _start(self, dual: Dual, batch: Cuts) -> Point:
         """Begin where the parents have ended."""
         like = self._whole.rows
         _, multipliers = batch.paths.splits(self._splittable.names, self._splittable.shapes)
@@ -239,25 +195,15 @@ class ActivationSearch(Search):
         }
         return dual.start(Point(known, multipliers, batch.combination))
 
-    def _branch(self, known: Branches, choices: Candidates, share: Tensor) -> None:
+    def _branch(self, known: Cuts, choices: Candidates) -> None:
         """Split each branch by its best candidate, and put both sides on top of the others."""
         column = self._look_ahead(known, choices)
         of, element, threshold = choices.pick(column)
-        names = self._splittable.names
-        left, right = self.tree.split(
-            known.node.cpu().numpy(),
-            [names[i] for i in of.tolist()],
-            element.cpu().numpy(),
-            threshold.double().cpu().numpy(),
-        )
-        numbers = torch.from_numpy(np.concatenate([left, right])).to(known.node.device)
         sides = [known.paths.extended(of, element, sign, threshold) for sign in (1.0, -1.0)]
-        both = known.followed_by(known)
-        children = replace(both, paths=sides[0].followed_by(sides[1]), node=numbers)
-        self.branches = self.branches.followed_by(children) if len(self.branches) else children
-        self._share = torch.cat([self._share, share / 2, share / 2])
+        both = replace(known.followed_by(known), paths=sides[0].followed_by(sides[1]))
+        self._open(both, [self._splittable.names[i] for i in of.tolist()], element, threshold)
 
-    def _look_ahead(self, known: Branches, choices: Candidates) -> Int[Tensor, "branches"]:
+    def _look_ahead(self, known: Cuts, choices: Candidates) -> Int[Tensor, "branches"]:
         """Bound both sides of every candidate once, without a search; take the best worse side.
 
         Filtered smart branching (De Palma et al., "Improved Branch and Bound", 2021).
@@ -267,6 +213,7 @@ class ActivationSearch(Search):
             return torch.zeros(count, dtype=torch.long, device=choices.of.device)
         index = torch.arange(count, device=choices.of.device).repeat_interleave(width)
         many = known.select(index)
+        self.looked_ahead += 2 * len(many)
         of, element = choices.of.flatten(), choices.element.flatten()
         threshold = choices.threshold.flatten()
         bounds = []
@@ -278,7 +225,7 @@ class ActivationSearch(Search):
         gain = worse + 0.01 * better
         return torch.where(choices.score >= 0, gain, -torch.inf).argmax(1)
 
-    def _tried(self, batch: Branches, points: Tensor, bound: Tensor, left: Tensor) -> bool:
+    def _tried(self, batch: Cuts, points: Tensor, bound: Tensor, left: Tensor) -> bool:
         """Try the points of the worst branches, if it is time; say whether that has succeeded."""
         if self._prober is None or not self._prober.due:
             return False
@@ -290,7 +237,7 @@ class ActivationSearch(Search):
         self.found = self._prober(replace(part, clause=only), points[chosen, 0], sets)
         return self.found
 
-    def _leaf(self, batch: Branches, dual: Dual, best: Point, done: Tensor) -> Leaves:
+    def _leaf(self, batch: Cuts, dual: Dual, best: Point, done: Tensor) -> Leaves:
         """Keep what proves some leaves."""
         paths = batch.paths.with_multipliers(
             self._splittable.names, {n: m.squeeze(1) for n, m in best.multipliers.items()}
@@ -334,7 +281,7 @@ class ActivationSearch(Search):
             sides.append(own.cpu().numpy())
         return tuple(sides)
 
-    def _posed(self, batch: Branches) -> Problem:
+    def _posed(self, batch: Cuts) -> Problem:
         """Return what is to be bounded: boxes cut by splits, and the splits for multipliers."""
         sets = self._set[batch.problem]
         boxes = {
@@ -347,7 +294,7 @@ class ActivationSearch(Search):
         region = self._whole.region.select(sets)
         return Problem(region, boxes, self._rows.select(batch.problem), splits)
 
-    def _tolerances(self, batch: Branches) -> tuple[Tensor, Tensor]:
+    def _tolerances(self, batch: Cuts) -> tuple[Tensor, Tensor]:
         """Return what rounding may take of a branch's margin: the most of its constraints."""
         sets = self._set[batch.problem]
         member = self._whole.member[sets, self._clause[batch.problem]]
@@ -355,7 +302,7 @@ class ActivationSearch(Search):
         return (needed * member).amax(1), (wide * member).amax(1)
 
 
-def _parameters_of_both(first: Branches, second: Branches) -> Mapping[tuple[str, str], Tensor]:
+def _parameters_of_both(first: Cuts, second: Cuts) -> Mapping[tuple[str, str], Tensor]:
     """Join what is known of parameters; what one of the two does not know is NaN."""
     joined = {}
     for key in dict.fromkeys([*first.parameters, *second.parameters]):

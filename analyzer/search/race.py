@@ -1,10 +1,13 @@
 """Several searches on one problem, by turns of growing length, until one of them ends."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from absolver.analyzer.deadline import Deadline
-from absolver.analyzer.search.search import Search
+from absolver.analyzer.report import Kind
+from absolver.analyzer.search.search import Search, State
+from absolver.analyzer.timeline import Timeline
 
 _FIRST_TURN = 0.4
 # A search that is so far behind the best one after some turns gets no more of them.
@@ -12,36 +15,160 @@ _HOPELESS = 0.02
 _PATIENCE = 3
 # The attack's turns are shorter: it is there to end a search that could never end.
 _ATTACK_SHARE = 0.25
+# Where no search can go on, the attack still gets some turns, of so many seconds at least.
+_LAST_ATTACKS = (1.0, 2.0)
 
 
-def race(
-    searches: Sequence[Search],
-    attack: Callable[[float], bool],
-    deadline: Deadline,
-    watch: Callable[[Search], None],
-) -> Search | None:
-    """Run searches by turns; return the first one that has decided, or None if none does in time.
+@dataclass(frozen=True)
+class Contender:
+    """A search that may take part, made when its first turn begins, as that may take long.
 
-    `attack` is told for how many seconds to try, and says whether it has found a counterexample,
-    which ends the race as well. Turns double, so that what is found is found in at most a small
-    multiple of the time that the best contender alone takes.
+    `make` is told in which state an earlier race has left the search, and returns None where the
+    problem does not suit it. Its turns are `weight` times as long as others': what is known to
+    pay goes first.
     """
-    running = list(searches)
-    turn, turns = _FIRST_TURN, 0
-    while running and deadline.remaining > 0:
-        for search in tuple(running):
-            end = time.monotonic() + min(search.weight * turn, deadline.remaining)
+
+    name: str
+    make: Callable[[State | None], Search | None]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Standing:
+    """Where a race is between two steps: its turn, who still takes part, and how far they are."""
+
+    turn: float
+    turns: int
+    running: tuple[str, ...]
+    states: Mapping[str, State]
+
+    def compact(self) -> "Standing":
+        """Return the same standing in few arrays."""
+        states = {name: state.compact() for name, state in self.states.items()}
+        return Standing(turn=self.turn, turns=self.turns, running=self.running, states=states)
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """What runs beside the searches: an attack, the clock, and who is told how it goes.
+
+    `attack` is told for how many seconds to try, and says whether that has decided. `keep` may
+    ask for the race's standing after every step.
+    """
+
+    attack: Callable[[float], bool]
+    deadline: Deadline
+    watch: Callable[[Search], None]
+    timeline: Timeline = field(default_factory=Timeline)
+    keep: Callable[[Callable[[], Standing]], None] = lambda standing: None
+
+
+class Race:
+    """Contenders that take turns, until one of them has decided.
+
+    Turns double, so that what is found is found in at most a small multiple of the time that the
+    best contender alone takes.
+    """
+
+    def __init__(
+        self, contenders: Sequence[Contender], rivals: Rivals, standing: Standing | None = None
+    ) -> None:
+        """Begin, or go on from where a race of the same contenders was."""
+        self._rivals = rivals
+        self._running = list(contenders)
+        self._turn, self._turns = _FIRST_TURN, 0
+        self._made: dict[str, Search | None] = {}
+        if standing is not None:
+            self._turn, self._turns = standing.turn, standing.turns
+            self._running = [one for one in contenders if one.name in standing.running]
+            for one in self._running:
+                if one.name in standing.states:
+                    self._made[one.name] = one.make(standing.states[one.name])
+
+    @property
+    def searches(self) -> Sequence[Search]:
+        """Every search that was made."""
+        return [search for search in self._made.values() if search is not None]
+
+    def standing(self) -> Standing:
+        """Return where the race is."""
+        running = tuple(one.name for one in self._running)
+        states = {search.name: search.state() for search in self.searches}
+        return Standing(turn=self._turn, turns=self._turns, running=running, states=states)
+
+    def run(self) -> Search | None:
+        """Run until a search or the attack has decided, or nobody can go on, or the time is over.
+
+        Returns the search that has decided, if one has.
+        """
+        winner = next((search for search in self.searches if search.done), None)
+        while winner is None and self._running and self._rivals.deadline.remaining > 0:
+            winner = self._round()
+            if winner is None and self._attack(_ATTACK_SHARE * self._turn):
+                return None
+            self._turn, self._turns = 2 * self._turn, self._turns + 1
+            if self._turns >= _PATIENCE:
+                self._drop_hopeless()
+        if winner is None:
+            self._attack_alone()
+        return winner
+
+    def _round(self) -> Search | None:
+        """Give each contender a turn; return the first search that has decided."""
+        for contender in tuple(self._running):
+            search = self._take_turn(contender)
+            if search is not None and search.done:
+                return search
+            if search is None or search.over:
+                self._running.remove(contender)
+        return None
+
+    def _take_turn(self, contender: Contender) -> Search | None:
+        rivals, timeline = self._rivals, self._rivals.timeline
+        if contender.name not in self._made:
+            with timeline.during(Kind.PREPARATION, contender.name):
+                self._made[contender.name] = contender.make(None)
+        search = self._made[contender.name]
+        if search is None:
+            return None
+        end = time.monotonic() + min(contender.weight * self._turn, rivals.deadline.remaining)
+        with timeline.during(Kind.TURN, contender.name, _progress(search)):
             while not search.over and time.monotonic() < end:
                 search.step()
-                watch(search)
-            if search.done:
-                return search
-            if search.over:
-                running.remove(search)
-        if attack(min(_ATTACK_SHARE * turn, deadline.remaining)):
-            return None
-        turn, turns = 2 * turn, turns + 1
-        if turns >= _PATIENCE:
-            best = max((search.closed for search in running), default=0.0)
-            running = [s for s in running if s.closed >= _HOPELESS * best]
-    return None
+                rivals.watch(search)
+                rivals.keep(self.standing)
+        return search
+
+    def _attack(self, seconds: float) -> bool:
+        rivals = self._rivals
+        if rivals.deadline.remaining <= 0:
+            return False
+        with rivals.timeline.during(Kind.ATTACK, "attack"):
+            return rivals.attack(min(seconds, rivals.deadline.remaining))
+
+    def _attack_alone(self) -> None:
+        for seconds in _LAST_ATTACKS:
+            if self._attack(max(seconds, _ATTACK_SHARE * self._turn)):
+                return
+
+    def _drop_hopeless(self) -> None:
+        """Leave out searches that are far behind the best one."""
+        closed = {s.name: s.closed for s in self.searches}
+        best = max((closed[one.name] for one in self._running), default=0.0)
+        self._running = [one for one in self._running if closed[one.name] >= _HOPELESS * best]
+
+
+def _progress(search: Search) -> Callable[[], Mapping[str, float]]:
+    """Return what says how far a search has come from now on, and where it is then."""
+    bounded, looked_ahead = search.bounded, search.looked_ahead
+
+    def gained() -> Mapping[str, float]:
+        return {
+            "bounded": search.bounded - bounded,
+            "looked ahead": search.looked_ahead - looked_ahead,
+            "open": search.open,
+            "closed": search.closed,
+            "worst margin": search.worst,
+        }
+
+    return gained

@@ -1,6 +1,6 @@
 """What runs when: which searches a problem gets, and what they leave behind."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -8,8 +8,8 @@ import torch
 
 from absolver.analyzer.certify.regions import as_checked
 from absolver.analyzer.certify.rehearsal import Rows, rehearse
-from absolver.analyzer.deadline import Deadline
 from absolver.analyzer.decide import Execution
+from absolver.analyzer.graph.graph import Graph
 from absolver.analyzer.problem import Safety
 from absolver.analyzer.properties.specification import Specification
 from absolver.analyzer.regions.box import Box
@@ -20,8 +20,8 @@ from absolver.analyzer.search.activations import ActivationSearch
 from absolver.analyzer.search.inputs import InputSearch
 from absolver.analyzer.search.probing import Prober
 from absolver.analyzer.search.proof import Root, TreeProof
-from absolver.analyzer.search.race import race
-from absolver.analyzer.search.search import Resources, Search
+from absolver.analyzer.search.race import Contender, Race, Rivals, Standing
+from absolver.analyzer.search.search import Resources, Search, State
 from absolver.analyzer.search.tolerance import Tolerance
 from absolver.dsl.domain import Carrier, Domain
 
@@ -62,20 +62,12 @@ class Task:
     float32: bool
 
 
-@dataclass(frozen=True)
-class Rivals:
-    """What runs beside the searches: an attack, the clock, and who is told how it goes."""
-
-    attack: Callable[[float], bool]
-    deadline: Deadline
-    watch: Callable[[Search], None]
-
-
-def decide_by_search(task: Task, rivals: Rivals) -> Outcome:
+def decide_by_search(task: Task, rivals: Rivals, standing: Standing | None = None) -> Outcome:
     """Search until every clause is refuted, or one is met, or the time is over.
 
     Inputs are split where few of them vary, operators' operands where a domain has lines between
-    neurons. Where both can be done they race, as which is better cannot be told beforehand.
+    neurons. Where both can be done they race, as which is better cannot be told beforehand. With
+    a standing an earlier race on the same task goes on.
     """
     execution, specification = task.execution, task.specification
     prober = Prober(
@@ -83,11 +75,11 @@ def decide_by_search(task: Task, rivals: Rivals) -> Outcome:
         specification.region.to(execution.device, torch.float32),
         task.replay,
     )
-    searches = list(_searches(task, prober))
-    winner = race(searches, rivals.attack, rivals.deadline, rivals.watch)
+    race = Race(list(_contenders(task, prober)), rivals, standing)
+    winner = race.run()
     summary = "; ".join(
         f"{s.name}: {s.bounded} branches bounded, {s.open} open, {s.closed:.1%} closed"
-        for s in searches
+        for s in race.searches
     )
     if winner is not None and not winner.found:
         return Outcome(proofs=winner.proofs(), narrow=winner.narrow, summary=summary)
@@ -98,37 +90,58 @@ def prove_by_search(task: Task, rivals: Rivals) -> bool:
     """Split inputs until bounds that are proved in spite of rounding refute every clause.
 
     For what no certificate can say: the engine's own proof, over the reals. True only if all is
-    refuted.
+    refuted; so nothing of it is ever taken from a file.
     """
     if _varying_inputs(task.specification) > _MOST_INPUTS:
         return False
     graph = task.problem.graph(task.execution, task.specification.rows.dtype)
     resources = Resources(task.execution.memory_bytes)
     search = InputSearch(graph, task.domain, task.specification, None, resources)
-    return race([search], lambda seconds: False, rivals.deadline, rivals.watch) is search
+    return Race([Contender(search.name, lambda _: search)], rivals).run() is search
 
 
-def _searches(task: Task, prober: Prober[Counterexample]) -> Iterator[Search]:
-    specification, memory_bytes = task.specification, task.execution.memory_bytes
-    resources = Resources(memory_bytes, prober)
+def _contenders(task: Task, prober: Prober[Counterexample]) -> Iterator[Contender]:
+    specification = task.specification
+    resources = Resources(task.execution.memory_bytes, prober)
     graph = task.problem.graph(task.execution, specification.rows.dtype)
     tolerance = Tolerance.of(graph, task.domain, specification, float32=task.float32)
     varying = _varying_inputs(specification)
-    if varying <= _MOST_INPUTS:
+
+    def by_inputs(state: State | None) -> Search:
         search = InputSearch(graph, task.domain, specification, tolerance, resources)
-        search.weight = _FEW_WEIGHT if varying <= _FEW_INPUTS else 1.0
-        yield search
+        if state is not None:
+            search.restore(state)
+        return search
+
+    def by_activations(state: State | None) -> Search | None:
+        assert task.searched is not None and lines is not None
+        root = state.root if state is not None else _root(task, graph, lines)
+        if root is None:
+            return None
+        search = ActivationSearch(graph, task.searched, specification, root, tolerance, resources)
+        if state is not None:
+            search.restore(state)
+        return search
+
+    if varying <= _MOST_INPUTS:
+        weight = _FEW_WEIGHT if varying <= _FEW_INPUTS else 1.0
+        yield Contender(InputSearch.name, by_inputs, weight)
     lines = over_neurons(task.domain)
     if task.searched is not None and lines is not None:
-        region = as_checked(specification.region)
-        found = rehearse(
-            *(graph, lines, region, specification.rows),
-            memory_bytes=memory_bytes,
-            rows=Rows.ALL,
-        )
-        root = Root(lines, found.boxes, found.masks, found.rows)
-        if all(bool(torch.isfinite(side).all()) for box in found.boxes.values() for side in box):
-            yield ActivationSearch(graph, task.searched, specification, root, tolerance, resources)
+        yield Contender(ActivationSearch.name, by_activations)
+
+
+def _root(task: Task, graph: Graph, lines: Domain) -> Root | None:
+    """Bound hidden neurons on the whole sets, as a certificate can say it; None if unbounded."""
+    region = as_checked(task.specification.region)
+    found = rehearse(
+        *(graph, lines, region, task.specification.rows),
+        memory_bytes=task.execution.memory_bytes,
+        rows=Rows.ALL,
+    )
+    if all(bool(torch.isfinite(side).all()) for box in found.boxes.values() for side in box):
+        return Root(lines, found.boxes, found.masks, found.rows)
+    return None
 
 
 def over_neurons(domain: Domain) -> Domain | None:

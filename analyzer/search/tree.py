@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,40 @@ class Levels:
         return levels
 
 
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """Some splits in the order in which they were made: of which node, and what was split where."""
+
+    of: tuple[str, ...]
+    """Names of the tensors of which an element was split."""
+    node: Numbers
+    place: NDArray[np.int32]
+    """Index of the tensor in `of`."""
+    element: Numbers
+    threshold: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        """Return the number of splits."""
+        return len(self.node)
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Splits]") -> Self:
+        """Return all splits of some logs, one after the other."""
+        of = tuple(dict.fromkeys(name for part in parts for name in part.of))
+        place = {name: index for index, name in enumerate(of)}
+        moved = [np.array([place[name] for name in part.of] or [0]) for part in parts]
+        none = np.zeros(0, dtype=np.int64)
+        return cls(
+            of,
+            np.concatenate([none, *(part.node for part in parts)]),
+            np.concatenate(
+                [none, *(to[part.place] for to, part in zip(moved, parts, strict=True))]
+            ).astype(np.int32),
+            np.concatenate([none, *(part.element for part in parts)]),
+            np.concatenate([none.astype(np.float64), *(part.threshold for part in parts)]),
+        )
+
+
 class Tree:
     """Some binary trees that grow from their roots, one for each input set.
 
@@ -44,14 +79,23 @@ class Tree:
     def __init__(self, roots: int) -> None:
         """Begin with roots only."""
         self._roots = roots
-        self._of: list[str] = []
-        self._parts: list[tuple[Numbers, NDArray[np.int32], Numbers, NDArray[np.float64]]] = []
-        self._splits = 0
+        self._log: list[Splits] = []
+        self._count = 0
 
     @property
     def nodes(self) -> int:
         """How many nodes there are."""
-        return self._roots + 2 * self._splits
+        return self._roots + 2 * self._count
+
+    @property
+    def splits(self) -> tuple[Splits, ...]:
+        """Every split that was made, in parts."""
+        return tuple(self._log)
+
+    def restore(self, splits: Sequence[Splits]) -> None:
+        """Make the splits of another tree with as many roots."""
+        self._log = list(splits)
+        self._count = sum(len(part) for part in splits)
 
     def split(
         self,
@@ -61,20 +105,18 @@ class Tree:
         thresholds: NDArray[np.float64],
     ) -> tuple[Numbers, Numbers]:
         """Split leaves, each by an element of the tensor that `of` names; return the children."""
-        for name in dict.fromkeys(of):
-            if name not in self._of:
-                self._of.append(name)
-        places = np.array([self._of.index(name) for name in of], dtype=np.int32)
-        self._parts.append((nodes, places, elements, thresholds))
+        names = tuple(dict.fromkeys(of))
+        places = np.array([names.index(name) for name in of], dtype=np.int32)
         first = self.nodes + 2 * np.arange(len(nodes))
-        self._splits += len(nodes)
+        self._log.append(Splits(names, nodes, places, elements, thresholds))
+        self._count += len(nodes)
         return first, first + 1
 
     def levels(self) -> Mapping[int, Levels]:
         """Return every tree in level order, by its root."""
-        parents, places, elements, thresholds = self._columns()
+        log = Splits.joined(self._log)
         event_of = np.full(self.nodes, -1, dtype=np.int64)
-        event_of[parents] = np.arange(len(parents))
+        event_of[log.node] = np.arange(len(log))
         found = {}
         for root in range(self._roots):
             level, order = np.array([root]), [np.array([root])]
@@ -85,25 +127,12 @@ class Tree:
             nodes = np.concatenate(order)
             events = event_of[nodes]
             inner = events[events >= 0]
-            split = np.where(events >= 0, places[events] if len(places) else -1, -1)
+            split = np.where(events >= 0, log.place[events] if len(log) else -1, -1)
             found[root] = Levels(
-                of=tuple(self._of),
+                of=log.of,
                 split=split.astype(np.int32),
-                element=elements[inner].astype(np.int32),
-                threshold=thresholds[inner],
+                element=log.element[inner].astype(np.int32),
+                threshold=log.threshold[inner],
                 node=nodes,
             )
         return found
-
-    def _columns(self) -> tuple[Numbers, NDArray[np.int32], Numbers, NDArray[np.float64]]:
-        """Return all splits: parents, indices of tensors, elements, thresholds."""
-        if not self._parts:
-            none = np.zeros(0, dtype=np.int64)
-            return none, none.astype(np.int32), none, none.astype(np.float64)
-        parents, places, elements, thresholds = zip(*self._parts, strict=True)
-        return (
-            np.concatenate(parents),
-            np.concatenate(places),
-            np.concatenate(elements),
-            np.concatenate(thresholds),
-        )

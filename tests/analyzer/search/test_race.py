@@ -12,8 +12,8 @@ from absolver.analyzer.graph.graph import Graph
 from absolver.analyzer.regions.box import Box
 from absolver.analyzer.search import race as module
 from absolver.analyzer.search.proof import TreeProof
-from absolver.analyzer.search.race import race
-from absolver.analyzer.search.search import Search
+from absolver.analyzer.search.race import Contender, Race, Rivals
+from absolver.analyzer.search.search import Search, State
 from tests.analyzer.search.problems import SEARCHES, box, prober, run, specify
 from tests.networks import DTYPE, relu_network
 
@@ -49,6 +49,12 @@ class Steps(Search):
     def proofs(self) -> Sequence[TreeProof]:
         return []
 
+    def state(self) -> State:
+        raise AssertionError("nobody keeps it")
+
+    def enter(self, weight: float = 1.0) -> Contender:
+        return Contender(self.name, lambda _: self, weight)
+
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
@@ -58,7 +64,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def run_race(
-    searches: Sequence[Search], clock: Clock, seconds: float = 100.0, hit_at: float = 1e9
+    contenders: Sequence[Steps | Contender],
+    clock: Clock,
+    seconds: float = 100.0,
+    hit_at: float = 1e9,
 ) -> tuple[Search | None, list[float]]:
     """A race against an attack that takes the time it is given; also how long its turns were."""
     turns: list[float] = []
@@ -68,8 +77,9 @@ def run_race(
         clock.now += limit
         return clock.now >= hit_at
 
-    winner = race(searches, attack, Deadline.after(seconds), lambda search: None)
-    return winner, turns
+    entries = [one.enter() if isinstance(one, Steps) else one for one in contenders]
+    rivals = Rivals(attack, Deadline.after(seconds), lambda search: None)
+    return Race(entries, rivals).run(), turns
 
 
 def test_the_first_search_that_is_done_wins_soon_after_its_own_time(clock: Clock) -> None:
@@ -84,8 +94,7 @@ def test_the_first_search_that_is_done_wins_soon_after_its_own_time(clock: Clock
 
 def test_a_weight_makes_turns_longer(clock: Clock) -> None:
     light, heavy = Steps("light", clock, 10_000, 0.01), Steps("heavy", clock, 10_000, 0.01)
-    heavy.weight = 8.0
-    run_race([heavy, light], clock, seconds=20.0)
+    run_race([heavy.enter(8.0), light], clock, seconds=20.0)
     count = {name: sum(n == name for n, _ in clock.log) for name in ("light", "heavy")}
     assert 4 <= count["heavy"] / count["light"] <= 16
 

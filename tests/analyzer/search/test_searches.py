@@ -116,9 +116,9 @@ def test_the_shares_of_what_is_closed_and_what_is_open_sum_up_to_1(
     started = not search.done
     while not search.over and search.bounded < 60:
         search.step()
-        total = search.closed + float(search._share.sum())
+        total = search.closed + float(search.branches.share.sum())
         assert search.stuck or abs(total - 1) < 1e-4
-        assert len(search._share) == search.open
+        assert len(search.branches.share) == search.open
     if started and search.done:
         assert abs(search.closed - 1) < 1e-4
         proofs = search.proofs()
