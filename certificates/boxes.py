@@ -28,10 +28,10 @@ class Lines(NamedTuple):
     lower: Sequence[Slope]
     upper: Sequence[Slope]
 
-    def chosen(self, nodes: Ints) -> "Lines":
-        """Return the lines of some nodes of a tree, where slopes have an axis of nodes."""
+    def chosen(self, places: Ints) -> "Lines":
+        """Return the lines of some nodes of a tree, or rows, where slopes have an axis of them."""
         lower, upper = (
-            [s if isinstance(s, str) or s.ndim == 1 else s[nodes].astype(np.float64) for s in side]
+            [s if isinstance(s, str) or s.ndim == 1 else s[places].astype(np.float64) for s in side]
             for side in self
         )
         return Lines(lower, upper)
@@ -193,15 +193,20 @@ class OperatorNode:
         self, boxes: Sequence[Box], proposed: Sequence[Slope], *, above: bool
     ) -> tuple[list[Floats], Floats]:
         """Return the slopes of the lines on one side, and their offsets."""
-        rule, shape, bent = self._rule, boxes[0].lower.shape, self.bent(boxes)
+        # Rows may have slopes of their own over the boxes of their branch.
+        several = [np.shape(slope) for slope in proposed if not isinstance(slope, str)]
+        rule, shape = self._rule, np.broadcast_shapes(boxes[0].lower.shape, *several)
+        bent = np.broadcast_to(self.bent(boxes), shape)
         exact = rule.affine(boxes, self._node.attributes)
         flat = np.zeros(shape)
         known, offset = ([flat] * len(boxes), flat) if exact is None else exact[1:]
         attributes = {
             key: np.broadcast_to(x, shape)[bent] for key, x in self._node.attributes.items()
         }
-        curved, slopes = [Box(box.lower[bent], box.upper[bent]) for box in boxes], []
-        for slope, box in zip(proposed, curved, strict=True):
+        curved, slopes = [], list[Floats]()
+        for slope, whole in zip(proposed, boxes, strict=True):
+            box = Box(*(np.broadcast_to(end, shape)[bent] for end in whole))
+            curved.append(box)
             if not isinstance(slope, str):
                 slopes.append(np.broadcast_to(slope, shape)[bent])
             elif slope == "chord":

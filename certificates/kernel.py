@@ -45,10 +45,12 @@ CHUNK, ROWS = 2**19, 1024
 
 @dataclass(frozen=True, eq=False)
 class RowRequest:
-    """Which elements of a node are to be bounded by rows, with lines for these rows only."""
+    """Rows that bound elements of a node, each by its side (0 below, 1 above), owner and element.
 
-    lower: NDArray[np.bool_]
-    upper: NDArray[np.bool_]
+    `lines` are for these rows only, which have a single branch; slopes may have an axis of rows.
+    """
+
+    rows: tuple[Ints, ...]
     lines: Mapping[int, Lines]
 
 
@@ -187,7 +189,7 @@ class Kernel:
             requests = list(proposals.rows.get(v, ()))
             if proposals.undecided:
                 asked = self.undecided(facts, v)
-                requests.append(RowRequest(asked, asked, {}))
+                requests.append(RowRequest(np.nonzero([asked, asked]), {}))
             for request in requests:
                 boxes[v] = meet(boxes[v], self._row_box(facts, v, request))
             empty = alive & (boxes[v].lower > boxes[v].upper).any(axis=1)
@@ -288,22 +290,21 @@ class Kernel:
 
     def _row_box(self, facts: Facts, v: int, request: RowRequest) -> Box:
         """Return the box of a node's elements by rows, infinite where none is asked for."""
-        steps, a = self._with_lines(facts, request.lines), self.arithmetic
-        lower, upper = facts.boxes[v]
-        ends = []
-        for sign, mask in ((1.0, request.lower), (-1.0, request.upper)):
-            end = np.full(lower.shape, -np.inf)
-            # A point is as small as it can be.
-            owners, elements = np.nonzero(mask & (lower < upper) & facts.alive[:, None])
-            for first, last in self._pieces(len(owners), v):
-                owner, element = owners[first:last], elements[first:last]
-                rows = np.zeros((len(owner), lower.shape[1]))
-                rows[np.arange(len(owner)), element] = sign
-                start = {v: a.numbers(rows)}, np.zeros(len(owner))
-                found = self._substitute(facts, steps, *start, owner)
-                end[owner, element] = a.below(self._over_input(facts, *found, owner))
-            ends.append(sign * end)
-        return Box(*ends)
+        a, (lower, upper), steps = self.arithmetic, facts.boxes[v], facts.steps
+        ends = np.full((2, *lower.shape), -np.inf)
+        # A point is as small as it can be.
+        wanted = np.flatnonzero(((lower < upper) & facts.alive[:, None])[request.rows[1:]])
+        for first, end in self._pieces(len(wanted), v):
+            chosen, count = wanted[first:end], end - first
+            place = side, owner, element = tuple(x[chosen] for x in request.rows)
+            if request.lines:
+                lines = {w: line.chosen(chosen) for w, line in request.lines.items()}
+                steps, owner = self._with_lines(facts, lines), np.arange(count)
+            rows = np.zeros((count, lower.shape[1]))
+            rows[np.arange(count), element] = 1.0 - 2.0 * side
+            found = self._substitute(facts, steps, {v: a.numbers(rows)}, np.zeros(count), owner)
+            ends[place] = a.below(self._over_input(facts, *found, owner))
+        return Box(ends[0], -ends[1])
 
     def _substitute(
         self,

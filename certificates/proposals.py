@@ -73,8 +73,9 @@ class ProposalReader:
             fields(mapping(entry), ("operand", "lower", "upper"), ("lines",))
             node = self._bounded(entry["operand"])
             size = self._network.sizes[node]
-            lower, upper = _mask(entry["lower"], size), _mask(entry["upper"], size)
-            rows[node].append(RowRequest(lower, upper, self._lines(entry.get("lines", []))))
+            asked = np.nonzero([[_mask(entry[side], size)] for side in ("lower", "upper")])
+            lines = self._lines(entry.get("lines", []), len(asked[0]))
+            rows[node].append(RowRequest(asked, lines))
         return Proposals(self._lines(facts.get("lines", [])), rows)
 
     def halves(self, record: Mapping[str, Any]) -> tuple[Half, Half]:
@@ -176,20 +177,21 @@ class ProposalReader:
             raise Broken(f"{name!r:.80} is not an operator of the network")
         return self._operators[name]
 
-    def _lines(self, entries: object, nodes: int = 0) -> dict[int, Lines]:
+    def _lines(self, entries: object, count: int = 0) -> dict[int, Lines]:
+        """Return lines; slopes may have an axis of so many nodes or rows before the elements."""
         lines = {}
         for entry in listed(entries):
             fields(mapping(entry), ("operator", "lower", "upper"))
             v = self._operator(entry["operator"])
-            count, size = len(operands_of(self._network.nodes[v])), self._network.sizes[v]
+            operands, size = len(operands_of(self._network.nodes[v])), self._network.sizes[v]
             sides = []
             for side in ("lower", "upper"):
                 slopes = listed(entry[side])
-                if len(slopes) != count:
+                if len(slopes) != operands:
                     raise Broken(
-                        f"{len(slopes)} slopes for the {count} operands of {entry['operator']}"
+                        f"{len(slopes)} slopes for the {operands} operands of {entry['operator']}"
                     )
-                sides.append([_slope(slope, (nodes, size), count) for slope in slopes])
+                sides.append([_slope(slope, (count, size), operands) for slope in slopes])
             lines[v] = Lines(*sides)
         return lines
 
@@ -287,7 +289,7 @@ def _mask(value: object, size: int) -> NDArray[np.bool_]:
 
 
 def _slope(value: object, shape: tuple[int, int], operands: int) -> Slope:
-    """Return a slope for each element, or for each node of a tree and each element."""
+    """Return a slope for each element, or for each node of a tree (row) and each element."""
     if isinstance(value, str) and value in ("chord", "adaptive") and operands == 1:
         return value
     if type(value) is int and value == 0:

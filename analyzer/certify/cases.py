@@ -12,14 +12,13 @@ from absolver.analyzer.certify.encoding import (
     Entry,
     LineEncoder,
     facts,
-    mask_entry,
     ranges,
     refutations,
 )
 from absolver.analyzer.certify.errors import NotCertifiable
-from absolver.analyzer.certify.operands import places_of
 from absolver.analyzer.certify.regions import as_checked
 from absolver.analyzer.certify.rehearsal import Rehearsal, Rows, lines_of, proposed, rehearse
+from absolver.analyzer.certify.row_lines import RowEncoder
 from absolver.analyzer.certify.trees import tree_record
 from absolver.analyzer.decide import Execution, chunk_size
 from absolver.analyzer.graph.graph import Graph, Nonlinear
@@ -179,15 +178,11 @@ class Cases:
         used = _chosen(part, proved.found.rows, proved.allowance)
         boxes = proved.found.boxes
         encoders = [] if proved.lines is None else encoders_of(graph, proved.lines, boxes)
-        places = places_of(graph)
+        rows_of = RowEncoder(graph, boxes, proved.found.masks, {})
         elements = sum(box.lower[0].numel() for box in boxes.values())
         for element in proved.sets.nonzero().flatten().tolist():
             lines = [entry for e in encoders if (entry := e.entry(element)) is not None]
-            rows = [
-                found
-                for name, masks in proved.found.masks.items()
-                if (found := mask_entry(places[name], masks, element)) is not None
-            ]
+            rows = list(rows_of.entries(element))
             pairs = list(self._refuting(part, element, used[element]))
             self._writer.write({"record": "case", "clauses": ranges(number for number, _ in pairs)})
             leaf: Entry = {"record": "leaf", "refutations": refutations(pairs)}

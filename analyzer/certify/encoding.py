@@ -36,7 +36,7 @@ class LineEncoder:
     def __init__(self, node: Nonlinear, slopes: Slopes, box: Sequence[Interval]) -> None:
         """Take the slopes of a batch, and the boxes they are for."""
         self._label = node.label
-        self._needed = _numpy(_needs_slopes(node, box)).astype(bool)
+        self._needed = needs_slopes(node, box)
         self._sides = {
             "lower": [_numpy(slope) for slope in slopes.lower],
             "upper": [_numpy(slope) for slope in slopes.upper],
@@ -65,12 +65,12 @@ class LineEncoder:
         return compact(slope)
 
 
-def compact(values: Numbers) -> NDArray[np.generic]:
+def compact(values: NDArray[np.floating]) -> NDArray[np.generic]:
     """Return numbers in the smallest type that holds them: bits, or binary16 if exact, or 32."""
     if ((values == 0) | (values == 1)).all():
         return values.astype(bool)
     most = float(np.finfo(np.float32).max)
-    single = np.clip(values, -most, most).astype(np.float32)
+    single: NDArray[np.float32] = np.clip(values, -most, most).astype(np.float32)
     with np.errstate(over="ignore"):
         half = single.astype(np.float16)
     return half if (half == single).all() else single
@@ -116,14 +116,16 @@ def _side(mask: Mask) -> bool | Mask:
     return mask if mask.any() else False
 
 
-def _needs_slopes(node: Nonlinear, box: Sequence[Interval]) -> Tensor:
+def needs_slopes(node: Nonlinear, box: Sequence[Interval]) -> Mask:
+    """Return `[batch, elements]`: where the operator is not affine on a slightly wider box."""
     wider, wide = [], torch.zeros_like(box[0].lower, dtype=torch.bool)
     for lower, upper in box:
         size = torch.maximum(lower.abs(), upper.abs())
         more = WIDER[0] * (upper - lower) + WIDER[1] * size
         wider.append(Interval(lower - more, upper + more))
         wide = wide | (upper - lower > POINT * size)
-    return wide & ~node.operator.affine_on(wider)[0]
+    needed: Mask = (wide & ~node.operator.affine_on(wider)[0]).flatten(1).cpu().numpy()
+    return needed
 
 
 def _chord(node: Nonlinear, box: Interval) -> Numbers:

@@ -1,14 +1,15 @@
 """Trees of splits as a record of a certificate."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from absolver.analyzer.certify.encoding import Entry, LineEncoder, facts, mask_entry
+from absolver.analyzer.certify.encoding import Entry, LineEncoder, facts
 from absolver.analyzer.certify.errors import NotCertifiable
 from absolver.analyzer.certify.operands import origin, places_of
 from absolver.analyzer.certify.rehearsal import lines_of, proposed
+from absolver.analyzer.certify.row_lines import RowEncoder, RowLines
 from absolver.analyzer.certify.words import words
 from absolver.analyzer.graph.graph import Graph, Nonlinear
 from absolver.analyzer.properties.property import Clause
@@ -123,17 +124,13 @@ def _weights(
 
 def _root_facts(graph: Graph, root: Root, number: int) -> Entry:
     """Return the facts of the root: the lines of its rows, and which bounds come from rows."""
-    boxes, places = root.boxes, places_of(graph)
-    lines = []
+    boxes, lines = root.boxes, []
     for node in graph.nodes:
         if isinstance(node, Nonlinear):
             slopes = proposed(root.lines, node, boxes)
             encoder = LineEncoder(node, slopes, [boxes[name] for name in node.inputs])
             if (entry := encoder.entry(number)) is not None:
                 lines.append(entry)
-    rows = [
-        found[0]
-        for name, masks in root.masks.items()
-        if (found := mask_entry(places[name], masks, number)) is not None
-    ]
-    return dict(facts(lines, rows))
+    own: Mapping[str, RowLines] = getattr(root, "own", {})
+    rows = RowEncoder(graph, boxes, root.masks, own)
+    return dict(facts(lines, [entry for entry, _ in rows.entries(number)]))

@@ -144,6 +144,11 @@ def adversarial_points(layers, lower, upper, rng, count=12):
                 yield [x + t * (y - x) for x, y in zip(a, b, strict=True)]
 
 
+def all_rows(size: int) -> tuple[np.ndarray, ...]:
+    """Both sides of each element of a single branch."""
+    return np.nonzero(np.ones((2, 1, size)))
+
+
 def proposals(network: Network, rng: np.random.Generator | None = None) -> Proposals:
     """Rows for all operands; CROWN's lines, or random slopes of any size."""
     lines, rows = {}, {}
@@ -154,8 +159,7 @@ def proposals(network: Network, rng: np.random.Generator | None = None) -> Propo
             ]
             lower = slopes[0] if rng else np.full(node.size, 0.5)
             lines[v] = Lines([lower], [slopes[1]])
-            everything = np.ones(node.size, np.bool_)
-            rows[node.operands[0]] = [RowRequest(everything, everything, {})]
+            rows[node.operands[0]] = [RowRequest(all_rows(node.size), {})]
     return Proposals(lines, rows)
 
 

@@ -74,8 +74,7 @@ def test_a_tier_is_not_above_the_rational_one_with_the_same_boxes(case, seed):
     network = dense(*layers)
     _, facts = kernel_and_facts(network, (lower, upper), "fast")
     boxes = {
-        v: [RowRequest(np.zeros(n, np.bool_), np.zeros(n, np.bool_), {})]
-        for v, n in enumerate(network.sizes)
+        v: [RowRequest(np.nonzero(np.zeros((2, 1, n))), {})] for v, n in enumerate(network.sizes)
     }
     rng = np.random.default_rng(seed)
     places = [(v, j) for v, n in enumerate(network.sizes) for j in range(n)]

@@ -12,7 +12,14 @@ from absolver.certificates.boxes import Lines
 from absolver.certificates.kernel import Proposals, RowRequest
 from absolver.certificates.linear import Linear
 from absolver.certificates.network import Affine, Move, Operator, Product, Scale, Total
-from tests.certificates.kernels import TIERS, exactly, kernel_and_facts, network_of, output_bounds
+from tests.certificates.kernels import (
+    TIERS,
+    all_rows,
+    exactly,
+    kernel_and_facts,
+    network_of,
+    output_bounds,
+)
 
 tiers = st.sampled_from(TIERS)
 seeds = st.integers(0, 2**32 - 1)
@@ -97,8 +104,8 @@ def test_graphs_with_shared_nodes_are_bounded(seed, tier):
         v + Fraction(int(w), 3) for v, w in zip(lower, rng.integers(0, 5, inputs), strict=True)
     ]
     lines = {3: Lines([rng.standard_normal(n), rng.standard_normal(n)], [np.zeros(n)] * 2)}
-    everything = np.ones(n, np.bool_)
-    rows = {1: [RowRequest(everything, everything, {2: Lines([everything * 1.0], ["chord"])})]}
+    everything = np.ones(n)
+    rows = {1: [RowRequest(all_rows(n), {2: Lines([everything], ["chord"])})]}
     kernel, facts = kernel_and_facts(network, (lower, upper), tier, Proposals(lines, rows))
     (least,), (most,) = output_bounds(kernel, facts)
     matrix = matrix_of(first, inputs) + matrix_of(Move(index, inputs), inputs)
