@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from absolver.analyzer.certify.operands import Use, bounded_tensors
 from absolver.analyzer.graph.graph import Graph, Node, Nonlinear
 from absolver.analyzer.propagate.lines import finite_lines
 from absolver.analyzer.propagate.neurons import NeuronsPropagator
+from absolver.analyzer.propagate.operands import Use, bounded_tensors, undecided
 from absolver.analyzer.propagate.precision import full_float32
 from absolver.analyzer.propagate.propagator import meet
 from absolver.analyzer.propagate.structure import exact_on_boxes, operands_of_operators
@@ -130,11 +130,11 @@ class _Walk:
     ) -> None:
         """Meet a bounded tensor's box with the rows that are worth it."""
         cheap = self._values.bounds(node)
-        wanted = _undecided(users, cheap)
+        wanted = undecided(users, cheap)
         if not bool(wanted.any()):
             return
-        own = neurons.bounds(node, wanted.view_as(cheap.lower))
-        masks = _tighter(cheap, own, wanted)
+        own = neurons.bounds(node, wanted)
+        masks = _tighter(cheap, own, wanted.flatten(1))
         if rows is Rows.ENOUGH:
             masks = _enough(users, cheap, own, masks)
         lower, upper = (mask.view_as(cheap.lower) for mask in (masks.lower, masks.upper))
@@ -145,13 +145,6 @@ class _Walk:
             torch.where(lower, own.lower, -torch.inf), torch.where(upper, own.upper, torch.inf)
         )
         self._values.learn(node, meet(cheap, found))
-
-
-def _undecided(users: Sequence[Use], box: Interval) -> Bool[Tensor, "batch n"]:
-    found = users[0].undecided(box)
-    for use in users[1:]:
-        found = found | use.undecided(box)
-    return found
 
 
 def _tighter(cheap: Interval, own: Interval, wanted: Bool[Tensor, "batch n"]) -> Masks:
@@ -167,6 +160,6 @@ def _enough(users: Sequence[Use], cheap: Interval, own: Interval, masks: Masks) 
     """Choose one side alone where it decides all operators."""
     from_below = meet(cheap, Interval(own.lower, cheap.upper))
     from_above = meet(cheap, Interval(cheap.lower, own.upper))
-    by_lower = masks.lower & ~_undecided(users, from_below)
-    by_upper = masks.upper & ~by_lower & ~_undecided(users, from_above)
+    by_lower = masks.lower & ~undecided(users, from_below).flatten(1)
+    by_upper = masks.upper & ~by_lower & ~undecided(users, from_above).flatten(1)
     return Masks(masks.lower & ~by_upper, masks.upper & ~by_lower)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TypedDict, Unpack
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from absolver.analyzer.graph.graph import Graph, Node, Nonlinear
@@ -13,6 +13,7 @@ from absolver.analyzer.propagate.enclosures import EnclosuresPropagator
 from absolver.analyzer.propagate.execution import Rounding, sums_of_products
 from absolver.analyzer.propagate.inputs import InputsPropagator
 from absolver.analyzer.propagate.neurons import NeuronsPropagator
+from absolver.analyzer.propagate.operands import Use, bounded_tensors, undecided
 from absolver.analyzer.propagate.precision import full_float32
 from absolver.analyzer.propagate.propagator import Forms, Multiple, Propagator, meet
 from absolver.analyzer.propagate.proved_neurons import ProvedNeuronsPropagator
@@ -56,7 +57,7 @@ class Propagation:
 
     rows: Float[Tensor, "batch rows"]
     hidden: Mapping[str, Interval]
-    """Bounds of the operands of non-linear nodes, by name of the operand."""
+    """Bounds of the operands of non-linear nodes, and of the tensors behind them, by name."""
     notes: tuple[str, ...]
     """Where some row has no finite bound: the nodes whose bounds are infinite, for people."""
     forms: Forms | None = None
@@ -183,7 +184,8 @@ class _Walk:
         self._forms = setting.forms
         self._given = given
         self._facts: dict[str, Interval] = {}
-        self._needed = operands_of_operators(graph)
+        self._operands = operands_of_operators(graph)
+        self._bounded = bounded_tensors(graph)
         self._exact = exact_on_boxes(graph) if isinstance(region, Box) else frozenset()
         finals = domain.factors or (domain,)
         self._enclosures: EnclosuresPropagator | None = None
@@ -221,8 +223,8 @@ class _Walk:
             box = [self._facts[name] for name in node.inputs] if isinstance(node, Nonlinear) else []
             for walker in walkers:
                 walker.visit(node, box)
-            if (operators := self._needed.get(node.name)) is not None:
-                facts = self._claimed(self._bound(node, operators))
+            if node.name in self._bounded or node.name in self._operands:
+                facts = self._claimed(self._bound(node))
                 self._facts[node.name] = facts
                 for walker in walkers:
                     walker.learn(node, facts)
@@ -238,25 +240,30 @@ class _Walk:
         notes = () if decided else tuple(self._unbounded())
         return Propagation(best, self._facts, notes, forms)
 
-    def _bound(self, node: Node, operators: tuple[Nonlinear, ...]) -> Interval:
-        """Decide the bounds that the operators on a node use."""
+    def _bound(self, node: Node) -> Interval:
+        """Decide the bounds that operators use.
+
+        What only moves data has those of the bounded tensor before it, moved by an interval step.
+        """
         cheap = self._met_with_known(node, self._cheap.bounds(node, None))
-        if node.name in self._exact or all(d is self._cheap for d in self._deciders):
+        users = self._bounded.get(node.name)
+        if users is None or node.name in self._exact:
             return cheap
-        wanted = _undecided(cheap, operators)
-        if wanted is not None and not bool(wanted.any()):
+        if all(d is self._cheap for d in self._deciders):
+            return cheap
+        wanted = undecided(users, cheap)
+        if not bool(wanted.any()):
             return cheap
         facts: Interval | None = None
         for decider in self._deciders:
             own = decider.bounds(node, wanted)
             facts = own if facts is None else meet(facts, own)
         assert facts is not None, "a domain has at least one factor"
-        if wanted is not None:
-            facts = Interval(
-                torch.where(wanted, facts.lower, cheap.lower),
-                torch.where(wanted, facts.upper, cheap.upper),
-            )
-        return self._met_with_known(node, _within_definition(facts, cheap, operators))
+        facts = Interval(
+            torch.where(wanted, facts.lower, cheap.lower),
+            torch.where(wanted, facts.upper, cheap.upper),
+        )
+        return self._met_with_known(node, _within_definition(facts, cheap, users))
 
     def _claimed(self, facts: Interval) -> Interval:
         """Claim nothing of elements of which an execution may have overflown."""
@@ -268,7 +275,8 @@ class _Walk:
 
     def _unbounded(self) -> Iterator[str]:
         """Name the nodes whose bounds are infinite, for people."""
-        for name, facts in self._facts.items():
+        for name in self._bounded:
+            facts = self._facts[name]
             infinite = ~(torch.isfinite(facts.lower) & torch.isfinite(facts.upper))
             if bool(infinite.any()):
                 count = int(infinite.flatten(1).any(0).sum())
@@ -279,33 +287,15 @@ class _Walk:
                 )
 
 
-def _undecided(
-    cheap: Interval, operators: tuple[Nonlinear, ...]
-) -> Bool[Tensor, "batch *shape"] | None:
-    """Find the neurons on which a tighter bound can matter; None stands for all.
-
-    A piecewise linear operator of one operand needs none where a sound box already shows it
-    affine.
-    """
-    undecided = torch.zeros_like(cheap.lower, dtype=torch.bool)
-    for node in operators:
-        if not node.operator.piecewise_linear or len(node.inputs) != 1:
-            return None
-        affine, _ = node.operator.affine_on([cheap])
-        undecided |= ~affine
-    return undecided
-
-
-def _within_definition(
-    facts: Interval, cheap: Interval, operators: tuple[Nonlinear, ...]
-) -> Interval:
+def _within_definition(facts: Interval, cheap: Interval, users: Sequence[Use]) -> Interval:
     """Use the cheap bounds where the domain's own would carry an operator across a pole.
 
     Back-substitution alone does not see that a sum of exponentials is positive.
     """
-    for node in operators:
-        if isinstance(node.operator, Unary):
-            defined = node.operator.defined_on(facts.lower, facts.upper)
+    for use in users:
+        operator = use.operator.operator
+        if isinstance(operator, Unary):
+            defined = operator.defined_on(facts.lower, facts.upper)
             if defined is not None and not bool(defined.all()):
                 met = meet(facts, cheap)
                 facts = Interval(

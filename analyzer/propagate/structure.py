@@ -3,14 +3,11 @@
 from absolver.analyzer.graph.graph import Affine, Graph, Input, Nonlinear, operands
 
 
-def operands_of_operators(graph: Graph) -> dict[str, tuple[Nonlinear, ...]]:
-    """Find the nodes whose bounds some operator needs, with those operators."""
-    users: dict[str, list[Nonlinear]] = {}
-    for node in graph.nodes:
-        if isinstance(node, Nonlinear):
-            for name in node.inputs:
-                users.setdefault(name, []).append(node)
-    return {name: tuple(nodes) for name, nodes in users.items()}
+def operands_of_operators(graph: Graph) -> frozenset[str]:
+    """Find the nodes whose bounds some operator needs."""
+    return frozenset(
+        name for node in graph.nodes if isinstance(node, Nonlinear) for name in node.inputs
+    )
 
 
 def exact_on_boxes(graph: Graph) -> frozenset[str]:
