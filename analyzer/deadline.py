@@ -2,6 +2,7 @@
 
 import math
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -48,13 +49,22 @@ class Deadline:
             yield
             return
         previous = signal.signal(signal.SIGALRM, _expire)
-        # Once more each second: what is raised while Python cannot pass it on is lost.
+        report = sys.unraisablehook
+
+        def report_others(lost: "sys.UnraisableHookArgs") -> None:
+            if not isinstance(lost.exc_value, DeadlineExpired):
+                report(lost)
+
+        # Once more each second: what is raised where Python cannot pass it on, as while it collects
+        # garbage, is lost, and nobody wants to read of it.
+        sys.unraisablehook = report_others
         signal.setitimer(signal.ITIMER_REAL, max(self.remaining, 1e-6), 1.0)
         try:
             yield
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0.0)
             signal.signal(signal.SIGALRM, previous)
+            sys.unraisablehook = report
 
 
 def _expire(signum: int, frame: FrameType | None) -> None:

@@ -11,9 +11,10 @@ from torch import Tensor
 from absolver.analyzer.certify.words import Word, words
 from absolver.analyzer.graph.graph import Graph, Nonlinear
 from absolver.analyzer.properties.specification import Specification
-from absolver.analyzer.search.ascent import Dual, Problem, Rows, ascend, settle
+from absolver.analyzer.search.ascent import Dual, Problem, Rows, ascend
 from absolver.analyzer.search.choice import Candidates, Splittable, candidates
 from absolver.analyzer.search.lagrangian import Point
+from absolver.analyzer.search.linear_program import optimise
 from absolver.analyzer.search.paths import Paths
 from absolver.analyzer.search.proof import Leaves, Root, Sides, TreeProof
 from absolver.analyzer.search.relaxed import Columns, Relaxed
@@ -24,8 +25,6 @@ from absolver.dsl.domain import Domain
 from absolver.dsl.operators.record import Interval
 
 _ROOT_STEPS, _STEPS = 40, 12
-# Of a linear program, whose steps are cheap to take and never have to be repeated.
-_FULL_STEPS = 300
 _PROBES = 8
 # Inexact neurons are handled by themselves where they are at most this share of a node's.
 _MOST_COLUMNS = 0.8
@@ -136,7 +135,7 @@ class ActivationSearch(BranchAndBound[Cuts]):
         left = self._closed(batch, dual, best, bound)
         if not len(left):
             return
-        if self._tried(batch, at.values[self._graph.input.name], bound, left):
+        if self._due and self._tried(batch, at.values[self._graph.input.name], bound, left):
             return
         choices = candidates(self._splittable, dual, at).select(left)
         known = self._known(batch, best, bound).select(left)
@@ -150,14 +149,14 @@ class ActivationSearch(BranchAndBound[Cuts]):
     def _settle(self, batch: Cuts) -> None:
         """Bound branches on which nothing is inexact: splits of them would tell nothing new.
 
-        What is left of each is a linear program. Those that it leaves open are stuck.
+        What is left of each is a linear program. One that leaves its branch open shows where the
+        clause is met, up to rounding; if no run confirms that, the branch is stuck.
         """
-        dual = Dual(self._graph, self._domain, self._posed(batch), self._columns)
-        needed, _ = self._tolerances(batch)
-        start = self._start(dual, batch)
-        best, bound, points = settle(dual, start, steps=_FULL_STEPS, enough=needed.unsqueeze(1))
-        left = self._closed(batch, dual, best, bound)
-        if len(left) and not self._tried(batch, points, bound, left):
+        posed = self._posed(batch)
+        dual = Dual(self._graph, self._domain, posed, self._columns)
+        found = optimise(dual, self._start(dual, batch), posed.region)
+        left = self._closed(batch, dual, found.point, found.bound)
+        if len(left) and not self._tried(batch, found.x, found.bound, left):
             self.stuck += len(left)
 
     def _closed(self, batch: Cuts, dual: Dual, best: Point, bound: Tensor) -> Int[Tensor, "left"]:
@@ -225,9 +224,13 @@ class ActivationSearch(BranchAndBound[Cuts]):
         gain = worse + 0.01 * better
         return torch.where(choices.score >= 0, gain, -torch.inf).argmax(1)
 
+    @property
+    def _due(self) -> bool:
+        return self._prober is not None and self._prober.due
+
     def _tried(self, batch: Cuts, points: Tensor, bound: Tensor, left: Tensor) -> bool:
-        """Try the points of the worst branches, if it is time; say whether that has succeeded."""
-        if self._prober is None or not self._prober.due:
+        """Try the points of the worst branches; say whether one of them is a counterexample."""
+        if self._prober is None:
             return False
         chosen = left[bound[left, 0].argsort()[:_PROBES]]
         sets = self._set[batch.problem[chosen]]

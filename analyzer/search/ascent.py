@@ -25,9 +25,6 @@ from absolver.analyzer.search.relaxed import Columns, Lines, Relaxed
 from absolver.dsl.domain import Domain
 from absolver.dsl.operators.record import Interval
 
-# Of how far above its level a subgradient step aims: 300 of them leave an eighth.
-_LEVEL_DECAY = 0.993
-
 
 @dataclass(frozen=True)
 class Split:
@@ -146,12 +143,16 @@ class Dual:
         for name, multiplier in point.multipliers.items():
             bound = bound + (multiplier * self.violation(name, values)).flatten(2).sum(2)
         bound = torch.nan_to_num(bound, nan=-torch.inf, posinf=-torch.inf)
-        return Lagrangian(bound, coefficients, values, excess, lines)
+        return Lagrangian(bound, coefficients, at_input, values, excess, lines)
 
     def violation(self, name: str, values: Mapping[str, Tensor]) -> Tensor:
         """Say by how much a node's values violate its splits; negative where they do not."""
         split = self._problem.splits[name]
         return split.sign.unsqueeze(1) * (values[name] - split.threshold.unsqueeze(1))
+
+    def signs(self, name: str) -> Float[Tensor, "batch *shape"]:
+        """Say which of a node's neurons splits are on; 0 where none is."""
+        return self._problem.splits[name].sign
 
     def slope_gradients(self, at: Lagrangian) -> Mapping[Key, Float[Tensor, "batch rows columns"]]:
         """Return the gradient of the sum of all bounds in the parameters."""
@@ -250,60 +251,6 @@ def ascend(
             best = _merged(better, point, best)
             bounds = torch.maximum(bounds, at.bound)
     return best, bounds, at
-
-
-def settle(
-    dual: Dual, point: Point, *, steps: int, enough: float | Tensor
-) -> tuple[Point, Float[Tensor, "batch rows"], Float[Tensor, "batch rows *shape"]]:
-    """Search multipliers and combinations alone until each bound is above `enough`.
-
-    Subgradient steps of Polyak's length for a known level ("Minimization of unsmooth functionals",
-    1969): where a bound above the level exists, they reach it. Also returns the mean of the points
-    at which bounds were taken: where none exists, it comes near to one that violates nothing.
-
-    Guarantee: no bound is below the one at the start.
-    """
-    best, bounds = point, point.combination.new_full(point.combination.shape[:2], -torch.inf)
-    lacking = torch.zeros_like(bounds)
-    mean: Tensor | None = None
-    for step in range(steps):
-        at = dual.evaluate(point)
-        better = at.bound > bounds
-        if bool(better.any()):
-            best, bounds = _merged(better, point, best), torch.maximum(bounds, at.bound)
-        x = at.values[dual.input_name]
-        mean = x if mean is None else mean + (x - mean) / (step + 1)
-        if bool((bounds > enough).all()):
-            break
-        # Steps to the level itself would only come near: they aim above it, less and less.
-        lacking = (enough - at.bound).clamp(min=0) if step == 0 else lacking
-        point = _polyak(dual, point, at, enough + _LEVEL_DECAY**step * lacking)
-    assert mean is not None, "at least one step is taken"
-    return best, bounds, mean
-
-
-def _polyak(dual: Dual, point: Point, at: Lagrangian, level: Tensor) -> Point:
-    """Take one step to where the linearised bound is at a level."""
-    member = dual.member
-    violations = {name: dual.violation(name, at.values) for name in point.multipliers}
-    # Multipliers that are 0 do not become negative: what pulls them down is no direction.
-    violations = {
-        n: torch.where((point.multipliers[n] > 0) | (v > 0), v, 0.0) for n, v in violations.items()
-    }
-    mean = (at.excess * member).sum(2, keepdim=True) / member.sum(2, keepdim=True)
-    excess = torch.where(member, at.excess - mean, 0.0)
-    square = excess.square().sum(2)
-    for violation in violations.values():
-        square = square + violation.square().flatten(2).sum(2)
-    length = torch.nan_to_num((level - at.bound).clamp(min=0) / square, posinf=0.0)
-    multipliers = {
-        name: (point.multipliers[name] + length.view(*length.shape, *[1] * (v.dim() - 2)) * v)
-        for name, v in violations.items()
-    }
-    moved = (point.combination + length.unsqueeze(2) * excess).clamp(min=0)
-    total = moved.sum(2, keepdim=True)
-    combination = torch.where(total > 0, moved / total, point.combination)
-    return Point(point.parameters, {n: m.clamp(min=0) for n, m in multipliers.items()}, combination)
 
 
 def _merged(better: Tensor, new: Point, old: Point) -> Point:

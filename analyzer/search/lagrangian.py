@@ -29,6 +29,8 @@ class Lagrangian:
     """The combination of constraints exceeds its bound by at least this."""
     coefficients: Mapping[str, Float[Tensor, "batch rows columns"]]
     """Of an operator's inexact results, by name of its node."""
+    at_input: Float[Tensor, "batch rows *shape"]
+    """The rows as they reach the input."""
     values: Mapping[str, Float[Tensor, "batch rows *shape"]]
     """Every node's value at the point where the bound is taken."""
     excess: Float[Tensor, "batch rows constraints"]
