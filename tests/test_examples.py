@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from absolver.analyzer.deadline import Deadline
 from absolver.analyzer.frontends.onnx import load_onnx
-from absolver.analyzer.verify import verify
+from absolver.analyzer.verify import Session, verify
 
 FOLDER = Path(__file__).resolve().parents[1] / "examples"
 
@@ -30,7 +31,8 @@ def table() -> list[tuple[str, str, str]]:
 def test_the_examples_get_the_verdicts_of_their_readme(
     name: str, domain: str, verdict: str
 ) -> None:
-    report = verify(FOLDER / "avoidance.onnx", FOLDER / name, domain=domain)
+    session = Session(Deadline.after(60))
+    report = verify(FOLDER / "avoidance.onnx", FOLDER / name, domain=domain, session=session)
     assert report.verdict.value == verdict
 
 

@@ -20,7 +20,7 @@ from absolver.analyzer.verify import Session
 from tests.checking import audit_here
 
 CASES = 178
-LIMIT_S = 60
+LIMIT_S = 180
 WORDS = {Verdict.VERIFIED: "UNSAT", Verdict.FALSIFIED: "SAT"}
 THEORIES = {
     "multiple-network-theories": {"SNET", "MENET", "MINET", "MNET"},

