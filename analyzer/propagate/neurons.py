@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,6 +13,7 @@ from absolver.analyzer.graph.linear.convolution import Convolution
 from absolver.analyzer.graph.linear.map import LinearMap
 from absolver.analyzer.graph.linear.movement import Reshape
 from absolver.analyzer.graph.linear.scaling import Identity
+from absolver.analyzer.propagate.batches import batches
 from absolver.analyzer.propagate.lines import Lines, lines_around
 from absolver.analyzer.propagate.propagator import (
     Forms,
@@ -24,6 +26,7 @@ from absolver.analyzer.propagate.rows import (
     Rows,
     add,
     channels_last,
+    coefficients_held,
     contract,
     through_linear,
     through_lines,
@@ -74,6 +77,8 @@ class NeuronsPropagator(Propagator):
         self._lines: dict[str, Lines] = {}
         self._position = {node.name: i for i, node in enumerate(graph.nodes)}
         self._widest = max(_size(node) for node in graph.nodes)
+        # Coefficients that a row from a node has where it has the most, once that is known.
+        self._row_sizes: dict[str, int] = {}
         self._chunk_bytes = memory_bytes // 8
         self._live_neurons: dict[tuple[str, int, int], Tensor | None] = {}
         # Bounds that were computed for some neurons of a node, and for which.
@@ -146,7 +151,10 @@ class NeuronsPropagator(Propagator):
         trace = self._trace[node.name]
         lower = torch.full_like(trace, -torch.inf, dtype=self._dtype).flatten(1)
         upper = torch.full_like(trace, torch.inf, dtype=self._dtype).flatten(1)
-        for elements, neurons, real in self._batches_of_neurons(wanted.flatten(1)):
+        size = self._row_size(node, wanted.flatten(1))
+        # Each neuron has a row and its negation.
+        budget = max(1, self._chunk_coefficients(wanted.device) // (2 * size))
+        for elements, neurons, real in batches(wanted.flatten(1), budget):
             rows = self._rows_of_neurons(node, elements, neurons)
             minimum = self._substitute(rows)
             low, up = minimum.chunk(2, dim=1)
@@ -171,7 +179,7 @@ class NeuronsPropagator(Propagator):
 
     def _form(self, start: Start) -> tuple[Tensor, Tensor, Tensor]:
         """Return coefficients over the input, values at the centre, and minima of some rows."""
-        bound, at_end, end = self._reduced(start)
+        bound, at_end, end, _ = self._reduced(start)
         if at_end is None:
             at_end = bound.new_zeros(*bound.shape, *self._graph.input.shape)
             return at_end, bound, lower_without_nan(bound)
@@ -240,33 +248,23 @@ class NeuronsPropagator(Propagator):
             self._chunk_bytes if device.type == "cuda" else min(self._chunk_bytes, _CPU_CHUNK_BYTES)
         )
 
-    def _batches_of_neurons(
-        self, wanted: Bool[Tensor, "batch n"]
-    ) -> Iterator[tuple[slice, Int[Tensor, "group rows"], Bool[Tensor, "group rows"]]]:
-        """Split the wanted neurons into groups of elements and rows that fit a chunk.
+    def _row_size(self, node: Node, wanted: Bool[Tensor, "batch n"]) -> int:
+        """Say how many coefficients a row from the node has at most.
 
-        Elements of a group have their neurons padded to the group's largest count; the third
-        tensor says which are real.
+        Windows of an image are much smaller than the image: one neuron shows how small.
         """
-        batch = wanted.shape[0]
-        row_bytes = 2 * self._widest * self._dtype.itemsize
-        budget = max(1, self._chunk_bytes_on(wanted.device) // row_bytes)
-        counts = wanted.sum(1).tolist()
-        # Wanted neurons first, in order: a stable sort of the mask.
-        order = wanted.to(torch.int8).argsort(dim=1, descending=True, stable=True)
-        start = 0
-        while start < batch:
-            end = start + 1
-            most = counts[start]
-            while end < batch and max(most, counts[end]) * (end + 1 - start) <= budget:
-                most = max(most, counts[end])
-                end += 1
-            for first in range(0, most, budget):
-                last = min(first + budget, most)
-                neurons = order[start:end, first:last]
-                real = wanted[start:end].gather(1, neurons)
-                yield slice(start, end), neurons, real
-            start = end
+        many = 2 * self._widest * int(wanted.sum()) > self._chunk_coefficients(wanted.device)
+        if not many or not self._starts_as_image(node):
+            return self._widest
+        if node.name not in self._row_sizes:
+            element, neuron = torch.nonzero(wanted)[0].tolist()
+            index = torch.full((1, 1), neuron, device=wanted.device)
+            start = self._rows_of_neurons(node, slice(element, element + 1), index)
+            self._row_sizes[node.name] = self._reduced(start).most
+        return self._row_sizes[node.name]
+
+    def _chunk_coefficients(self, device: torch.device) -> int:
+        return self._chunk_bytes_on(device) // self._dtype.itemsize
 
     def _rows_of_neurons(
         self, node: Node, elements: slice, neurons: Int[Tensor, "group rows"]
@@ -314,23 +312,25 @@ class NeuronsPropagator(Propagator):
 
     def _substitute(self, start: Start) -> Float[Tensor, "group rows"]:
         """Substitute rows back to the input and concretise them there."""
-        bound, at_end, end = self._reduced(start)
+        bound, at_end, end, _ = self._reduced(start)
         if at_end is not None:
             bound = self._sum(bound, self._concretised(start.elements, at_end, end))
         return lower_without_nan(bound)
 
-    def _reduced(self, start: Start) -> tuple[Float[Tensor, "group rows"], Rows | None, str]:
-        """Substitute rows back to where they end: their values on the trace, and what is left."""
+    def _reduced(self, start: Start) -> "_Reduced":
+        """Substitute rows back to where they end."""
         pending = dict(start.coefficients)
         bound = start.constant
         last = max((self._position[name] for name in pending), default=0)
         many = bound.numel() >= _MANY_ROWS
         # Given multiples may lie on the way from the input to where rows usually end.
         end = self._graph.input.name if pending.keys() & self._moves - {self._end} else self._end
+        most = 1
         for node in reversed(self._graph.nodes[1 : last + 1]):
             if node.name not in pending or node.name == end:
                 continue
             a = pending.pop(node.name)
+            most = max(most, coefficients_held(a) // bound.numel())
             bound = self._sum(bound, self._gain_at(node.name, a, start))
             match node:
                 case Affine():
@@ -343,7 +343,7 @@ class NeuronsPropagator(Propagator):
                     bound = self._sum(bound, gain)
                     for name, result in zip(node.inputs, results, strict=True):
                         bound = self._sum(bound, self._put(pending, name, result, start.elements))
-        return bound, pending.get(end), end
+        return _Reduced(bound, pending.get(end), end, most)
 
     def _live(self, name: str, elements: slice) -> Int[Tensor, " neurons"] | None:
         """Find the neurons of a node that its operator does not switch off for these elements.
@@ -378,6 +378,18 @@ class NeuronsPropagator(Propagator):
         if channels_last(rows):
             rows, radius = rows.movedim(3, -1), radius.movedim(2, -1)
         return -contract(rows.abs(), radius)
+
+
+class _Reduced(NamedTuple):
+    """Rows where they end: values on the trace, what is left of them, and at which node.
+
+    `most` is the number of coefficients of a row where it had the most.
+    """
+
+    bound: Float[Tensor, "group rows"]
+    at_end: Rows | None
+    end: str
+    most: int
 
 
 def _size(node: Node) -> int:

@@ -42,6 +42,11 @@ def written_out(rows: Rows) -> Float[Tensor, "group rows *shape"]:
     return rows if isinstance(rows, Tensor) else rows.dense()
 
 
+def coefficients_held(rows: Rows) -> int:
+    """Count the coefficients that rows hold, all rows together."""
+    return (rows if isinstance(rows, Tensor) else rows.values).numel()
+
+
 def add(pending: dict[str, Rows], name: str, rows: Rows) -> bool:
     """Add rows to those that already wait for a node; say whether there were any."""
     if (other := pending.get(name)) is None:
