@@ -188,7 +188,7 @@ class Report:
     """Everything a run found. What did not happen, or does not apply, is empty.
 
     `unchecked` says why the checker has accepted nothing; `unwritten` is the error of a file that
-    was to be kept and could not be written.
+    was to be kept and could not be written. From `checkpoint` the same command goes on.
     """
 
     verdict: Verdict
@@ -205,6 +205,7 @@ class Report:
     layers: tuple[Layer, ...] = ()
     stages: tuple[Stage, ...] = ()
     timeline: tuple[Event, ...] = ()
+    checkpoint: Path | None = None
     notes: tuple[str, ...] = ()
     counterexample: Counterexample | None = None
     declared: tuple[Declaration, ...] = ()

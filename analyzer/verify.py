@@ -1,8 +1,8 @@
 """From files to a verdict: load, compare with the runtime, attack, propagate, decide, certify."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import torch
 
 from absolver.analyzer.attack import Effort
 from absolver.analyzer.certifier import Certifier, Wishes
-from absolver.analyzer.deadline import Deadline, DeadlineExpired
+from absolver.analyzer.deadline import DeadlineExpired
 from absolver.analyzer.decide import Execution, Monitor, bound_outputs, refute, search
 from absolver.analyzer.problem import (
     DEFAULT_DOMAIN,
@@ -32,10 +32,12 @@ from absolver.analyzer.report import (
     Semantics,
     Verdict,
 )
+from absolver.analyzer.resumption import Resumption, identity
 from absolver.analyzer.search.proof import TreeProof
 from absolver.analyzer.search.race import Rivals
 from absolver.analyzer.search.search import Search
 from absolver.analyzer.search.strategy import Task, decide_by_search, over_neurons, prove_by_search
+from absolver.analyzer.session import Interrupted, Session
 from absolver.analyzer.tally import Tally
 from absolver.analyzer.timeline import Timeline
 from absolver.analyzer.verdict import Conclusion, conclude
@@ -44,26 +46,6 @@ from absolver.dsl.domain import Domain
 __all__ = ["Ball", "Execution", "Interrupted", "Query", "Session", "Wishes", "verify"]
 
 _MANY_NODES = 200
-
-Watch = Callable[[str, int, int], None]
-"""Told the stage, how much of it is done, and how much there is; for a progress display."""
-
-
-@dataclass(frozen=True)
-class Session:
-    """The clock that a run obeys, and who is told how it goes."""
-
-    deadline: Deadline = field(default_factory=Deadline)
-    watch: Watch = lambda stage, done, total: None
-
-
-class Interrupted(KeyboardInterrupt):
-    """The user has stopped the run; `report` has what was found until then."""
-
-    def __init__(self, report: Report) -> None:
-        """Keep the report."""
-        super().__init__("interrupted")
-        self.report = report
 
 
 def verify(
@@ -88,11 +70,16 @@ def verify(
     run = _Run(execution or Execution(), wishes or Wishes(), session or Session())
     try:
         with run.deadline.enforced():
-            return run.answer(network, query, domain)
+            report = run.answer(network, query, domain)
     except DeadlineExpired:
-        return run.report(f"the time was over in: {run.stage_name}", undecided=Verdict.TIMEOUT)
+        report = run.report(run.cut_short("the time was over"), undecided=Verdict.TIMEOUT)
     except KeyboardInterrupt:
-        raise Interrupted(run.report(f"interrupted in: {run.stage_name}")) from None
+        report = run.report(run.cut_short("interrupted"))
+        raise Interrupted(run.resumption.close(report)) from None
+    except Exception:
+        run.resumption.flush()
+        raise
+    return run.resumption.close(report)
 
 
 @dataclass(frozen=True)
@@ -113,6 +100,7 @@ class _Run:
         self.execution = execution
         self.deadline = session.deadline
         self.stage_name = "start"
+        self.resumption = Resumption(session.checkpoint)
         self._wishes = wishes
         self._watch = session.watch
         self._timeline = Timeline()
@@ -153,11 +141,20 @@ class _Run:
             return self._bound(problem, domain)
         declared = problem.around.declared_inputs + problem.around.declared_outputs
         self._found = replace(self._found, declared=declared)
+        # A domain that is named is used as it is; by default slopes are searched.
+        searched = load(SEARCHED_DOMAIN) if domain_text is None else over_neurons(domain)
+        assert query is not None, "a property to decide comes from a query"
+        named = {"domain": domain, "searched domain": searched}
+        about = partial(identity, network, query, named, self.execution, self._asked)
+        self.resumption.begin(about, named, self.execution)
         with Certifier(problem, _file(query), self._wishes, self.deadline) as certifier:
-            # A domain that is named is used as it is; by default slopes are searched.
-            searched = load(SEARCHED_DOMAIN) if domain_text is None else over_neurons(domain)
             case = _Case(problem, domain, searched, certifier, problem.replay(self._asked))
             return self._decide(case)
+
+    def cut_short(self, how: str) -> str:
+        """Say where the run was cut short, and what was open then."""
+        open_ = f"; {self._left_open}" if self.stage_name == "search" and self._left_open else ""
+        return f"{how} in: {self.stage_name}{open_}"
 
     def report(self, reason: str = "", *, undecided: Verdict = Verdict.UNKNOWN) -> Report:
         """Put together what is known by now; the reason says why the run knows no more."""
@@ -209,9 +206,12 @@ class _Run:
 
     def _decide(self, case: "_Case") -> Report:
         specification = case.problem.specify(self.execution.torch_dtype)
-        if self._falsified(case, specification, None, seconds=1.0):
-            return self.report()
-        refuted = self._refuted(case, specification, prove=False)
+        if self.resumption.saved is not None:
+            refuted = self.resumption.saved.refuted
+        else:
+            if self._falsified(case, specification, None, seconds=1.0):
+                return self.report()
+            refuted = self._refuted(case, specification, prove=False)
         proofs: Sequence[TreeProof] = ()
         if not bool(refuted.all()):
             present = specification.clause >= 0
@@ -261,8 +261,11 @@ class _Run:
         sets = (~refuted).any(dim=1).nonzero().flatten()
         attack = partial(self._attacked, case, specification, ~refuted)
         with self._stage("search"):
-            rivals = Rivals(attack, self.deadline, self._watch_search, self._timeline)
-            outcome = decide_by_search(self._task(case, specification.select(sets)), rivals)
+            keep = self.resumption.keeper(refuted)
+            rivals = Rivals(attack, self.deadline, self._watch_search, self._timeline, keep)
+            task = self._task(case, specification.select(sets))
+            outcome = decide_by_search(task, rivals, self.resumption.standing)
+            self.resumption.flush()
         self._note(outcome.summary)
         if outcome.counterexample is not None:
             self._grade(case.certifier, outcome.counterexample)

@@ -65,10 +65,14 @@ def parser() -> Parser:
     shared.add_ball_arguments(parser)
     shared.add_certificate_arguments(parser)
     shared.add_run_arguments(parser)
+    shared.add_checkpoint_argument(parser)
     output = parser.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="print one JSON object instead")
     output.add_argument(
         "--results", type=Path, metavar="FILE", help="also write a VNN-COMP result file"
+    )
+    output.add_argument(
+        "--explain", action="store_true", help="also show what ran when, and what it gained"
     )
     output.add_argument("--quiet", action="store_true", help="print the verdict's line only")
     parser.add_argument("--version", action="version", version=version("absolver"))
@@ -90,7 +94,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 domain=arguments.domain,
                 execution=shared.execution(arguments),
                 wishes=wishes,
-                session=Session(deadline, watch),
+                session=Session(deadline, watch, arguments.checkpoint),
             )
         except Interrupted as interrupt:
             report, interrupted = interrupt.report, True
@@ -139,15 +143,18 @@ def _query(arguments: argparse.Namespace) -> "Query | None":
 def _publish(report: "Report", arguments: argparse.Namespace) -> None:
     """Print, and write the result file; neither costs the other where it fails."""
     from absolver.analyzer.cli import machine, text
+    from absolver.analyzer.cli.timeline import explain
     from absolver.analyzer.results import write_results
 
     try:
         if arguments.json:
-            print(machine.text(report))
+            print(machine.text(report, timeline=arguments.explain))
         elif arguments.quiet:
             print(report.verdict.value)
         else:
             print("\n".join(text.lines(report)))
+            if arguments.explain:
+                explain(report.timeline)
         sys.stdout.flush()
     finally:
         if arguments.results is not None:

@@ -1,12 +1,15 @@
 """Arguments that the commands share, checked as far as that needs neither files nor torch."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absolver.analyzer.cli.shell import UsageError
+
+SMALLEST_MEMORY = 16 << 20
+_BYTES: Mapping[str, int] = {"MiB": 1 << 20, "GiB": 1 << 30, "MB": 10**6, "GB": 10**9}
 
 if TYPE_CHECKING:
     from absolver.analyzer.certifier import Wishes
@@ -35,8 +38,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "--memory",
         type=gigabytes,
         default=2.0,
-        metavar="GB",
-        help="memory that propagation may use for coefficients (default: 2)",
+        metavar="SIZE",
+        help="memory for the numbers that an analysis computes with, as 4GiB or 512MiB; GB where "
+        "no unit is given (default: 2)",
     )
 
 
@@ -48,7 +52,7 @@ def execution(arguments: argparse.Namespace) -> "Execution":
         device=arguments.device,
         dtype=arguments.dtype,
         seed=arguments.seed,
-        memory_bytes=int(arguments.memory * 1e9),
+        memory_bytes=round(arguments.memory * 1e9),
     )
 
 
@@ -69,13 +73,28 @@ def add_certificate_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_checkpoint_argument(parser: argparse.ArgumentParser) -> None:
+    """Add where an undecided run is kept."""
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="keep a search in FILE every few seconds, and when it is cut short: the same command "
+        "goes on from there; FILE is removed once there is a verdict",
+    )
+
+
 def wishes(arguments: argparse.Namespace, read: Iterable[Path | None]) -> "Wishes":
     """Return what `add_certificate_arguments` has read, once its files can be written.
 
     `read` are files that the run reads, which no certificate may replace.
     """
     record: Path | None = getattr(arguments, "query_record", None)
-    named = {"--certificate": arguments.certificate, "--query-record": record}
+    named = {
+        "--certificate": arguments.certificate,
+        "--query-record": record,
+        "--checkpoint": getattr(arguments, "checkpoint", None),
+    }
     taken = {path.resolve(): str(path) for path in read if path is not None}
     for option, path in named.items():
         if path is None:
@@ -146,9 +165,9 @@ def _check_without_input(arguments: argparse.Namespace) -> None:
         if getattr(arguments, name) is not None:
             option = name.replace("_", "-")
             raise UsageError(f"--{option} says something about --input, which is missing")
-    for name in ("certificate", "semantics"):
+    for name in ("certificate", "semantics", "checkpoint"):
         if arguments.property is None and getattr(arguments, name) is not None:
-            raise UsageError(f"--{name} needs something to show: add a property or --input")
+            raise UsageError(f"--{name} needs something to decide: add a property or --input")
 
 
 def rational(text: str) -> Fraction:
@@ -182,8 +201,13 @@ def seconds(text: str) -> float:
 
 
 def gigabytes(text: str) -> float:
-    """Read an amount of memory."""
-    return float(_positive(text, "a number of gigabytes"))
+    """Read an amount of memory as GB: a number of these, or one with another unit behind it."""
+    unit = next((unit for unit in _BYTES if text.endswith(unit)), "")
+    number = _positive(text.removesuffix(unit).strip(), "an amount of memory")
+    size = number * _BYTES[unit or "GB"]
+    if size < SMALLEST_MEMORY:
+        raise argparse.ArgumentTypeError(f"{text} is too little memory: give 16MiB or more")
+    return float(size / 10**9)
 
 
 def _positive(text: str, what: str) -> Fraction:

@@ -8,8 +8,11 @@ from typing import Any
 from absolver.analyzer.report import Certificate, Counterexample, Report
 
 
-def text(report: Report) -> str:
-    """Write the whole report as one JSON object; infinities become the strings "inf", "-inf"."""
+def text(report: Report, *, timeline: bool = False) -> str:
+    """Write the whole report as one JSON object; infinities become the strings "inf", "-inf".
+
+    The timeline is there on request.
+    """
     content: dict[str, Any] = {
         "verdict": report.verdict.value,
         "checked": report.checked,
@@ -28,7 +31,10 @@ def text(report: Report) -> str:
         "notes": list(report.notes),
         "counterexample": _witness(report.counterexample),
         "settings": dict(report.settings),
+        "checkpoint": None if report.checkpoint is None else str(report.checkpoint),
     }
+    if timeline:
+        content["timeline"] = [asdict(event) for event in report.timeline]
     return json.dumps(_plain(content), indent=2, allow_nan=False)
 
 

@@ -23,6 +23,8 @@ def lines(report: Report) -> Iterator[str]:
     if report.notes:
         yield ""
         yield from (f"note: {note}" for note in report.notes)
+    if report.checkpoint is not None:
+        yield f"checkpoint: the same command goes on from {report.checkpoint}"
     if report.stages:
         yield ""
         yield "time: " + ", ".join(f"{s.name} {s.seconds:.2f} s" for s in report.stages)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from absolver.analyzer.deadline import Deadline
 from absolver.analyzer.report import Kind
@@ -35,17 +35,21 @@ class Contender:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Standing:
-    """Where a race is between two steps: its turn, who still takes part, and how far they are."""
+    """Where a race is between two steps: who still takes part, and how far they are."""
 
     turn: float
+    """How many seconds a turn takes in this round."""
     turns: int
     running: tuple[str, ...]
+    waiting: tuple[str, ...]
+    """Who has not had a whole turn in this round; the first one has had `spent` seconds of it."""
+    spent: float
     states: Mapping[str, State]
 
     def compact(self) -> "Standing":
         """Return the same standing in few arrays."""
         states = {name: state.compact() for name, state in self.states.items()}
-        return Standing(turn=self.turn, turns=self.turns, running=self.running, states=states)
+        return replace(self, states=states)
 
 
 @dataclass(frozen=True)
@@ -76,11 +80,13 @@ class Race:
         """Begin, or go on from where a race of the same contenders was."""
         self._rivals = rivals
         self._running = list(contenders)
-        self._turn, self._turns = _FIRST_TURN, 0
+        self._waiting = list(contenders)
+        self._turn, self._turns, self._spent = _FIRST_TURN, 0, 0.0
         self._made: dict[str, Search | None] = {}
         if standing is not None:
-            self._turn, self._turns = standing.turn, standing.turns
+            self._turn, self._turns, self._spent = standing.turn, standing.turns, standing.spent
             self._running = [one for one in contenders if one.name in standing.running]
+            self._waiting = [one for one in self._running if one.name in standing.waiting]
             for one in self._running:
                 if one.name in standing.states:
                     self._made[one.name] = one.make(standing.states[one.name])
@@ -92,9 +98,14 @@ class Race:
 
     def standing(self) -> Standing:
         """Return where the race is."""
-        running = tuple(one.name for one in self._running)
-        states = {search.name: search.state() for search in self.searches}
-        return Standing(turn=self._turn, turns=self._turns, running=running, states=states)
+        return Standing(
+            turn=self._turn,
+            turns=self._turns,
+            running=tuple(one.name for one in self._running),
+            waiting=tuple(one.name for one in self._waiting),
+            spent=self._spent,
+            states={search.name: search.state() for search in self.searches},
+        )
 
     def run(self) -> Search | None:
         """Run until a search or the attack has decided, or nobody can go on, or the time is over.
@@ -109,18 +120,22 @@ class Race:
             self._turn, self._turns = 2 * self._turn, self._turns + 1
             if self._turns >= _PATIENCE:
                 self._drop_hopeless()
+            self._waiting = list(self._running)
         if winner is None:
             self._attack_alone()
         return winner
 
     def _round(self) -> Search | None:
         """Give each contender a turn; return the first search that has decided."""
-        for contender in tuple(self._running):
+        while self._waiting:
+            contender = self._waiting[0]
             search = self._take_turn(contender)
             if search is not None and search.done:
                 return search
             if search is None or search.over:
                 self._running.remove(contender)
+            del self._waiting[0]
+            self._spent = 0.0
         return None
 
     def _take_turn(self, contender: Contender) -> Search | None:
@@ -131,10 +146,13 @@ class Race:
         search = self._made[contender.name]
         if search is None:
             return None
-        end = time.monotonic() + min(contender.weight * self._turn, rivals.deadline.remaining)
+        start, spent = time.monotonic(), self._spent
+        left = contender.weight * self._turn - spent
+        end = start + min(left, rivals.deadline.remaining)
         with timeline.during(Kind.TURN, contender.name, _progress(search)):
             while not search.over and time.monotonic() < end:
                 search.step()
+                self._spent = spent + time.monotonic() - start
                 rivals.watch(search)
                 rivals.keep(self.standing)
         return search

@@ -162,13 +162,17 @@ class BranchAndBound(Search, Generic[Parts]):
 
     def step(self) -> None:
         """Bound one batch of branches, the last ones first; split what stays open."""
-        start = time.monotonic()
-        count = min(self._batch, len(self.branches))
-        rest = len(self.branches) - count
-        batch = self.branches.select(slice(rest, None))
-        self.branches = self.branches.select(slice(0, rest))
+        start, before = time.monotonic(), self.branches
+        count = min(self._batch, len(before))
+        rest = len(before) - count
+        self.branches = before.select(slice(0, rest))
+        try:
+            self._advance(before.select(slice(rest, None)))
+        except BaseException:
+            # Where a deadline cuts a step short, its branches are open still.
+            self.branches = before
+            raise
         self.bounded += count
-        self._advance(batch)
         if time.monotonic() - start < self._step_seconds and count == self._batch:
             self._batch = min(2 * self._batch, self._most())
 
