@@ -202,6 +202,8 @@ class _Walk:
                 chain = chain.bounds_from
                 decider = self._propagator(chain)
             self._deciders.append(decider)
+        # Back-substitution pays for each neuron: it comes last.
+        self._deciders.sort(key=lambda decider: isinstance(decider, NeuronsPropagator))
 
     def _propagator(self, domain: Domain) -> Propagator:
         walk = self._graph, domain, self._region, self._memory_bytes
@@ -254,11 +256,13 @@ class _Walk:
         wanted = undecided(users, cheap)
         if not bool(wanted.any()):
             return cheap
-        facts: Interval | None = None
-        for decider in self._deciders:
-            own = decider.bounds(node, wanted)
-            facts = own if facts is None else meet(facts, own)
-        assert facts is not None, "a domain has at least one factor"
+        first, *others = self._deciders
+        facts = first.bounds(node, wanted)
+        for decider in others:
+            # What those before have decided needs no more bounds.
+            still = wanted & undecided(users, facts)
+            if bool(still.any()):
+                facts = meet(facts, decider.bounds(node, still))
         facts = Interval(
             torch.where(wanted, facts.lower, cheap.lower),
             torch.where(wanted, facts.upper, cheap.upper),
