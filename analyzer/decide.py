@@ -1,6 +1,6 @@
 """From a problem in memory to a decision on each clause: search for a violation, or refute it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -100,7 +100,7 @@ class Decision:
 
 def refute(
     graph: Graph,
-    domain: Domain,
+    ladder: Sequence[Domain],
     specification: Specification,
     execution: Execution,
     monitor: Monitor,
@@ -109,31 +109,43 @@ def refute(
 ) -> Decision:
     """Propagate through the graph, some sets at a time; say which clauses are refuted.
 
-    Plain bounds come first. Where they refute something, bounds are proved, in spite of rounding
-    and in the semantics of `execution.rounding`; a clause counts as refuted only if these refute
-    one of its constraints. Without `prove`, what rounding may take is an estimate: enough where a
-    checker has the last word.
+    The ladder's first domain bounds all sets, each further one those that are open then. Plain
+    bounds come first. Where they refute something, bounds are proved, in spite of rounding and in
+    the semantics of `execution.rounding`; a clause counts as refuted only if these refute one of
+    its constraints. Without `prove`, what rounding may take is an estimate: enough where a checker
+    has the last word.
     """
     size = chunk_size(graph, execution.memory_bytes, specification.rows.dtype)
-    refuted, doubtful = [], []
-    done = 0
-    for part in specification.chunks(size):
-        monitor.progress(done, specification.sets)
-        found = propagate(
-            graph, domain, part.region, part.rows, memory_bytes=execution.memory_bytes
-        )
-        if prove:
-            proved = _proved_where_refuted(graph, domain, part, found, execution)
-        else:
-            proved = found.rows - rounding_allowance(graph, part.region, found.hidden, part.rows)
-        sure = part.refuted(proved)
-        refuted.append(sure)
-        doubtful.append((part.refuted(found.rows) & ~sure).any(dim=1))
-        allowance = (found.rows - proved).clamp(min=0).nan_to_num(nan=0.0)
-        monitor.tally.add_margins(part, found.rows, allowance, sure)
-        monitor.tally.add_layers(graph, found)
-        done += part.sets
-    return Decision(torch.cat(refuted), torch.cat(doubtful))
+    refuted = specification.clause < 0
+    doubtful = torch.zeros_like(refuted[:, 0])
+    for rung, domain in enumerate(ladder, start=1):
+        left = (~refuted).any(dim=1).nonzero().flatten()
+        done = specification.sets - len(left)
+        for index in torch.split(left, size) if len(left) else ():
+            monitor.progress(done, specification.sets)
+            part = specification.select(index)
+            plain, proved = _bounded(graph, domain, part, execution, prove=prove)
+            sure = part.refuted(proved)
+            refuted[index] |= sure
+            doubtful[index] = (part.refuted(plain.rows) & ~refuted[index]).any(dim=1)
+            allowance = (plain.rows - proved).clamp(min=0).nan_to_num(nan=0.0)
+            monitor.tally.add_margins(part, plain.rows, allowance, sure)
+            # Layers are counted once for each set, as the last pass saw them.
+            closed = refuted[index].all(dim=1) | (rung == len(ladder))
+            if bool(closed.any()):
+                monitor.tally.add_layers(graph, plain.of(closed.nonzero().flatten()))
+            done += part.sets
+    return Decision(refuted, doubtful)
+
+
+def _bounded(
+    graph: Graph, domain: Domain, part: Specification, execution: Execution, *, prove: bool
+) -> tuple[Propagation, Float[Tensor, "sets rows"]]:
+    """Return one pass over some sets, and its bounds less what rounding may have taken."""
+    found = propagate(graph, domain, part.region, part.rows, memory_bytes=execution.memory_bytes)
+    if prove:
+        return found, _proved_where_refuted(graph, domain, part, found, execution)
+    return found, found.rows - rounding_allowance(graph, part.region, found.hidden, part.rows)
 
 
 def _proved_where_refuted(

@@ -30,6 +30,8 @@ from absolver.analyzer.report import Semantics
 from absolver.domains import load
 
 DEFAULT_DOMAIN = "crown & interval"
+QUICK_DOMAIN = "crown_ibp & interval"
+"""What comes before the default domain: rows of the output alone are substituted back."""
 SEARCHED_DOMAIN = "alpha_crown"
 """Whose slopes are searched where operators are split, if no domain is named."""
 CHECK_POINTS = 3

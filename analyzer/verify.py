@@ -14,6 +14,7 @@ from absolver.analyzer.deadline import DeadlineExpired
 from absolver.analyzer.decide import Execution, Monitor, bound_outputs, refute, search
 from absolver.analyzer.problem import (
     DEFAULT_DOMAIN,
+    QUICK_DOMAIN,
     SEARCHED_DOMAIN,
     Ball,
     Bounding,
@@ -64,8 +65,9 @@ def verify(
     counterexample is a run of onnxruntime that is unsafe in exact arithmetic. The report has a
     certificate only if the checker has accepted it.
 
-    `domain` names exactly the domain to use; without it that is crown met with interval after each
-    node, and slopes are searched where operands are split.
+    `domain` names exactly the domain to use. Without it that is crown met with interval after each
+    node, once crown over hidden intervals has refuted what it can; and slopes are searched where
+    operands are split.
     """
     run = _Run(execution or Execution(), wishes or Wishes(), session or Session())
     try:
@@ -88,6 +90,8 @@ class _Case:
 
     problem: Safety
     domain: Domain
+    ladder: Sequence[Domain]
+    """What refutes by one pass each, the last one `domain`."""
     searched: Domain | None
     certifier: Certifier
     replay: Replay
@@ -148,8 +152,9 @@ class _Run:
         about = partial(identity, network, query, named, self.execution, self._asked)
         self.resumption.begin(about, named, self.execution)
         with Certifier(problem, _file(query), self._wishes, self.deadline) as certifier:
-            case = _Case(problem, domain, searched, certifier, problem.replay(self._asked))
-            return self._decide(case)
+            ladder = (domain,) if domain_text is not None else (load(QUICK_DOMAIN), domain)
+            replay = problem.replay(self._asked)
+            return self._decide(_Case(problem, domain, ladder, searched, certifier, replay))
 
     def cut_short(self, how: str) -> str:
         """Say where the run was cut short, and what was open then."""
@@ -368,7 +373,7 @@ class _Run:
             part = whole.select(doubtful)
             graph = case.problem.graph(self.execution, dtype)
             with self._stage("prove" if prove else "propagate"):
-                found = refute(graph, case.domain, part, self.execution, self._monitor, prove=prove)
+                found = refute(graph, case.ladder, part, self.execution, self._monitor, prove=prove)
             refuted[doubtful] |= found.refuted
             doubtful = doubtful[found.doubtful]
         if len(doubtful):

@@ -63,6 +63,11 @@ class Propagation:
     forms: Forms | None = None
     """Forms of the input behind the rows, if they were asked for and a factor has them."""
 
+    def of(self, index: Int[Tensor, " elements"]) -> "Propagation":
+        """What was proved for some batch elements, without forms."""
+        hidden = {n: Interval(b.lower[index], b.upper[index]) for n, b in self.hidden.items()}
+        return Propagation(self.rows[index], hidden, self.notes)
+
 
 class Options(TypedDict, total=False):
     """What a pass may be told beside its problem."""
