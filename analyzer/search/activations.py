@@ -14,6 +14,7 @@ from absolver.analyzer.properties.specification import Specification
 from absolver.analyzer.search.ascent import Dual, Problem, Rows, ascend
 from absolver.analyzer.search.choice import Candidates, Splittable, candidates
 from absolver.analyzer.search.lagrangian import Point
+from absolver.analyzer.search.leaf_log import LeafLog
 from absolver.analyzer.search.linear_program import optimise
 from absolver.analyzer.search.paths import Paths
 from absolver.analyzer.search.proof import Leaves, Root, Sides, TreeProof
@@ -88,7 +89,8 @@ class ActivationSearch(BranchAndBound[Cuts]):
         self._rows = _rows_of(specification, self._set, self._clause)
         count = len(self._set)
         self.tree = Tree(count)
-        self._leaves: list[Leaves] = []
+        # A share of the memory: most of it is for batches.
+        self._leaves = LeafLog(resources.memory_bytes // 8)
         numbers = torch.arange(count, device=self._set.device)
         like = specification.rows
         self.branches = Cuts(
@@ -104,7 +106,7 @@ class ActivationSearch(BranchAndBound[Cuts]):
     def proofs(self) -> Sequence[TreeProof]:
         """Return the tree of each clause of each set."""
         trees = self.tree.levels()
-        leaves = Leaves.joined(self._leaves) if trees else None
+        leaves = Leaves.joined(self._leaves.parts) if trees else None
         return [
             TreeProof(
                 set=int(self._set[root]),
@@ -119,12 +121,15 @@ class ActivationSearch(BranchAndBound[Cuts]):
 
     def state(self) -> State:
         """Return where the search is, and what it began with."""
-        return replace(super().state(), root=self._root, leaves=tuple(self._leaves))
+        return replace(super().state(), root=self._root, leaves=self._leaves.parts)
+
+    def _kept_bytes(self) -> int:
+        return super()._kept_bytes() + self._leaves.memory_bytes
 
     def restore(self, state: State) -> None:
         """Go on from where another search with the same root was."""
         super().restore(state)
-        self._leaves = list(state.leaves)
+        self._leaves.restore(state.leaves)
 
     def _advance(self, batch: Cuts) -> None:
         dual = Dual(self._graph, self._domain, self._posed(batch), self._columns)
@@ -167,7 +172,7 @@ class ActivationSearch(BranchAndBound[Cuts]):
         self.narrow |= bool((closed & (margin <= wide)).any())
         done = closed.nonzero().squeeze(1)
         if len(done):
-            self._leaves.append(self._leaf(batch, dual, best, done))
+            self._leaves.add(self._leaf(batch, dual, best, done))
             self.closed += float(batch.share[done].sum())
         return (~closed).nonzero().squeeze(1)
 
@@ -211,18 +216,26 @@ class ActivationSearch(BranchAndBound[Cuts]):
         if width == 1:
             return torch.zeros(count, dtype=torch.long, device=choices.of.device)
         index = torch.arange(count, device=choices.of.device).repeat_interleave(width)
-        many = known.select(index)
-        self.looked_ahead += 2 * len(many)
-        of, element = choices.of.flatten(), choices.element.flatten()
-        threshold = choices.threshold.flatten()
+        places = torch.arange(count * width, device=index.device)
+        worse, better = [], []
+        for part in torch.split(places, self._most()):
+            sides = self._sides(known.select(index[part]), choices, part)
+            worse.append(torch.minimum(*sides))
+            better.append(torch.maximum(*sides))
+        self.looked_ahead += 2 * len(places)
+        gain = (torch.cat(worse) + 0.01 * torch.cat(better)).view(count, width)
+        return torch.where(choices.score >= 0, gain, -torch.inf).argmax(1)
+
+    def _sides(self, many: Cuts, choices: Candidates, part: Tensor) -> list[Tensor]:
+        """Bound both sides of some candidates, each of a branch of its own."""
+        of, element = choices.of.flatten()[part], choices.element.flatten()[part]
+        threshold = choices.threshold.flatten()[part]
         bounds = []
         for sign in (1.0, -1.0):
             side = replace(many, paths=many.paths.extended(of, element, sign, threshold))
             dual = Dual(self._graph, self._domain, self._posed(side), self._columns)
-            bounds.append(dual.evaluate(self._start(dual, side)).bound.view(count, width))
-        worse, better = torch.minimum(*bounds), torch.maximum(*bounds)
-        gain = worse + 0.01 * better
-        return torch.where(choices.score >= 0, gain, -torch.inf).argmax(1)
+            bounds.append(dual.evaluate(self._start(dual, side)).bound.squeeze(1))
+        return bounds
 
     @property
     def _due(self) -> bool:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from absolver.analyzer.graph.graph import Graph
 from absolver.analyzer.report import Counterexample
+from absolver.analyzer.search.leaf_log import in_few_arrays
 from absolver.analyzer.search.probing import Prober
 from absolver.analyzer.search.proof import Leaves, Root, TreeProof
 from absolver.analyzer.search.tree import Splits, Tree
@@ -52,6 +53,8 @@ class Branches:
 
 
 Parts = TypeVar("Parts", bound=Branches)
+# Of open branches, while some are added; a checkpoint may hold on to earlier ones.
+_COPIES = 3
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -75,8 +78,8 @@ class State:
 
     def compact(self) -> Self:
         """Return the same state in few arrays."""
-        leaves = (Leaves.joined(self.leaves),) if self.leaves else ()
-        return replace(self, splits=(Splits.joined(self.splits),), leaves=leaves)
+        splits = (Splits.joined(self.splits),)
+        return replace(self, splits=splits, leaves=in_few_arrays(self.leaves))
 
 
 class Search(ABC):
@@ -163,7 +166,7 @@ class BranchAndBound(Search, Generic[Parts]):
     def step(self) -> None:
         """Bound one batch of branches, the last ones first; split what stays open."""
         start, before = time.monotonic(), self.branches
-        count = min(self._batch, len(before))
+        count = min(self._batch, self._most(), len(before))
         rest = len(before) - count
         self.branches = before.select(slice(0, rest))
         try:
@@ -203,10 +206,18 @@ class BranchAndBound(Search, Generic[Parts]):
         """Bound a batch of branches, which are not open any more; split what is not refuted."""
 
     def _most(self) -> int:
-        """Return how many branches may be bounded at a time."""
+        """Return how many branches may be bounded at a time.
+
+        What is kept leaves less for a batch; with few branches at a time little more is kept, as
+        the last ones are split first.
+        """
         numbers = sum(torch.Size(node.shape).numel() for node in self._graph.nodes)
-        fit = self._memory_bytes // (self._bytes_each * numbers)
+        fit = (self._memory_bytes - self._kept_bytes()) // (self._bytes_each * numbers)
         return max(1, min(self._most_at_once, fit))
+
+    def _kept_bytes(self) -> int:
+        """Return how much memory is taken between two steps, copies in a step included."""
+        return _COPIES * _size(self.branches)
 
     def _open(self, sides: Parts, of: Sequence[str], element: Tensor, threshold: Tensor) -> None:
         """Log some branches' splits, and put their sides on top: all the first, all the second."""
@@ -241,3 +252,14 @@ def _joined(first: Any, second: Any) -> Any:  # noqa: ANN401
         case tuple():
             return type(first)(*(_joined(*pair) for pair in zip(first, second, strict=True)))
     return first.followed_by(second)
+
+
+def _size(value: Any) -> int:  # noqa: ANN401
+    match value:
+        case Tensor():
+            return value.numel() * value.element_size()
+        case Mapping():
+            return sum(_size(item) for item in value.values())
+        case tuple():
+            return sum(_size(item) for item in value)
+    return sum(_size(getattr(value, field.name)) for field in fields(value))
