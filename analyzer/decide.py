@@ -23,6 +23,9 @@ from absolver.dsl.domain import Domain
 
 Progress = Callable[[int, int], None]
 BOXES_AT_ONCE = 1024
+# Coefficients of the rows of one tensor. On one core the first takes some seconds; the second a
+# quarter of a minute, which is spent once, where a search starts from what it finds.
+LITTLE_WORK, MODEST_WORK = 2**24, 2**28
 COPIES = 16  # of a node's values that a pass holds: bounds, slopes, intercepts, temporaries
 
 
@@ -90,6 +93,14 @@ def search(
     )
 
 
+@dataclass(frozen=True)
+class Rung:
+    """One pass of a ladder: a domain, and how much work it does for one tensor."""
+
+    domain: Domain
+    most_work: int | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Decision:
     """Which clauses are refuted, and on which sets rounding alone stands against it."""
@@ -100,7 +111,7 @@ class Decision:
 
 def refute(
     graph: Graph,
-    ladder: Sequence[Domain],
+    ladder: Sequence[Rung],
     specification: Specification,
     execution: Execution,
     monitor: Monitor,
@@ -109,7 +120,7 @@ def refute(
 ) -> Decision:
     """Propagate through the graph, some sets at a time; say which clauses are refuted.
 
-    The ladder's first domain bounds all sets, each further one those that are open then. Plain
+    The ladder's first pass bounds all sets, each further one those that are open then. Plain
     bounds come first. Where they refute something, bounds are proved, in spite of rounding and in
     the semantics of `execution.rounding`; a clause counts as refuted only if these refute one of
     its constraints. Without `prove`, what rounding may take is an estimate: enough where a checker
@@ -118,20 +129,20 @@ def refute(
     size = chunk_size(graph, execution.memory_bytes, specification.rows.dtype)
     refuted = specification.clause < 0
     doubtful = torch.zeros_like(refuted[:, 0])
-    for rung, domain in enumerate(ladder, start=1):
+    for rung in ladder:
         left = (~refuted).any(dim=1).nonzero().flatten()
         done = specification.sets - len(left)
         for index in torch.split(left, size) if len(left) else ():
             monitor.progress(done, specification.sets)
             part = specification.select(index)
-            plain, proved = _bounded(graph, domain, part, execution, prove=prove)
+            plain, proved = _bounded(graph, rung, part, execution, prove=prove)
             sure = part.refuted(proved)
             refuted[index] |= sure
             doubtful[index] = (part.refuted(plain.rows) & ~refuted[index]).any(dim=1)
             allowance = (plain.rows - proved).clamp(min=0).nan_to_num(nan=0.0)
             monitor.tally.add_margins(part, plain.rows, allowance, sure)
             # Layers are counted once for each set, as the last pass saw them.
-            closed = refuted[index].all(dim=1) | (rung == len(ladder))
+            closed = refuted[index].all(dim=1) | (rung is ladder[-1])
             if bool(closed.any()):
                 monitor.tally.add_layers(graph, plain.of(closed.nonzero().flatten()))
             done += part.sets
@@ -139,18 +150,22 @@ def refute(
 
 
 def _bounded(
-    graph: Graph, domain: Domain, part: Specification, execution: Execution, *, prove: bool
+    graph: Graph, rung: Rung, part: Specification, execution: Execution, *, prove: bool
 ) -> tuple[Propagation, Float[Tensor, "sets rows"]]:
     """Return one pass over some sets, and its bounds less what rounding may have taken."""
-    found = propagate(graph, domain, part.region, part.rows, memory_bytes=execution.memory_bytes)
+    found = propagate(
+        *(graph, rung.domain, part.region, part.rows),
+        memory_bytes=execution.memory_bytes,
+        most_work=rung.most_work,
+    )
     if prove:
-        return found, _proved_where_refuted(graph, domain, part, found, execution)
+        return found, _proved_where_refuted(graph, rung, part, found, execution)
     return found, found.rows - rounding_allowance(graph, part.region, found.hidden, part.rows)
 
 
 def _proved_where_refuted(
     graph: Graph,
-    domain: Domain,
+    rung: Rung,
     specification: Specification,
     plain: Propagation,
     execution: Execution,
@@ -160,9 +175,11 @@ def _proved_where_refuted(
     index = specification.refuted(plain.rows).any(dim=1).nonzero().squeeze(1)
     if len(index):
         part = specification.select(index)
-        memory_bytes, rounding = execution.memory_bytes, execution.rounding
         proved[index] = propagate(
-            graph, domain, part.region, part.rows, memory_bytes=memory_bytes, rounding=rounding
+            *(graph, rung.domain, part.region, part.rows),
+            memory_bytes=execution.memory_bytes,
+            rounding=execution.rounding,
+            most_work=rung.most_work,
         ).rows
     return proved
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from absolver.analyzer.decide import Execution, certainly_meets
+from absolver.analyzer.decide import LITTLE_WORK, Execution, Rung, certainly_meets
 from absolver.analyzer.frontends.agreement import check_against_onnxruntime
 from absolver.analyzer.frontends.joined import JoinedNetwork
 from absolver.analyzer.frontends.onnx import LoadedNetwork, load_onnx
@@ -28,6 +28,7 @@ from absolver.analyzer.regions.rounding import float_above, float_below
 from absolver.analyzer.replay import Replay, cast
 from absolver.analyzer.report import Semantics
 from absolver.domains import load
+from absolver.dsl.domain import Domain
 
 DEFAULT_DOMAIN = "crown & interval"
 QUICK_DOMAIN = "crown_ibp & interval"
@@ -143,6 +144,11 @@ class Safety:
         """Return one clause alone, over its box."""
         only = replace(self.around, clauses=self.around.clauses[clause : clause + 1])
         return Specification.from_property(only, self.network.graph, self.device, dtype)
+
+
+def default_ladder(domain: Domain) -> tuple[Rung, ...]:
+    """Return what refutes by one pass each where no domain is named, `domain` last."""
+    return Rung(load(QUICK_DOMAIN)), Rung(domain, LITTLE_WORK)
 
 
 def pose(network: Path, query: Query | None, execution: Execution) -> Bounding | Safety:

@@ -11,16 +11,16 @@ import torch
 from absolver.analyzer.attack import Effort
 from absolver.analyzer.certifier import Certifier, Wishes
 from absolver.analyzer.deadline import DeadlineExpired
-from absolver.analyzer.decide import Execution, Monitor, bound_outputs, refute, search
+from absolver.analyzer.decide import Execution, Monitor, Rung, bound_outputs, refute, search
 from absolver.analyzer.problem import (
     DEFAULT_DOMAIN,
-    QUICK_DOMAIN,
     SEARCHED_DOMAIN,
     Ball,
     Bounding,
     NamedQuery,
     Query,
     Safety,
+    default_ladder,
     pose,
 )
 from absolver.analyzer.properties.specification import Specification
@@ -90,8 +90,8 @@ class _Case:
 
     problem: Safety
     domain: Domain
-    ladder: Sequence[Domain]
-    """What refutes by one pass each, the last one `domain`."""
+    ladder: Sequence[Rung]
+    """What refutes by one pass each, the last one of `domain`."""
     searched: Domain | None
     certifier: Certifier
     replay: Replay
@@ -152,7 +152,7 @@ class _Run:
         about = partial(identity, network, query, named, self.execution, self._asked)
         self.resumption.begin(about, named, self.execution)
         with Certifier(problem, _file(query), self._wishes, self.deadline) as certifier:
-            ladder = (domain,) if domain_text is not None else (load(QUICK_DOMAIN), domain)
+            ladder = (Rung(domain),) if domain_text is not None else default_ladder(domain)
             replay = problem.replay(self._asked)
             return self._decide(_Case(problem, domain, ladder, searched, certifier, replay))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -20,7 +21,7 @@ from absolver.analyzer.certify.regions import as_checked
 from absolver.analyzer.certify.rehearsal import Rehearsal, Rows, lines_of, proposed, rehearse
 from absolver.analyzer.certify.row_lines import RowEncoder
 from absolver.analyzer.certify.trees import tree_record
-from absolver.analyzer.decide import Execution, chunk_size
+from absolver.analyzer.decide import MODEST_WORK, Execution, chunk_size
 from absolver.analyzer.graph.graph import Graph, Nonlinear
 from absolver.analyzer.problem import Safety
 from absolver.analyzer.properties.specification import Specification
@@ -66,6 +67,7 @@ class _Attempt(NamedTuple):
     rows: Rows
     dtype: torch.dtype
     roundings: float
+    most_work: int | None = None
 
 
 def _attempts(domain: Domain, dtype: torch.dtype) -> Iterator[_Attempt]:
@@ -78,9 +80,12 @@ def _attempts(domain: Domain, dtype: torch.dtype) -> Iterator[_Attempt]:
     for factor in lines:
         yield _Attempt(factor, Rows.NONE, dtype, UNIT_RATIO if dtype == torch.float64 else 1.0)
     for wider in dict.fromkeys((dtype, torch.float64)):
-        for rows in (Rows.ENOUGH, Rows.ALL) if lines[0] is not None else (Rows.NONE,):
+        if lines[0] is None:
+            yield _Attempt(None, Rows.NONE, wider, 1.0)
+            continue
+        for most_work, rows in product((MODEST_WORK, None), (Rows.ENOUGH, Rows.ALL)):
             for factor in lines:
-                yield _Attempt(factor, rows, wider, 1.0)
+                yield _Attempt(factor, rows, wider, 1.0, most_work)
 
 
 class Cases:
@@ -161,6 +166,7 @@ class Cases:
             part.rows,
             memory_bytes=self._execution.memory_bytes,
             rows=attempt.rows,
+            most_work=attempt.most_work,
         )
         allowance = rounding_allowance(graph, region, found.boxes, part.rows)
         refuted = part.refuted(found.rows - attempt.roundings * allowance)

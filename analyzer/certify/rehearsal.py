@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import NotRequired, TypedDict, Unpack
 
 import torch
 from jaxtyping import Bool, Float
@@ -61,6 +62,13 @@ class Rehearsal:
     """By name of a bounded tensor; missing where no row is used."""
 
 
+class Limits(TypedDict):
+    """How much memory rows may take, and how many coefficients those of one tensor may hold."""
+
+    memory_bytes: int
+    most_work: NotRequired[int | None]
+
+
 def lines_of(domain: Domain) -> tuple[Domain, ...]:
     """Return the factors of a domain that put lines around operators."""
     factors = domain.factors or (domain,)
@@ -73,16 +81,17 @@ def rehearse(
     region: Region,
     forms: Float[Tensor, "#batch rows outputs"],
     *,
-    memory_bytes: int,
     rows: Rows,
+    **limits: Unpack[Limits],
 ) -> Rehearsal:
     """Bound as the format's section 4 says, with a domain's lines, or with none.
 
     Boxes are interval steps, met with the values of rows where an interval step leaves an operator
-    undecided and the row says more. The forms are bounded by rows in any case.
+    undecided and the row says more; none where the rows of one tensor would hold more than
+    `most_work` coefficients. The forms are bounded by rows in any case.
     """
     with full_float32():
-        return _Walk(graph, lines, region, memory_bytes).run(forms, rows)
+        return _Walk(graph, lines, region, limits).run(forms, rows)
 
 
 def proposed(lines: Domain, node: Nonlinear, boxes: Mapping[str, Interval]) -> Slopes:
@@ -95,14 +104,15 @@ def proposed(lines: Domain, node: Nonlinear, boxes: Mapping[str, Interval]) -> S
 class _Walk:
     """One pass through the graph: interval steps and, where there are lines, rows beside them."""
 
-    def __init__(
-        self, graph: Graph, lines: Domain | None, region: Region, memory_bytes: int
-    ) -> None:
+    def __init__(self, graph: Graph, lines: Domain | None, region: Region, limits: Limits) -> None:
         self._graph = graph.joined
         self._values = ValuesPropagator(self._graph, region)
         self._neurons = (
-            None if lines is None else NeuronsPropagator(self._graph, lines, region, memory_bytes)
+            None
+            if lines is None
+            else NeuronsPropagator(self._graph, lines, region, limits["memory_bytes"])
         )
+        self._most_work = limits.get("most_work")
         self._bounded = bounded_tensors(self._graph)
         self._exact = exact_on_boxes(self._graph) if isinstance(region, Box) else frozenset()
         self._masks: dict[str, Masks] = {}
@@ -115,9 +125,9 @@ class _Walk:
             self._values.visit(node, box)
             if self._neurons is not None:
                 self._neurons.visit(node, box)
-                users = self._bounded.get(node.name)
-                if users is not None and rows is not Rows.NONE and node.name not in self._exact:
-                    self._tighten(self._neurons, node, users, rows)
+                bounded = node.name in self._bounded and node.name not in self._exact
+                if bounded and rows is not Rows.NONE:
+                    self._tighten(self._neurons, node, rows)
             if node.name in needed:
                 boxes[node.name] = self._values.bounds(node)
         found = self._values.minimum(forms)
@@ -125,12 +135,13 @@ class _Walk:
             found = torch.maximum(found, self._neurons.minimum(forms))
         return Rehearsal(found, boxes, self._masks)
 
-    def _tighten(
-        self, neurons: NeuronsPropagator, node: Node, users: Sequence[Use], rows: Rows
-    ) -> None:
+    def _tighten(self, neurons: NeuronsPropagator, node: Node, rows: Rows) -> None:
         """Meet a bounded tensor's box with the rows that are worth it."""
+        users = self._bounded[node.name]
         cheap = self._values.bounds(node)
         wanted = undecided(users, cheap)
+        if self._most_work is not None:
+            wanted = neurons.affordable(node, wanted, self._most_work)
         if not bool(wanted.any()):
             return
         own = neurons.bounds(node, wanted)

@@ -76,6 +76,7 @@ class Options(TypedDict, total=False):
     given: Given | None
     rounding: Rounding | None
     forms: bool
+    most_work: int | None
 
 
 def propagate(
@@ -92,7 +93,8 @@ def propagate(
     multiples of inequalities are added to the rows. Nothing else is met in: the bounds are the
     domain's own, except that a cheap interval step decides which neurons are stable, and those
     keep the interval's bounds; so do neurons whose own bounds would carry an operator across a
-    pole that the interval's avoid.
+    pole that the interval's avoid; and so does a tensor for which back-substitution would hold more
+    than `most_work` coefficients.
 
     With a `rounding` every bound is proved in the semantics that it names, whatever the dtype and
     the device: the rounding of this evaluation is paid. What is `given` has to hold in that
@@ -102,7 +104,8 @@ def propagate(
     rounding, given = options.get("rounding"), options.get("given") or Given()
     memory_bytes = options.get("memory_bytes", DEFAULT_MEMORY_BYTES)
     forms = options.get("forms", False) and rounding is None
-    setting = _Setting(graph.joined, domain, memory_bytes, rounding, forms)
+    most_work = options.get("most_work")
+    setting = _Setting(graph.joined, domain, memory_bytes, rounding, forms, most_work)
     if rounding is None:
         with full_float32():
             return _propagate_in_parts(setting, region, rows, given)
@@ -120,6 +123,7 @@ class _Setting:
     memory_bytes: int
     rounding: Rounding | None
     forms: bool
+    most_work: int | None
 
 
 def _propagate_in_parts(
@@ -187,6 +191,7 @@ class _Walk:
         self._region = region
         self._memory_bytes = setting.memory_bytes
         self._forms = setting.forms
+        self._most_work = setting.most_work
         self._given = given
         self._facts: dict[str, Interval] = {}
         self._operands = operands_of_operators(graph)
@@ -261,13 +266,18 @@ class _Walk:
         wanted = undecided(users, cheap)
         if not bool(wanted.any()):
             return cheap
-        first, *others = self._deciders
-        facts = first.bounds(node, wanted)
-        for decider in others:
+        facts: Interval | None = None
+        for decider in self._deciders:
             # What those before have decided needs no more bounds.
-            still = wanted & undecided(users, facts)
-            if bool(still.any()):
-                facts = meet(facts, decider.bounds(node, still))
+            still = wanted if facts is None else wanted & undecided(users, facts)
+            if self._most_work is not None and isinstance(decider, NeuronsPropagator):
+                still = decider.affordable(node, still, self._most_work)
+            if not bool(still.any()):
+                continue
+            own = decider.bounds(node, still)
+            facts = own if facts is None else meet(facts, own)
+        if facts is None:
+            return cheap
         facts = Interval(
             torch.where(wanted, facts.lower, cheap.lower),
             torch.where(wanted, facts.upper, cheap.upper),

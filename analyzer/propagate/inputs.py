@@ -30,6 +30,7 @@ from absolver.analyzer.propagate.propagator import (
     without_nan,
 )
 from absolver.analyzer.propagate.terms import roundings
+from absolver.analyzer.regions.box import Box
 from absolver.analyzer.regions.region import Region
 from absolver.analyzer.regions.rounding import round_down
 from absolver.dsl.domain import Domain
@@ -158,6 +159,10 @@ class InputsPropagator(Propagator):
         self, forms: Float[Tensor, "batch inputs+1 rows"]
     ) -> Float[Tensor, "batch rows"]:
         """Bound linear forms of the inputs from below over the region."""
+        if isinstance(self._region, Box):
+            # Few inputs may vary: no row is written out over all of them.
+            reach = self._reach[:, None, :-1].to(forms.dtype)
+            return forms[:, -1] - (reach @ forms[:, :-1].abs()).squeeze(1)
         rows = self._rows(forms)
         return forms[:, -1] + self._region.minimum_around(rows, self._center)
 

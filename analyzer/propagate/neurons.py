@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -23,6 +22,7 @@ from absolver.analyzer.propagate.propagator import (
     without_nan,
 )
 from absolver.analyzer.propagate.rows import (
+    Reduced,
     Rows,
     add,
     channels_last,
@@ -151,9 +151,11 @@ class NeuronsPropagator(Propagator):
         trace = self._trace[node.name]
         lower = torch.full_like(trace, -torch.inf, dtype=self._dtype).flatten(1)
         upper = torch.full_like(trace, torch.inf, dtype=self._dtype).flatten(1)
-        size = self._row_size(node, wanted.flatten(1))
         # Each neuron has a row and its negation.
-        budget = max(1, self._chunk_coefficients(wanted.device) // (2 * size))
+        chunk = self._chunk_bytes_on(wanted.device) // (2 * self._dtype.itemsize)
+        few = int(wanted.sum()) * self._widest <= chunk
+        size = self._widest if few else self._row_size(node, wanted.flatten(1))
+        budget = max(1, chunk // size)
         for elements, neurons, real in batches(wanted.flatten(1), budget):
             rows = self._rows_of_neurons(node, elements, neurons)
             minimum = self._substitute(rows)
@@ -248,13 +250,22 @@ class NeuronsPropagator(Propagator):
             self._chunk_bytes if device.type == "cuda" else min(self._chunk_bytes, _CPU_CHUNK_BYTES)
         )
 
+    def affordable(
+        self, node: Node, wanted: Bool[Tensor, "batch *shape"], most_work: int
+    ) -> Bool[Tensor, "batch *shape"]:
+        """Leave out the elements whose rows would hold more coefficients, all together."""
+        count = wanted.flatten(1).sum(1)
+        if 2 * int(count.amax()) * self._widest <= most_work:
+            return wanted
+        kept = 2 * count * self._row_size(node, wanted.flatten(1)) <= most_work
+        return wanted & kept.view(-1, *(1,) * (wanted.dim() - 1))
+
     def _row_size(self, node: Node, wanted: Bool[Tensor, "batch n"]) -> int:
         """Say how many coefficients a row from the node has at most.
 
         Windows of an image are much smaller than the image: one neuron shows how small.
         """
-        many = 2 * self._widest * int(wanted.sum()) > self._chunk_coefficients(wanted.device)
-        if not many or not self._starts_as_image(node):
+        if not self._starts_as_image(node):
             return self._widest
         if node.name not in self._row_sizes:
             element, neuron = torch.nonzero(wanted)[0].tolist()
@@ -262,9 +273,6 @@ class NeuronsPropagator(Propagator):
             start = self._rows_of_neurons(node, slice(element, element + 1), index)
             self._row_sizes[node.name] = self._reduced(start).most
         return self._row_sizes[node.name]
-
-    def _chunk_coefficients(self, device: torch.device) -> int:
-        return self._chunk_bytes_on(device) // self._dtype.itemsize
 
     def _rows_of_neurons(
         self, node: Node, elements: slice, neurons: Int[Tensor, "group rows"]
@@ -317,7 +325,7 @@ class NeuronsPropagator(Propagator):
             bound = self._sum(bound, self._concretised(start.elements, at_end, end))
         return lower_without_nan(bound)
 
-    def _reduced(self, start: Start) -> "_Reduced":
+    def _reduced(self, start: Start) -> Reduced:
         """Substitute rows back to where they end."""
         pending = dict(start.coefficients)
         bound = start.constant
@@ -343,7 +351,7 @@ class NeuronsPropagator(Propagator):
                     bound = self._sum(bound, gain)
                     for name, result in zip(node.inputs, results, strict=True):
                         bound = self._sum(bound, self._put(pending, name, result, start.elements))
-        return _Reduced(bound, pending.get(end), end, most)
+        return Reduced(bound, pending.get(end), end, most)
 
     def _live(self, name: str, elements: slice) -> Int[Tensor, " neurons"] | None:
         """Find the neurons of a node that its operator does not switch off for these elements.
@@ -378,18 +386,6 @@ class NeuronsPropagator(Propagator):
         if channels_last(rows):
             rows, radius = rows.movedim(3, -1), radius.movedim(2, -1)
         return -contract(rows.abs(), radius)
-
-
-class _Reduced(NamedTuple):
-    """Rows where they end: values on the trace, what is left of them, and at which node.
-
-    `most` is the number of coefficients of a row where it had the most.
-    """
-
-    bound: Float[Tensor, "group rows"]
-    at_end: Rows | None
-    end: str
-    most: int
 
 
 def _size(node: Node) -> int:

@@ -1,6 +1,7 @@
 """Coefficient rows during back-substitution: written out, as windows, or as chosen columns."""
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -35,6 +36,18 @@ class Columns:
 
 Rows = Float[Tensor, "group rows ..."] | Windows | Columns
 """Coefficients over one node, for a group of batch elements."""
+
+
+class Reduced(NamedTuple):
+    """Rows where they end: values on the trace, what is left of them, and at which node.
+
+    `most` is the number of coefficients of a row where it had the most.
+    """
+
+    bound: Float[Tensor, "group rows"]
+    at_end: Rows | None
+    end: str
+    most: int
 
 
 def written_out(rows: Rows) -> Float[Tensor, "group rows *shape"]:

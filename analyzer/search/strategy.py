@@ -8,7 +8,7 @@ import torch
 
 from absolver.analyzer.certify.regions import as_checked
 from absolver.analyzer.certify.rehearsal import Rows, rehearse
-from absolver.analyzer.decide import Execution
+from absolver.analyzer.decide import MODEST_WORK, Execution
 from absolver.analyzer.graph.graph import Graph
 from absolver.analyzer.problem import Safety
 from absolver.analyzer.properties.specification import Specification
@@ -138,6 +138,7 @@ def _root(task: Task, graph: Graph, lines: Domain) -> Root | None:
         *(graph, lines, region, task.specification.rows),
         memory_bytes=task.execution.memory_bytes,
         rows=Rows.ALL,
+        most_work=MODEST_WORK,
     )
     if all(bool(torch.isfinite(side).all()) for box in found.boxes.values() for side in box):
         return Root(lines, found.boxes, found.masks, found.rows)
