@@ -28,7 +28,7 @@ from absolver.analyzer.bench.runner import Runner
 from absolver.analyzer.graph.graph import Graph, Nonlinear
 from absolver.analyzer.propagate.engine import propagate
 from absolver.analyzer.search.ascent import Dual, Problem, Rows, ascend
-from absolver.analyzer.search.relaxed import Columns
+from absolver.analyzer.search.relaxed import inexact_columns
 from absolver.dsl.operators.record import Interval
 
 Bounds = tuple[Tensor, Tensor]
@@ -41,8 +41,6 @@ ITERATIONS = 20
 GOALS = {"fixed": 0.25, "free": 0.4}
 # Widths that differ by rounding and by how far a search has come count as equal.
 EQUAL_WIDTH = 1.001
-# The search handles inexact neurons by themselves where they are at most this share of a node's.
-MOST_COLUMNS = 0.8
 
 
 @dataclass(frozen=True)
@@ -123,24 +121,12 @@ def our_alpha_fixed(graph: Graph, boxes: Boxes, work: Workload, steps: int) -> C
     problem = Problem(region, boxes, rows)
 
     def compute() -> Bounds:
-        dual = Dual(graph, domain, problem, inexact(graph, boxes))
+        dual = Dual(graph, domain, problem, inexact_columns(graph, boxes))
         _, bounds, _ = ascend(dual, dual.start(), steps=steps)
         lower, negated = bounds.chunk(2, dim=1)
         return lower, -negated
 
     return compute
-
-
-def inexact(graph: Graph, boxes: Boxes) -> Columns:
-    """Find the neurons on which operators are inexact for some element, as the search does."""
-    found: dict[str, Tensor] = {}
-    for node in graph.joined.nodes:
-        if isinstance(node, Nonlinear):
-            affine, _ = node.operator.affine_on([boxes[name] for name in node.inputs])
-            open_ = (~affine).flatten(1).any(0)
-            if int(open_.sum()) <= MOST_COLUMNS * open_.numel():
-                found[node.name] = open_.nonzero().squeeze(1)
-    return found
 
 
 def _arguments() -> argparse.Namespace:

@@ -90,8 +90,25 @@ def rehearse(
     undecided and the row says more; none where the rows of one tensor would hold more than
     `most_work` coefficients. The forms are bounded by rows in any case.
     """
+    graph, neurons = graph.joined, None
+    if lines is not None:
+        neurons = NeuronsPropagator(graph, lines, region, limits["memory_bytes"])
+    most_work = limits.get("most_work")
+    return walk(graph, neurons, region, forms, rows=rows, most_work=most_work)
+
+
+def walk(
+    graph: Graph,
+    neurons: NeuronsPropagator | None,
+    region: Region,
+    forms: Float[Tensor, "#batch rows outputs"],
+    *,
+    rows: Rows,
+    most_work: int | None = None,
+) -> Rehearsal:
+    """Do what `rehearse` does with what finds the rows; the graph's biases are joined."""
     with full_float32():
-        return _Walk(graph, lines, region, limits).run(forms, rows)
+        return _Walk(graph, neurons, region, most_work).run(forms, rows)
 
 
 def proposed(lines: Domain, node: Nonlinear, boxes: Mapping[str, Interval]) -> Slopes:
@@ -104,15 +121,17 @@ def proposed(lines: Domain, node: Nonlinear, boxes: Mapping[str, Interval]) -> S
 class _Walk:
     """One pass through the graph: interval steps and, where there are lines, rows beside them."""
 
-    def __init__(self, graph: Graph, lines: Domain | None, region: Region, limits: Limits) -> None:
-        self._graph = graph.joined
-        self._values = ValuesPropagator(self._graph, region)
-        self._neurons = (
-            None
-            if lines is None
-            else NeuronsPropagator(self._graph, lines, region, limits["memory_bytes"])
-        )
-        self._most_work = limits.get("most_work")
+    def __init__(
+        self,
+        graph: Graph,
+        neurons: NeuronsPropagator | None,
+        region: Region,
+        most_work: int | None,
+    ) -> None:
+        self._graph = graph
+        self._values = ValuesPropagator(graph, region)
+        self._neurons = neurons
+        self._most_work = most_work
         self._bounded = bounded_tensors(self._graph)
         self._exact = exact_on_boxes(self._graph) if isinstance(region, Box) else frozenset()
         self._masks: dict[str, Masks] = {}

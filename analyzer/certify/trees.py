@@ -1,6 +1,6 @@
 """Trees of splits as a record of a certificate."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ from absolver.analyzer.certify.encoding import Entry, LineEncoder, facts
 from absolver.analyzer.certify.errors import NotCertifiable
 from absolver.analyzer.certify.operands import origin, places_of
 from absolver.analyzer.certify.rehearsal import lines_of, proposed
-from absolver.analyzer.certify.row_lines import RowEncoder, RowLines
+from absolver.analyzer.certify.row_lines import RowEncoder
 from absolver.analyzer.certify.words import words
 from absolver.analyzer.graph.graph import Graph, Nonlinear
 from absolver.analyzer.properties.property import Clause
@@ -131,6 +131,5 @@ def _root_facts(graph: Graph, root: Root, number: int) -> Entry:
             encoder = LineEncoder(node, slopes, [boxes[name] for name in node.inputs])
             if (entry := encoder.entry(number)) is not None:
                 lines.append(entry)
-    own: Mapping[str, RowLines] = getattr(root, "own", {})
-    rows = RowEncoder(graph, boxes, root.masks, own)
+    rows = RowEncoder(graph, boxes, root.masks, root.own)
     return dict(facts(lines, [entry for entry, _ in rows.entries(number)]))

@@ -112,6 +112,15 @@ class Graph:
             nodes[node.name] = node
         return replace(self, nodes=tuple(nodes.values()))
 
+    def upto(self, name: str) -> "Graph":
+        """Return the network whose output is one node of this one: that node and what it needs."""
+        needed, kept = {name, self.input.name}, []
+        for node in reversed(self.nodes):
+            if node.name in needed:
+                kept.append(node)
+                needed.update(operands(node))
+        return replace(self, nodes=tuple(reversed(kept)))
+
     @cached_property
     def doubled(self) -> "Graph":
         """The same network with its coefficients in float64, on the device where they are."""

@@ -1,15 +1,17 @@
 """Branch and bound by splits of operators' operands, with slopes and multipliers by dual ascent."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
-from absolver.analyzer.certify.words import Word, words
-from absolver.analyzer.graph.graph import Graph, Nonlinear
+from absolver.analyzer.certify.words import Word
+from absolver.analyzer.graph.graph import Graph
 from absolver.analyzer.properties.specification import Specification
 from absolver.analyzer.search.ascent import Dual, Problem, Rows, ascend
 from absolver.analyzer.search.choice import Candidates, Splittable, candidates
@@ -18,8 +20,9 @@ from absolver.analyzer.search.leaf_log import LeafLog
 from absolver.analyzer.search.linear_program import optimise
 from absolver.analyzer.search.paths import Paths
 from absolver.analyzer.search.proof import Leaves, Root, Sides, TreeProof
-from absolver.analyzer.search.relaxed import Columns, Relaxed
+from absolver.analyzer.search.relaxed import inexact_columns
 from absolver.analyzer.search.search import BranchAndBound, Branches, Resources, State
+from absolver.analyzer.search.slopes import Slopes, slopes_at
 from absolver.analyzer.search.tolerance import Tolerance
 from absolver.analyzer.search.tree import Tree
 from absolver.dsl.domain import Domain
@@ -27,8 +30,6 @@ from absolver.dsl.operators.record import Interval
 
 _ROOT_STEPS, _STEPS = 40, 12
 _PROBES = 8
-# Inexact neurons are handled by themselves where they are at most this share of a node's.
-_MOST_COLUMNS = 0.8
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +81,7 @@ class ActivationSearch(BranchAndBound[Cuts]):
         self._root = root
         self._tolerance = tolerance
         self._splittable = Splittable.of(graph, root.boxes)
-        self._columns = _inexact(graph, root.boxes)
+        self._columns = inexact_columns(graph, root.boxes)
         every = torch.arange(specification.sets, device=specification.clause.device)
         refuted, narrow = tolerance.refuted(specification, root.rows, every)
         self.narrow = bool((narrow & (specification.clause >= 0)).any())
@@ -260,42 +261,13 @@ class ActivationSearch(BranchAndBound[Cuts]):
         )
         return Leaves(
             node=batch.node[done].cpu().numpy(),
-            slopes=dict(self._slopes(dual, best, done)),
+            slopes={
+                name: (_of_leaves(lower, done), _of_leaves(upper, done))
+                for name, (lower, upper) in slopes_at(dual, best).items()
+            },
             multipliers=paths.multiplier[done].float().cpu().numpy(),
             combination=best.combination[done, 0].float().cpu().numpy(),
         )
-
-    def _slopes(
-        self, dual: Dual, best: Point, done: Tensor
-    ) -> Iterator[tuple[str, tuple[Sides, Sides]]]:
-        """Yield the slopes of both sides of each operator, over all its neurons."""
-        for name, relaxed in dual.relaxed.items():
-            values = {n: v for (of, n), v in best.parameters.items() if of == name}
-            lines = relaxed.lines(values)
-            low, up = words(self._domain, relaxed.node.operator)
-            yield (
-                name,
-                (
-                    self._side(relaxed, lines.lower, None if relaxed.lower_moves else low, done),
-                    self._side(relaxed, lines.upper, None if relaxed.upper_moves else up, done),
-                ),
-            )
-
-    def _side(
-        self, relaxed: Relaxed, slopes: Sequence[Tensor], word: Word | None, done: Tensor
-    ) -> Sides:
-        """Return one side's word, or its slopes in some leaves."""
-        if word is not None:
-            return (word,)
-        size = torch.Size(relaxed.node.shape).numel()
-        sides = []
-        for slope in slopes:
-            own = slope[:, 0] if len(slope) == 1 else slope[done, 0]
-            own = own.expand(len(done), -1).float()
-            if relaxed.columns is not None:
-                own = own.new_zeros(len(done), size).index_copy_(1, relaxed.columns, own)
-            sides.append(own.cpu().numpy())
-        return tuple(sides)
 
     def _posed(self, batch: Cuts) -> Problem:
         """Return what is to be bounded: boxes cut by splits, and the splits for multipliers."""
@@ -318,6 +290,18 @@ class ActivationSearch(BranchAndBound[Cuts]):
         return (needed * member).amax(1), (wide * member).amax(1)
 
 
+def _of_leaves(slopes: Slopes, done: Tensor) -> Sides:
+    """Return one side's word, or its slopes in some leaves."""
+    sides: list[NDArray[np.float32] | Word] = []
+    for slope in slopes:
+        if isinstance(slope, Tensor):
+            own = slope[:, 0] if len(slope) == 1 else slope[done, 0]
+            sides.append(own.expand(len(done), -1).float().cpu().numpy())
+        else:
+            sides.append(slope)
+    return tuple(sides)
+
+
 def _parameters_of_both(first: Cuts, second: Cuts) -> Mapping[tuple[str, str], Tensor]:
     """Join what is known of parameters; what one of the two does not know is NaN."""
     joined = {}
@@ -330,18 +314,6 @@ def _parameters_of_both(first: Cuts, second: Cuts) -> Mapping[tuple[str, str], T
             ]
         )
     return joined
-
-
-def _inexact(graph: Graph, boxes: Mapping[str, Interval]) -> Columns:
-    """Find the neurons on which operators are inexact on some set, where that is not most."""
-    found: dict[str, Tensor] = {}
-    for node in graph.joined.nodes:
-        if isinstance(node, Nonlinear):
-            affine, _ = node.operator.affine_on([boxes[name] for name in node.inputs])
-            inexact = (~affine).flatten(1).any(0)
-            if int(inexact.sum()) <= _MOST_COLUMNS * inexact.numel():
-                found[node.name] = inexact.nonzero().squeeze(1)
-    return found
 
 
 def _rows_of(specification: Specification, sets: Tensor, clauses: Tensor) -> Rows:

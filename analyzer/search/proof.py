@@ -1,7 +1,7 @@
 """What a finished search leaves behind for the certificate of one input set."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from absolver.analyzer.certify.rehearsal import Masks
+from absolver.analyzer.certify.row_lines import RowLines
 from absolver.analyzer.certify.words import Word
 from absolver.analyzer.search.tree import Levels
 from absolver.dsl.domain import Domain
@@ -29,6 +30,8 @@ class Root:
     """By name of an operator's operand, `[sets, *shape]`."""
     masks: Mapping[str, Masks]
     rows: Float[Tensor, "sets rows"]
+    own: Mapping[str, RowLines] = field(default_factory=dict)
+    """By name of a bounded tensor: slopes of its rows that are not those of `lines`."""
 
 
 @dataclass(frozen=True, eq=False)

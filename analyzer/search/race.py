@@ -13,6 +13,8 @@ _FIRST_TURN = 0.4
 # A search that is so far behind the best one after some turns gets no more of them.
 _HOPELESS = 0.02
 _PATIENCE = 3
+# Of the time that is left, for a better preparation; and at most so many seconds.
+_PREPARATION_SHARE, _MOST_PREPARATION = 0.2, 120.0
 # The attack's turns are shorter: it is there to end a search that could never end.
 _ATTACK_SHARE = 0.25
 # Where no search can go on, the attack still gets some turns, of so many seconds at least.
@@ -25,12 +27,14 @@ class Contender:
 
     `make` is told in which state an earlier race has left the search, and returns None where the
     problem does not suit it. Its turns are `weight` times as long as others': what is known to
-    pay goes first.
+    pay goes first. Where the first turns do not decide, `again` may begin anew with a better
+    preparation, for which it is told the seconds that it may take.
     """
 
     name: str
     make: Callable[[State | None], Search | None]
     weight: float = 1.0
+    again: Callable[[float], Search | None] | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -143,6 +147,10 @@ class Race:
         if contender.name not in self._made:
             with timeline.during(Kind.PREPARATION, contender.name):
                 self._made[contender.name] = contender.make(None)
+        if self._turns == _PATIENCE and contender.again is not None:
+            with timeline.during(Kind.PREPARATION, contender.name):
+                seconds = min(_PREPARATION_SHARE * rivals.deadline.remaining, _MOST_PREPARATION)
+                self._made[contender.name] = contender.again(seconds) or self._made[contender.name]
         search = self._made[contender.name]
         if search is None:
             return None

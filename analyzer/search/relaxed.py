@@ -7,13 +7,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from absolver.analyzer.graph.graph import Nonlinear
+from absolver.analyzer.graph.graph import Graph, Nonlinear
 from absolver.dsl.domain import Domain, Parameter
 from absolver.dsl.operators.record import Interval
 from absolver.dsl.relaxation import relax
 
 Columns = Mapping[str, Int[Tensor, " columns"]]
 """By name of a non-linear node: the neurons on which its operator may be inexact, flat."""
+
+# Inexact neurons are handled by themselves where they are at most this share of a node's.
+_MOST_COLUMNS = 0.8
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Relaxed:
     ) -> None:
         """Take the node's boxes `[batch, 1, *shape]`; columns of None stand for all neurons."""
         self.node = node
-        self._domain = domain
+        self.domain = domain
         flat = [Interval(i.lower.flatten(2), i.upper.flatten(2)) for i in box]
         start = relax(node.operator, domain.slopes(node.operator, flat), flat)
         self._slopes, self._offset = start.upper, start.upper_offset
@@ -76,7 +79,7 @@ class Relaxed:
             if gradients:
                 known = {name: value.detach().requires_grad_() for name, value in known.items()}
             operator, fixed = self.node.operator, self._fixed
-            slopes = self._domain.slopes(operator, self.box, known)
+            slopes = self.domain.slopes(operator, self.box, known)
             one = torch.ones_like(fixed.lower_offset)
             lower, lower_offset = fixed.lower, fixed.lower_offset
             upper, upper_offset = fixed.upper, fixed.upper_offset
@@ -140,7 +143,7 @@ class Relaxed:
         """Say on which sides slopes depend on parameters."""
         with torch.enable_grad():
             given = {n: p.start.detach().requires_grad_() for n, p in self.parameters.items()}
-            slopes = self._domain.slopes(self.node.operator, self.box, given)
+            slopes = self.domain.slopes(self.node.operator, self.box, given)
         return (
             any(slope.requires_grad for slope in slopes.lower),
             any(slope.requires_grad for slope in slopes.upper),
@@ -153,3 +156,18 @@ def _along(lines: Lines, a: Tensor, operands: Sequence[Tensor]) -> Tensor:
     for low, up, operand in zip(lines.lower, lines.upper, operands, strict=True):
         over, under = over + up * operand, under + low * operand
     return torch.where(a > 0, under, over)
+
+
+def inexact_columns(graph: Graph, boxes: Mapping[str, Interval]) -> Columns:
+    """Find the neurons on which operators are inexact on some element, where not most of them are.
+
+    `boxes` has those of operands, `[batch, *shape]`.
+    """
+    found: dict[str, Tensor] = {}
+    for node in graph.joined.nodes:
+        if isinstance(node, Nonlinear):
+            affine, _ = node.operator.affine_on([boxes[name] for name in node.inputs])
+            inexact = (~affine).flatten(1).any(0)
+            if int(inexact.sum()) <= _MOST_COLUMNS * inexact.numel():
+                found[node.name] = inexact.nonzero().squeeze(1)
+    return found

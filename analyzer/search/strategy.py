@@ -17,6 +17,7 @@ from absolver.analyzer.regions.polytope import Polytope
 from absolver.analyzer.replay import Replay
 from absolver.analyzer.report import Counterexample
 from absolver.analyzer.search.activations import ActivationSearch
+from absolver.analyzer.search.hidden import Effort, search_hidden
 from absolver.analyzer.search.inputs import InputSearch
 from absolver.analyzer.search.probing import Prober
 from absolver.analyzer.search.proof import Root, TreeProof
@@ -123,12 +124,18 @@ def _contenders(task: Task, prober: Prober[Counterexample]) -> Iterator[Contende
             search.restore(state)
         return search
 
+    def with_hidden_slopes(seconds: float) -> Search:
+        assert task.searched is not None
+        effort = Effort(task.searched, seconds, task.execution.memory_bytes)
+        root = search_hidden(graph, specification, effort)
+        return ActivationSearch(graph, task.searched, specification, root, tolerance, resources)
+
     if varying <= _MOST_INPUTS:
         weight = _FEW_WEIGHT if varying <= _FEW_INPUTS else 1.0
         yield Contender(InputSearch.name, by_inputs, weight)
     lines = over_neurons(task.domain)
     if task.searched is not None and lines is not None:
-        yield Contender(ActivationSearch.name, by_activations)
+        yield Contender(ActivationSearch.name, by_activations, again=with_hidden_slopes)
 
 
 def _root(task: Task, graph: Graph, lines: Domain) -> Root | None:

@@ -1,0 +1,43 @@
+"""The slopes that proposals stand for, as certificates hold them."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from absolver.analyzer.certify.words import Word, words
+from absolver.analyzer.search.ascent import Dual
+from absolver.analyzer.search.lagrangian import Point
+from absolver.analyzer.search.relaxed import Relaxed
+
+Slopes = tuple[Float[Tensor, "batch rows n"] | Word, ...]
+"""One side's slopes in each operand, 0 where the operator is exact; or the word that names them.
+
+Axes of size 1 stand for all batch elements, or for all rows.
+"""
+
+
+def slopes_at(dual: Dual, point: Point) -> Mapping[str, tuple[Slopes, Slopes]]:
+    """Return the lower and the upper slopes of each operator, over all its neurons, by name."""
+    found = {}
+    for name, relaxed in dual.relaxed.items():
+        values = {own: value for (of, own), value in point.parameters.items() if of == name}
+        lines = relaxed.lines(values)
+        lower, upper = words(relaxed.domain, relaxed.node.operator)
+        found[name] = (
+            _side(relaxed, lines.lower, None if relaxed.lower_moves else lower),
+            _side(relaxed, lines.upper, None if relaxed.upper_moves else upper),
+        )
+    return found
+
+
+def _side(relaxed: Relaxed, slopes: Sequence[Tensor], word: Word | None) -> Slopes:
+    if word is not None:
+        return (word,)
+    if relaxed.columns is None:
+        return tuple(slopes)
+    size = torch.Size(relaxed.node.shape).numel()
+    return tuple(
+        own.new_zeros(*own.shape[:2], size).index_copy_(2, relaxed.columns, own) for own in slopes
+    )
