@@ -62,10 +62,11 @@ class _Path(NamedTuple):
 
 
 class _Branch(NamedTuple):
-    """A tree that is to come: its parent's facts, None where no point is left, and its path."""
+    """A tree that is to come for some clauses, below its parent's facts, None without points."""
 
     facts: Facts | None
     path: _Path | None
+    clauses: Mapping[int, Clause]
 
 
 class _Check:
@@ -83,26 +84,30 @@ class _Check:
         if record.get("record") != "case":
             raise Broken(f"a record {record.get('record')!r} stands where a case begins")
         fields(record, ("record", "clauses"))
-        clauses: dict[int, Clause] = {}
-        for entry in listed(record["clauses"]):
-            if len(listed(entry)) != 2:
-                raise Broken(f"{entry} is not a range of clauses")
-            first = whole(entry[0], 0, len(self._clauses))
-            for i in range(first, whole(entry[1], first + 1, len(self._clauses) + 1)):
-                clauses[i] = self._clauses[i]
-        clauses = {i: clause for i, clause in clauses.items() if not clause.empty}
+        clauses = self._named(record["clauses"])
         # A stack instead of a recursion: trees may be deep.
-        stack, first_leaf = [_Branch(self._root(clauses), None)], self.leaves
+        stack, first_leaf = [_Branch(self._root(clauses), None, clauses)], self.leaves
         while stack:
             entry = next(records, None)
             where = f"leaf {self.leaves - first_leaf}"
             if entry is None:
                 raise Broken(f"{where}: the tree has no end")
             try:
-                stack += self._follow(stack.pop(), entry, clauses)
+                stack += self._follow(stack.pop(), entry)
             except Broken as error:
                 raise Broken(f"{where}: {error}") from None
         return clauses.keys()
+
+    def _named(self, ranges: object) -> dict[int, Clause]:
+        """Return those clauses of some ranges whose boxes have points."""
+        found = {}
+        for entry in listed(ranges):
+            if len(listed(entry)) != 2:
+                raise Broken(f"{entry} is not a range of clauses")
+            first = whole(entry[0], 0, len(self._clauses))
+            for i in range(first, whole(entry[1], first + 1, len(self._clauses) + 1)):
+                found[i] = self._clauses[i]
+        return {i: clause for i, clause in found.items() if not clause.empty}
 
     def _root(self, clauses: Mapping[int, Clause]) -> Facts | None:
         """Return the box around the boxes of the clauses, None where there is none."""
@@ -116,11 +121,9 @@ class _Check:
             [None if None in ends else max(ends) for ends in zip(*uppers, strict=True)],
         )
 
-    def _follow(
-        self, branch: _Branch, record: Mapping[str, Any], clauses: Mapping[int, Clause]
-    ) -> list[_Branch]:
+    def _follow(self, branch: _Branch, record: Mapping[str, Any]) -> list[_Branch]:
         """Check one record of a tree, and return the trees that follow, the first one last."""
-        facts, path = branch
+        facts, path, clauses = branch
         proposals = self._reader.proposals(record.get("facts", {}))
         if facts is not None:
             if path is not None:
@@ -130,7 +133,13 @@ class _Check:
         match record.get("record"):
             case "split":
                 low, high = self._reader.halves(record)
-                return [_Branch(facts, _Path(high, path)), _Branch(facts, _Path(low, path))]
+                return [_Branch(facts, _Path(half, path), clauses) for half in (high, low)]
+            case "parts":
+                fields(record, ("record", "clauses"), ("facts",))
+                parts = [self._named(part) for part in listed(record["clauses"])]
+                if {i for part in parts for i in part} != set(clauses):
+                    raise Broken("the parts' clauses are not those of the tree")
+                return [_Branch(facts, path, part) for part in reversed(parts)]
             case "leaf":
                 fields(record, ("record", "refutations"), ("facts",))
                 if facts is not None:

@@ -20,7 +20,7 @@ from absolver.analyzer.certify.errors import NotCertifiable
 from absolver.analyzer.certify.regions import as_checked
 from absolver.analyzer.certify.rehearsal import Rehearsal, Rows, lines_of, proposed, rehearse
 from absolver.analyzer.certify.row_lines import RowEncoder
-from absolver.analyzer.certify.trees import tree_record
+from absolver.analyzer.certify.trees import root_facts, tree_record
 from absolver.analyzer.decide import MODEST_WORK, Execution, chunk_size
 from absolver.analyzer.graph.graph import Graph, Nonlinear
 from absolver.analyzer.problem import Safety
@@ -138,15 +138,28 @@ class Cases:
         )
 
     def _write_trees(self, whole: Specification) -> None:
-        """Write the cases that a search has proved."""
+        """Write the cases that a search has proved, of each set one for all trees with one root."""
         clauses = self._problem.around.clauses
         graph = self._problem.graph(self._execution, whole.rows.dtype)
-        for proof in self._trees:
-            columns = [whole.clause[proof.set, column].item() for column in proof.clauses]
-            numbers = [clauses[int(i)].number for i in columns if i >= 0]
-            self._writer.write({"record": "case", "clauses": ranges(numbers)})
-            self._writer.write(tree_record(graph, proof, whole, clauses))
-            self.counts = self.counts.with_case(len(numbers), 0, 0)
+        for proofs in _with_one_root(self._trees):
+            parts = [ranges(self._numbers(whole, proof)) for proof in proofs]
+            every = ranges(number for p in proofs for number in self._numbers(whole, p))
+            self._writer.write({"record": "case", "clauses": every})
+            known = root_facts(graph, proofs[0])
+            if len(proofs) > 1:
+                shared: Entry = {"record": "parts", "clauses": parts}
+                self._writer.write({**shared, "facts": known} if known else shared)
+                known = {}
+            for proof in proofs:
+                record = tree_record(graph, proof, whole, clauses)
+                self._writer.write({**record, "facts": known} if known else record)
+            count = sum(last - first for first, last in every)
+            self.counts = self.counts.with_case(count, 0, 0)
+
+    def _numbers(self, whole: Specification, proof: TreeProof) -> list[int]:
+        """Return the numbers of the clauses that a tree refutes."""
+        columns = [int(whole.clause[proof.set, column]) for column in proof.clauses]
+        return [self._problem.around.clauses[i].number for i in columns if i >= 0]
 
     def _left(self, whole: Specification) -> Specification:
         """Return the specification without the clauses that a search has proved."""
@@ -229,6 +242,15 @@ def encoders_of(graph: Graph, lines: Domain, boxes: Mapping[str, Interval]) -> l
         for node in graph.nodes
         if isinstance(node, Nonlinear)
     ]
+
+
+def _with_one_root(trees: Sequence[TreeProof]) -> Iterator[Sequence[TreeProof]]:
+    """Yield the trees of each set; those that share a root together, others alone."""
+    groups: dict[object, list[TreeProof]] = {}
+    for number, proof in enumerate(trees):
+        alone = proof.root is None
+        groups.setdefault((number,) if alone else (proof.set, id(proof.root)), []).append(proof)
+    yield from groups.values()
 
 
 class _Proved(NamedTuple):

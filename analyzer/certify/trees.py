@@ -14,7 +14,7 @@ from absolver.analyzer.certify.words import words
 from absolver.analyzer.graph.graph import Graph, Nonlinear
 from absolver.analyzer.properties.property import Clause
 from absolver.analyzer.properties.specification import Specification
-from absolver.analyzer.search.proof import Leaves, Root, TreeProof
+from absolver.analyzer.search.proof import Leaves, TreeProof
 from absolver.analyzer.search.tree import INPUT, Levels
 from absolver.dsl.domain import Domain
 
@@ -22,7 +22,7 @@ from absolver.dsl.domain import Domain
 def tree_record(
     graph: Graph, proof: TreeProof, whole: Specification, clauses: Sequence[Clause]
 ) -> Entry:
-    """Return the record of a finished search on one set."""
+    """Return the record of a finished search on one set, without the facts of its root."""
     levels = proof.levels
     record: Entry = {
         "record": "tree",
@@ -44,8 +44,6 @@ def tree_record(
         record["combination"] = (
             nodes_of_leaves(proof.leaves.combination[:, weights[0]]) * weights[1]
         )
-        known = _root_facts(graph, proof.root, proof.set)
-        record |= {"facts": known} if known else {}
     return {**record, "lines": lines} if lines else record
 
 
@@ -122,14 +120,16 @@ def _weights(
     return order, np.array(scales, dtype=np.float32)
 
 
-def _root_facts(graph: Graph, root: Root, number: int) -> Entry:
-    """Return the facts of the root: the lines of its rows, and which bounds come from rows."""
-    boxes, lines = root.boxes, []
+def root_facts(graph: Graph, proof: TreeProof) -> Entry:
+    """Return the facts of a tree's root: the lines of its rows, and which bounds come from rows."""
+    if proof.root is None:
+        return {}
+    root, lines = proof.root, []
     for node in graph.nodes:
         if isinstance(node, Nonlinear):
-            slopes = proposed(root.lines, node, boxes)
-            encoder = LineEncoder(node, slopes, [boxes[name] for name in node.inputs])
-            if (entry := encoder.entry(number)) is not None:
+            slopes = proposed(root.lines, node, root.boxes)
+            encoder = LineEncoder(node, slopes, [root.boxes[name] for name in node.inputs])
+            if (entry := encoder.entry(proof.set)) is not None:
                 lines.append(entry)
-    rows = RowEncoder(graph, boxes, root.masks, root.own)
-    return dict(facts(lines, [entry for entry, _ in rows.entries(number)]))
+    rows = RowEncoder(graph, root.boxes, root.masks, root.own)
+    return dict(facts(lines, [entry for entry, _ in rows.entries(proof.set)]))

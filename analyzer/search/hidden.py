@@ -40,11 +40,15 @@ Sides = Mapping[str, tuple[list[Written], list[Written]]]
 
 @dataclass(frozen=True)
 class Effort:
-    """How hidden bounds are searched: whose slopes, for how long, and in how much memory."""
+    """How hidden bounds are searched: whose slopes, for how long, and in how much memory.
+
+    Tensors whose rows would hold more than `most_work` coefficients keep their intervals.
+    """
 
     domain: Domain
     seconds: float
     memory_bytes: int
+    most_work: int | None = None
 
 
 def search_hidden(graph: Graph, specification: Specification, effort: Effort) -> Root:
@@ -56,7 +60,9 @@ def search_hidden(graph: Graph, specification: Specification, effort: Effort) ->
     """
     graph, region = graph.joined, as_checked(specification.region)
     neurons = _SearchedNeurons(graph, region, effort)
-    found = walk(graph, neurons, region, specification.rows, rows=Rows.ALL)
+    found = walk(
+        *(graph, neurons, region, specification.rows), rows=Rows.ALL, most_work=effort.most_work
+    )
     nothing = torch.full_like(found.rows, -torch.inf)
     return Root(effort.domain, found.boxes, found.masks, nothing, neurons.own(found.masks))
 
@@ -107,7 +113,7 @@ class _SearchedNeurons(NeuronsPropagator):
         for number in range(len(lower)):
             rows = _Rows(part, self._searched_domain, *self._set(number))
             every, own = (mask[number].flatten().nonzero().squeeze(1) for mask in (wanted, left))
-            for chunk in torch.split(own, _CHUNK):
+            for chunk in torch.split(own, _CHUNK) if len(own) else ():
                 if time.monotonic() > self._end_at:
                     return bounds
                 low, up = rows.search(chunk)
@@ -119,7 +125,11 @@ class _SearchedNeurons(NeuronsPropagator):
 
     def own(self, masks: Mapping[str, Masks]) -> Mapping[str, RowLines]:
         """Return the slopes of those rows that were of use."""
-        return {name: _row_lines(self._slopes[name], masks[name]) for name in self._slopes}
+        return {
+            name: _row_lines(found, masks[name])
+            for name, found in self._slopes.items()
+            if name in masks
+        }
 
     def _set(self, number: int) -> tuple[Region, Mapping[str, Interval]]:
         """Return one set, and the boxes that are known by now."""

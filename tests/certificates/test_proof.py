@@ -146,6 +146,44 @@ def test_a_split_of_the_input_proves_what_lines_cannot(tier):
     )
 
 
+def parts(*clauses, facts=None) -> dict:
+    record = {"record": "parts", "clauses": [[list(r) for r in ranges] for ranges in clauses]}
+    return record if facts is None else {**record, "facts": facts}
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_parts_share_facts_and_each_shows_its_own_clauses(tier):
+    prop = unsafe(["3/2", "5/4", "2"], [-1], [1])
+    shared = parts([(0, 1), (2, 3)], [(1, 2)], facts=CHORDS)
+    trees = leaf(refute(0, 2)), split("input", 0, "0"), leaf(refute(1)), leaf(refute(1))
+    tally = check(ABSOLUTE, prop, case((0, 3)), shared, *trees, tier=tier)
+    assert (tally.cases, tally.leaves) == (1, 3)
+
+
+@pytest.mark.soundness
+@pytest.mark.parametrize(
+    ("divided", "message"),
+    [
+        (parts([(0, 1)]), "not those of the tree"),
+        (parts([(0, 1)], []), "not those of the tree"),
+        (parts(), "not those of the tree"),
+        (parts([(0, 1)], [(1, 3)]), "not those of the tree"),
+        (parts([(0, 1)], [(1, 2)]), "clause 1: the row's value"),
+        (parts([(1, 2)], [(0, 1)]), "clause 1: the row's value"),
+        ({**parts([(0, 1)], [(1, 2)]), "more": 0}, "unknown"),
+    ],
+)
+def test_parts_leave_no_clause_out(divided, message):
+    # The second clause is met.
+    prop = unsafe(["3/2", "1/2", "2"], [-1], [1])
+    order = (
+        (refute(0), refute(1)) if divided["clauses"][:1] != [[[1, 2]]] else (refute(1), refute(0))
+    )
+    trees = [leaf(row, facts=CHORDS) for row in order]
+    with pytest.raises(Broken, match=message):
+        check(ABSOLUTE, prop, case((0, 2)), divided, *trees)
+
+
 @pytest.mark.parametrize("tier", TIERS)
 def test_multipliers_of_splits_prove_what_the_boxes_cannot(tier):
     # z = x0 - x1 <= 0 is no box: y = x0 - x1 is at most 1 by boxes, but 0 on that side.

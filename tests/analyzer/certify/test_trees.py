@@ -112,6 +112,7 @@ CASES = [
     for name in NETWORKS
 ]
 CASES += [pytest.param(name, "inputs") for name in ("relu", "residual", "convolution", "moved")]
+CASES += [pytest.param(name, "hidden slopes") for name in ("relu", "residual", "moved", "sigmoid")]
 
 
 def write_query(path: Path, center: np.ndarray, bounds: tuple[float, float]) -> Path:

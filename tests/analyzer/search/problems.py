@@ -21,6 +21,7 @@ from absolver.analyzer.regions.region import Region
 from absolver.analyzer.search.activations import ActivationSearch
 from absolver.analyzer.search.ascent import Problem
 from absolver.analyzer.search.ascent import Rows as DualRows
+from absolver.analyzer.search.hidden import Effort, search_hidden
 from absolver.analyzer.search.inputs import InputSearch
 from absolver.analyzer.search.probing import Prober
 from absolver.analyzer.search.proof import Root
@@ -81,7 +82,22 @@ def by_activations(
     )
 
 
-SEARCHES: dict[str, Callable[..., Search]] = {"inputs": by_inputs, "activations": by_activations}
+def by_hidden_slopes(
+    graph: Graph, whole: Specification, prober: Prober[Tensor] | None = None
+) -> ActivationSearch:
+    """The same with hidden bounds whose slopes are searched first."""
+    tolerance = Tolerance.of(graph, BOUNDING, whole, float32=False)
+    root = search_hidden(graph, whole, Effort(SEARCHED, 60.0, MEMORY_BYTES))
+    return ActivationSearch(
+        graph, SEARCHED, whole, root, tolerance, Resources(MEMORY_BYTES, prober)
+    )
+
+
+SEARCHES: dict[str, Callable[..., Search]] = {
+    "inputs": by_inputs,
+    "activations": by_activations,
+    "hidden slopes": by_hidden_slopes,
+}
 
 
 def prober(graph: Graph, whole: Specification) -> Prober[Tensor]:
