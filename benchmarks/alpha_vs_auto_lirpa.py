@@ -10,7 +10,8 @@ import resource
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from math import prod
+from fractions import Fraction
+from math import inf, prod
 from pathlib import Path
 from statistics import median
 from types import ModuleType
@@ -27,7 +28,10 @@ from absolver import domains
 from absolver.analyzer.bench.runner import Runner
 from absolver.analyzer.graph.graph import Graph, Nonlinear
 from absolver.analyzer.propagate.engine import propagate
+from absolver.analyzer.properties.property import Clause, LinearConstraint
+from absolver.analyzer.properties.specification import Specification
 from absolver.analyzer.search.ascent import Dual, Problem, Rows, ascend
+from absolver.analyzer.search.hidden import Effort, search_hidden
 from absolver.analyzer.search.relaxed import inexact_columns
 from absolver.dsl.operators.record import Interval
 
@@ -129,6 +133,23 @@ def our_alpha_fixed(graph: Graph, boxes: Boxes, work: Workload, steps: int) -> C
     return compute
 
 
+def our_alpha_free(graph: Graph, work: Workload, start: Tensor, steps: int) -> Call:
+    """Prepare our search in which hidden bounds are searched first, each for itself."""
+    region = region_of(work, graph, str(start.device), start.dtype)
+    outputs = prod(graph.output.shape)
+    # Its rows are not used: only hidden bounds are searched.
+    clause = Clause(0, (), (LinearConstraint(((0, Fraction(1)),), Fraction(0), strict=False),))
+    every = [[(0, clause)] for _ in range(region.batch)]
+    whole = Specification.from_clauses(region, every, outputs, region.dtype)
+    effort = Effort(domains.load("alpha_crown"), inf, 2 << 30)
+
+    def compute() -> Bounds:
+        root = search_hidden(graph, whole, effort)
+        return our_alpha_fixed(graph, root.boxes, work, steps)()
+
+    return compute
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -196,11 +217,11 @@ def _measure(options: argparse.Namespace, library: ModuleType) -> Cell:
 
     def ours() -> Call:
         # The start is evaluated too, as in the first of auto_LiRPA's iterations.
+        if hidden == "free":
+            return our_alpha_free(graph, work, found.rows, ITERATIONS - 1)
         return our_alpha_fixed(graph, found.hidden, work, ITERATIONS - 1)
 
-    sides = {"theirs": theirs} | ({"ours": ours} if hidden == "fixed" else {})
-    if hidden == "free":
-        cell.missing["ours"] = "not there"
+    sides = {"theirs": theirs, "ours": ours}
     calls = {side: _guarded(side, make) for side, make in sides.items() if side in options.sides}
     while calls:
         try:
