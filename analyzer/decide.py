@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from absolver.analyzer.attack import Effort, Goals, attack
+from absolver.analyzer.attack import Effort, attack
 from absolver.analyzer.errors import EXIT_USAGE, AbsolverError
+from absolver.analyzer.goals import Goals
 from absolver.analyzer.graph.graph import Graph
 from absolver.analyzer.propagate.engine import Given, Propagation, propagate
 from absolver.analyzer.propagate.execution import Rounding

@@ -3,20 +3,19 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import highspy
 import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from absolver.analyzer.minimax import Cuts, least_maximum
 from absolver.analyzer.regions.polytope import Polytope
 from absolver.analyzer.regions.region import Region
 from absolver.analyzer.search.ascent import Dual
 from absolver.analyzer.search.lagrangian import Point
 
 Array = NDArray[np.float64]
-_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -52,17 +51,22 @@ def optimise(dual: Dual, start: Point, region: Region) -> Optimum:
     multipliers = {name: torch.zeros_like(m) for name, m in start.multipliers.items()}
     combination, found = start.combination.clone(), []
     for element, forms in enumerate(_forms(dual, start)):
-        x, weights, least = _solve(forms, region.select(torch.tensor([element])))
-        found.append(torch.from_numpy(x))
+        one = region.select(torch.tensor([element], device=region.device))
+        lower, upper = (side.flatten().double().cpu().numpy() for side in one.bounding_box())
+        best = least_maximum(forms.coefficients, forms.constant, (lower, upper), _cuts(one))
+        found.append(torch.from_numpy((lower + upper) / 2 if best is None else best.x))
+        if best is None:
+            continue
         constraints = len(forms.constant) - len(forms.places)
-        total = weights[:constraints].sum()
+        weights, total = best.weights, best.weights[:constraints].sum()
         if total > 0:
             member = dual.member[element, 0]
             own = torch.from_numpy(weights[:constraints] / total).to(combination)
             combination[element, 0] = torch.zeros_like(combination[element, 0])
             combination[element, 0, member] = own
         # Where splits alone contradict each other, as much of that is taken as will do.
-        scale = 1 / total if total > 0 else (1 + np.abs(forms.constant).max()) / max(least, 1e-300)
+        much = 1 + np.abs(forms.constant).max()
+        scale = 1 / total if total > 0 else much / max(best.value, 1e-300)
         for (name, place), weight in zip(forms.places, weights[constraints:], strict=True):
             multipliers[name][element].view(-1)[place] = float(weight * scale)
     point = replace(start, multipliers=multipliers, combination=combination)
@@ -110,40 +114,9 @@ def _split_places(
     ]
 
 
-def _solve(forms: _Forms, region: Region) -> tuple[Array, Array, float]:
-    """Minimise the largest form over a region; return where, the forms' weights, and the value.
-
-    The variables are x and t, the rows `form(x) - t <= 0`, and x's own constraints.
-    """
-    lower, upper = (side.flatten().double().cpu().numpy() for side in region.bounding_box())
-    matrix, bound = forms.coefficients, -forms.constant
-    matrix = np.hstack([matrix, np.full((len(matrix), 1), -1.0)])
-    if isinstance(region, Polytope):
-        own = region.matrix[0].flatten(1).double().cpu().numpy()
-        matrix = np.vstack([matrix, np.hstack([own, np.zeros((len(own), 1))])])
-        bound = np.concatenate([bound, region.bound[0].double().cpu().numpy()])
-    solver = _solver()
-    rows, columns = matrix.shape
-    free = highspy.kHighsInf
-    solver.addVars(columns, np.append(lower, -free), np.append(upper, free))
-    solver.changeColCost(columns - 1, 1.0)
-    used = matrix != 0
-    starts = np.concatenate([[0], used.sum(1).cumsum()[:-1]]).astype(np.int32)
-    index = used.nonzero()[1].astype(np.int32)
-    below = np.full(rows, -free)
-    solver.addRows(rows, below, bound, len(index), starts, index, matrix[used])
-    solver.run()
-    found = solver.getSolution()
-    if not (found.value_valid and found.dual_valid):
-        return (lower + upper) / 2, np.ones(len(forms.constant)), 0.0
-    values = np.array(found.col_value)
-    weights = np.maximum(-np.array(found.row_dual)[: len(forms.constant)], 0.0)
-    return np.clip(values[:-1], lower, upper), weights, float(values[-1])
-
-
-def _solver() -> highspy.Highs:
-    solver = highspy.Highs()  # type: ignore[no-untyped-call]
-    solver.silent()
-    for option in ("primal_feasibility_tolerance", "dual_feasibility_tolerance"):
-        solver.setOptionValue(option, _TOLERANCE)
-    return solver
+def _cuts(region: Region) -> Cuts | None:
+    """Return the half-spaces that cut a single set's box, if it is a polytope."""
+    if not isinstance(region, Polytope):
+        return None
+    matrix, bound = region.matrix[0].flatten(1), region.bound[0]
+    return Cuts(matrix.double().cpu().numpy(), bound.double().cpu().numpy())

@@ -6,7 +6,8 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from absolver.analyzer.attack import NEAR, Goals, Replay, descend
+from absolver.analyzer.attack import Replay, confirm, descend, polish
+from absolver.analyzer.goals import Goals, Step
 from absolver.analyzer.graph.graph import Graph
 from absolver.analyzer.properties.specification import Specification
 from absolver.analyzer.regions.region import Region
@@ -48,12 +49,13 @@ class Prober(Generic[Found]):
             goals = goals.select(torch.arange(MOST_GOALS, device=device))
         x = points.to(device, dtype)[goals.box]
         region = self._region.select(sets.to(device)[goals.box])
-        x = region.project(x)
-        for step in descend(self._graph, region, goals, x, steps=STEPS, first=0.3):
-            near = (step.promising & (step.missed <= NEAR)).nonzero().squeeze(1)
-            for index in near[:2].tolist():
-                self.found = self._replay(int(goals.clause[index]), step.x[index])
-                if self.found is not None:
-                    return True
+        best: Step | None = None
+        for step in descend(self._graph, region, goals, region.project(x), steps=STEPS, first=0.3):
+            best = step if best is None else best.or_better(step)
+            self.found = confirm(goals, step, self._replay)
+            if self.found is not None:
+                return True
+        if best is not None:
+            self.found = polish(self._graph, region, goals, best, self._replay)
         self._spent += time.monotonic() - start
-        return False
+        return self.found is not None

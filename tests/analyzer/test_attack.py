@@ -1,11 +1,13 @@
 """The attack: it finds what is easy to find, the same each time, and reports nothing else."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from absolver.analyzer.attack import Effort, Goals, attack
+from absolver.analyzer.attack import Effort, attack
+from absolver.analyzer.goals import Goals
 from absolver.analyzer.graph.graph import Affine, Graph, Input, Nonlinear, TensorSpec
 from absolver.analyzer.graph.linear.dense import Dense
 from absolver.analyzer.regions.ball import Ball
@@ -138,3 +140,13 @@ def test_easy_sat_answers_of_the_benchmark_set_are_found(bench_folder: Path) -> 
     ):
         report = verify(bench_folder / network, bench_folder / query)
         assert report.verdict.value == "falsified", query
+
+
+def test_several_constraints_that_meet_in_a_sliver_are_met_by_linear_steps() -> None:
+    # Both are met between two lines that are 1e-6 apart and lie askew to all axes.
+    graph = chain(torch.tensor([[1.0, -3.0], [-1.0, 3.0]]), "relu")
+    graph = replace(graph, nodes=graph.nodes[:2])
+    region = Box(torch.tensor([[-1.0, -1.0]]), torch.tensor([[1.0, 1.0]]))
+    sliver = goal([[1.0, 0.0], [0.0, 1.0]], [0.4001, -0.4])
+    found = run(graph, region, sliver)
+    assert found is not None
