@@ -126,7 +126,7 @@ def _contenders(task: Task, prober: Prober[Counterexample]) -> Iterator[Contende
 
     def with_hidden_slopes(seconds: float) -> Search:
         assert task.searched is not None
-        effort = Effort(task.searched, seconds, task.execution.memory_bytes)
+        effort = Effort(task.searched, seconds, task.execution.memory_bytes, MODEST_WORK)
         root = search_hidden(graph, specification, effort)
         return ActivationSearch(graph, task.searched, specification, root, tolerance, resources)
 
