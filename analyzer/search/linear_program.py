@@ -16,6 +16,8 @@ from absolver.analyzer.search.ascent import Dual
 from absolver.analyzer.search.lagrangian import Point
 
 Array = NDArray[np.float64]
+# What is smaller proves nothing in floating point; nor do multipliers that are larger.
+_LEAST, _MOST = 1e-12, 1e12
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def optimise(dual: Dual, start: Point, region: Region) -> Optimum:
             combination[element, 0, member] = own
         # Where splits alone contradict each other, as much of that is taken as will do.
         much = 1 + np.abs(forms.constant).max()
-        scale = 1 / total if total > 0 else much / max(best.value, 1e-300)
+        scale = min(1 / total if total > 0 else much / max(best.value, _LEAST), _MOST)
         for (name, place), weight in zip(forms.places, weights[constraints:], strict=True):
             multipliers[name][element].view(-1)[place] = float(weight * scale)
     point = replace(start, multipliers=multipliers, combination=combination)
