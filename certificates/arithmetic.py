@@ -31,8 +31,15 @@ class Constants(NamedTuple):
 
 
 def spread(x: Array, owner: Ints) -> Array:
-    """Return for each row what belongs to its branch, of which `owner` has the number."""
-    return x if len(x) == 1 else np.take(x, owner, axis=0)
+    """Return for each row what belongs to its branch, of which `owner` has the number.
+
+    As matrices of rows do, the result lies in Fortran's order: an element of all rows together.
+    """
+    part = x if len(x) == 1 else x[owner.min() : owner.max() + 1]
+    if len(part) == 1:
+        return part
+    columns: Array = np.take(np.ascontiguousarray(part.T), owner - owner.min(), axis=-1)
+    return columns.T
 
 
 def inflate(x: Floats, roundings: int) -> Floats:
@@ -112,8 +119,8 @@ class Fast:
         """
         # Each dot is at most the exact one with the box before it was widened, plus underflows. A
         # sum that overflowed on the way is no number, whatever the terms after it.
-        value = np.einsum("ij,ij->i", np.maximum(rows, 0), spread(box.lower, owner))
-        value = value + np.einsum("ij,ij->i", np.minimum(rows, 0), spread(box.upper, owner))
+        value = _dots(np.maximum(rows, 0), box.lower, owner)
+        value = value + _dots(np.minimum(rows, 0), box.upper, owner)
         known = np.isfinite(value) & ~_unbounded(rows, box, owner)
         value = down(value - rows.shape[1] * TINY)
         return np.where(known, value, -np.inf)
@@ -132,15 +139,9 @@ class Fast:
         Guarantee: `|result - rows W| <= gamma_k |rows| |W| + slack`, k being `roundings` of the
         number of terms; the slack has one number for each row, or for all.
         """
-        count, groups = len(rows), len(factor.weight)
-        parts = rows.reshape(count, groups, factor.outer, -1).swapaxes(0, 1)
-        result, slack = self._matmul(
-            parts.reshape(groups, count * factor.outer, -1), factor, transposed, absolute
-        )
-        if not isinstance(slack, float):
-            slack = slack.reshape(groups, count, factor.outer).max(axis=(0, 2))
-        split = result.reshape(groups, count, factor.outer, -1).swapaxes(0, 1)
-        return split.reshape(count, -1), slack
+        parts = rows.T.reshape(len(factor.weight), factor.outer, -1, len(rows))
+        result, slack = self._matmul(parts, factor, transposed, absolute)
+        return result.reshape(-1, len(rows)).T, slack
 
     def _widen(self, lower: Array, upper: Array) -> tuple[Array, Array]:
         # gamma_m / (1 - gamma_m) <= gamma_2m for the m products and their sum.
@@ -155,7 +156,8 @@ class Fast:
             if (factor, True) not in self._prepared:
                 self._prepared[factor, True] = np.abs(weight)
             weight = self._prepared[factor, True]
-        return x @ (weight.swapaxes(1, 2) if transposed else weight), x.shape[-1] * TINY
+        weight = weight if transposed else weight.swapaxes(1, 2)
+        return weight[:, None] @ x, x.shape[2] * TINY
 
 
 class Digits(NamedTuple):
@@ -194,18 +196,18 @@ class Exact(Fast):
         if (factor, absolute) not in self._prepared:
             weight = np.abs(factor.weight) if absolute else factor.weight
             self._prepared[factor, absolute] = _digits(weight, bits, None)
-        a, w = _digits(x, bits, -1), self._prepared[factor, absolute]
+        a, w = _digits(x, bits, 2), self._prepared[factor, absolute]
         width = factor.weight.shape[1 if transposed else 2]
-        result = np.zeros((*x.shape[:-1], width))
-        for i, (left, left_scale) in enumerate(a.parts):
-            for right, right_scale in w.parts[: LEVELS - i]:
-                part = left @ (right.swapaxes(1, 2) if transposed else right)
+        result = np.zeros((*x.shape[:2], width, x.shape[3]))
+        for i, (right, right_scale) in enumerate(a.parts):
+            for left, left_scale in w.parts[: LEVELS - i]:
+                part = (left if transposed else left.swapaxes(1, 2))[:, None] @ right
                 result = result + np.ldexp(part, left_scale + right_scale)
         # Part i of a, at most 2 rests[i], misses what the first parts of W leave over; at the end
         # the rest of a misses all of W.
         rests = zip(a.rests, reversed(w.rests), strict=True)
         slack = sum(2 * left * right for left, right in rests) * terms + 64 * TINY
-        return result, inflate(slack[..., 0], 8)
+        return result, inflate(slack.max(axis=(0, 1, 2)), 8)
 
 
 class Rational(Exact):
@@ -281,15 +283,15 @@ class Rational(Exact):
         if x.dtype != object:
             return super()._matmul(x, factor, transposed, absolute)
         if factor not in self._exact:  # only rows are exact, and they go backwards
-            weights = self.numbers(factor.weight.swapaxes(1, 2))
+            weights = self.numbers(factor.weight)
             self._exact[factor] = [self._matrix(weight) for weight in weights]
-        result = np.empty((*x.shape[:-1], factor.weight.shape[1]), object)
-        for group, (part, weight) in enumerate(zip(x, self._exact[factor], strict=True)):
-            moved = (
-                self._matrix(part) @ weight if self._flint is None else self._matrix(part) * weight
-            )
+        groups, outer, inner, count = x.shape
+        result = np.empty((groups, factor.weight.shape[1], outer, count), object)
+        for group, weight in enumerate(self._exact[factor]):
+            part = self._matrix(x[group].swapaxes(0, 1).reshape(inner, -1))
+            moved = weight @ part if self._flint is None else weight * part
             result[group].flat = moved.flat if self._flint is None else moved.entries()
-        return result, 0.0
+        return result.swapaxes(1, 2), 0.0
 
     def _matrix(self, x: Array) -> Any:  # noqa: ANN401 - python-flint has no types
         return self._flint.fmpq_mat(*x.shape, x.ravel().tolist()) if self._flint else x
@@ -305,6 +307,12 @@ def arithmetic(tier: str) -> Fast:
     if tier not in tiers:
         raise Unsupported(f"the tier {tier!r} is none of {', '.join(tiers)}")
     return tiers[tier]()
+
+
+def _dots(rows: Array, ends: Array, owner: Ints) -> Array:
+    """Return the products of rows with what belongs to their branches."""
+    ends = spread(ends, owner)
+    return rows @ ends[0] if len(ends) == 1 else np.asarray(np.einsum("ij,ij->i", rows, ends))
 
 
 def _unbounded(rows: Array, box: Constants, owner: Ints) -> NDArray[np.bool_]:

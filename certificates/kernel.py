@@ -15,26 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from absolver.certificates.arithmetic import (
-    Array,
-    Constants,
-    Fast,
-    cost,
-    float_below,
-    inflate,
-    spread,
-)
+from absolver.certificates.arithmetic import Array, Constants, Fast, cost, float_below, spread
 from absolver.certificates.boxes import AffineNode, Lines, OperatorNode, Step, meet, size_of
-from absolver.certificates.network import (
-    Affine,
-    Ball,
-    Broken,
-    Floats,
-    Ints,
-    Network,
-    bounded,
-    operands_of,
-)
+from absolver.certificates.network import Affine, Ball, Broken, Floats, Ints, Network
 from absolver.certificates.rounding import Box, add_down, add_up, down, mul_up, up
 from absolver.certificates.semantics import Profile
 from absolver.certificates.terms import CONSTANT, Terms
@@ -117,7 +100,7 @@ class Kernel:
         """Prepare the nodes; raises `Unsupported` where there is no rule."""
         profile.require(network)
         self.network, self.arithmetic, self.profile = network, arithmetic, profile
-        self.operands = [operands_of(node) for node in network.nodes]
+        self.operands = network.operands
         self.rows = 0
         """How many rows were bounded so far."""
         used = [p for operands in self.operands for p in operands]
@@ -135,7 +118,7 @@ class Kernel:
                 self._nodes.append(operator)
                 for p in operands:
                     entry = (operator, p, operands)
-                    self._deciders.setdefault(bounded(network, p), []).append(entry)
+                    self._deciders.setdefault(network.bounded(p), []).append(entry)
         self._ball: tuple[Ball, Constants] | None = None
         if ball is not None:
             center = np.array([ball.center], object)
@@ -246,7 +229,7 @@ class Kernel:
         bounds, count = [np.zeros(0)], len(terms.owner)
         width = self.network.sizes[0] if clip else 0
         box = Box(np.full((count, width), -np.inf), np.full((count, width), np.inf))
-        for first, end in self._pieces(count, len(self.network.nodes) - 1):
+        for first, end in self._pieces(terms.owner, len(self.network.nodes) - 1):
             part = terms.part(slice(first, end))
             rows, value = self._start(facts, part)
             direct = value
@@ -274,7 +257,7 @@ class Kernel:
             chosen = terms.node == v
             row, element, number = (x[chosen] for x in (terms.row, terms.element, terms.number))
             box = Box(*np.ones((2, 1, 1))) if v == CONSTANT else facts.boxes[v]
-            rows[v] = a.numbers(np.zeros((count, box.lower.shape[1])))
+            rows[v] = a.numbers(np.zeros((count, box.lower.shape[1]), order="F"))
             np.add.at(rows[v], (row, element), number)
             if a.rounds:
                 # The roundings of the numbers and of their sum, before other uses are added.
@@ -282,7 +265,7 @@ class Kernel:
                 size = size_of(box)[terms.owner[row] % len(box.lower), element]
                 debt = np.zeros(count)
                 np.add.at(debt, row, cost(np.abs(number), cost(a.charge(roundings), size)))
-                value = a.plus(value, -inflate(debt, len(row)))
+                value = a.plus(value, -a.above(debt, len(row)))
         if CONSTANT in rows:
             one = a.prepare(*np.ones((2, 1, 1)))
             value = a.plus(value, a.minimum(rows.pop(CONSTANT), one, terms.owner))
@@ -294,13 +277,14 @@ class Kernel:
         ends = np.full((2, *lower.shape), -np.inf)
         # A point is as small as it can be.
         wanted = np.flatnonzero(((lower < upper) & facts.alive[:, None])[request.rows[1:]])
-        for first, end in self._pieces(len(wanted), v):
+        wanted = wanted[np.argsort(request.rows[1][wanted], kind="stable")]
+        for first, end in self._pieces(request.rows[1][wanted], v):
             chosen, count = wanted[first:end], end - first
             place = side, owner, element = tuple(x[chosen] for x in request.rows)
             if request.lines:
                 lines = {w: line.chosen(chosen) for w, line in request.lines.items()}
                 steps, owner = self._with_lines(facts, lines), np.arange(count)
-            rows = np.zeros((count, lower.shape[1]))
+            rows = np.zeros((count, lower.shape[1]), order="F")
             rows[np.arange(count), element] = 1.0 - 2.0 * side
             found = self._substitute(facts, steps, {v: a.numbers(rows)}, np.zeros(count), owner)
             ends[place] = a.below(self._over_input(facts, *found, owner))
@@ -381,11 +365,20 @@ class Kernel:
                 steps[v] = node.step([facts.boxes[p] for p in self.operands[v]], proposed)
         return steps
 
-    def _pieces(self, count: int, v: int) -> Iterator[tuple[int, int]]:
-        """Cut so many rows into pieces whose matrices are not too large, back from node v."""
-        most = max(1, min(ROWS, CHUNK // max(self.network.sizes[: v + 1])))
-        for first in range(0, count, most):
-            yield first, min(first + most, count)
+    def _pieces(self, owner: Ints, v: int) -> Iterator[tuple[int, int]]:
+        """Cut rows into pieces whose matrices are not too large, back from node v.
+
+        Branches of many rows have pieces of their own, which share what belongs to the branch.
+        """
+        width = max(self.network.sizes[: v + 1])
+        ends = np.flatnonzero(np.diff(owner, append=-1)) + 1
+        if 8 * len(owner) * width < CHUNK * len(ends):
+            ends = ends[-1:]
+        most, start = max(1, min(ROWS, CHUNK // width)), 0
+        for end in ends.tolist():
+            for first in range(start, end, most):
+                yield first, min(first + most, end)
+            start = end
 
     def _region(self, box: Box, case: Array) -> Constants:
         # The rational tier has the case's exact ends, where no split or row has moved them.

@@ -7,6 +7,9 @@ from absolver.certificates.arithmetic import Array, Fast
 from absolver.certificates.network import Floats, Ints, LinearMap, Move, Product, Scale, Total
 from absolver.certificates.rounding import TINY, UNIT, up
 
+SPARSE = 48
+"""A matrix with fewer entries than one in so many is applied entry by entry."""
+
 
 class Linear:
     """A linear map M, ready for the arithmetic of a check; x and rows are matrices of rows.
@@ -24,7 +27,15 @@ class Linear:
     def __init__(self, linear: LinearMap, arithmetic: Fast) -> None:
         """Prepare what all uses of the map share."""
         self.linear, self._arithmetic = linear, arithmetic
+        self._forward: _Sums | None = None
+        self._backward: _Sums | None = None
         match linear:
+            case Product(weight=w, outer=1) if SPARSE * np.count_nonzero(w) < w[0].size:
+                (x, y), values = np.nonzero(w[0]), w[w != 0]
+                self._forward = _Sums(y, w.shape[2], x, values)
+                self._backward = _Sums(x, w.shape[1], y, arithmetic.numbers(values))
+                self.forward_roundings = self._forward.most
+                self.backward_roundings = self._backward.most
             case Product(weight=weight):
                 self.forward_roundings = arithmetic.roundings(weight.shape[1])
                 self.backward_roundings = arithmetic.roundings(weight.shape[2])
@@ -40,78 +51,94 @@ class Linear:
                 )
                 self.forward_roundings = self.backward_roundings = 1
             case Move(index=index, size=size):
-                self._sums = _Sums(index, size)
-                self.backward_roundings = self._sums.most - 1
+                self._backward = _Sums(index, size)
+                self.backward_roundings = self._backward.most - 1
             case Total(index=index, size=size):
-                self._sums = _Sums(index, size)
-                self.forward_roundings = self._sums.most - 1
+                self._forward = _Sums(index, size)
+                self.forward_roundings = self._forward.most - 1
 
     def forward(self, x: Array, *, absolute: bool = False) -> tuple[Array, Array | float]:
         """Return M x for each row x, or |M| x, with the slack of each row or of all."""
         match self.linear:
+            case _ if self._forward is not None:
+                return self._forward(x, absolute=absolute), self._forward.slack
             case Product() as factor:
                 return self._arithmetic.product(x, factor, absolute=absolute)
             case Scale():
                 return x * (np.abs(self._factor) if absolute else self._factor), TINY
-            case Move(index=index):
+            case Move(index=index) | Total(index=index):
                 return _pick(x, index), 0.0
-            case Total():
-                return self._sums(x), 0.0
 
     def reaches(self, marked: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return which elements of M x depend on a marked element of x, for each row x."""
         x = marked.astype(np.float64)
         match self.linear:
-            case Product(weight=weight, outer=outer):
+            case Product(weight=weight, outer=outer) if self._forward is None:
                 # Counts, which are exact in every tier.
                 pattern = Product((weight != 0).astype(np.float64), outer)
                 x, _ = self._arithmetic.product(x, pattern)
             case Scale():
                 return marked
             case _:
-                x, _ = self.forward(x)
+                x, _ = self.forward(x, absolute=True)
         reached: NDArray[np.bool_] = np.not_equal(x, 0)
         return reached
 
     def backward(self, rows: Array) -> tuple[Array, Array | float]:
         """Return the transpose of M times each row, with the slack of each row or of all."""
         match self.linear:
+            case _ if self._backward is not None:
+                return self._backward(rows), 0.0 if rows.dtype == object else self._backward.slack
             case Product() as factor:
                 return self._arithmetic.product(rows, factor, transposed=True)
             case Scale():
                 exact = rows.dtype == object
                 return rows * self._row_factor, 0.0 if exact else TINY
-            case Move():
-                return self._sums(rows), 0.0
-            case Total(index=index):
+            case Move(index=index) | Total(index=index):
                 return _pick(rows, index), 0.0
 
 
 class _Sums:
-    """Sums of the entries that share an index: `y[j]` is the sum of all `x[i]`, `index[i] = j`."""
+    """Sums of terms that share an index: `y[j]` is the sum of all `x[i]` with `index[i] = j`.
 
-    def __init__(self, index: Ints, size: int) -> None:
+    With `places`, of all `x[places[i]] * weights[i]`, no weight being 0.
+    """
+
+    def __init__(
+        self, index: Ints, size: int, places: Ints | None = None, weights: Array | None = None
+    ) -> None:
         kept = np.flatnonzero(index >= 0)
-        self._order = kept[np.argsort(index[kept], kind="stable")]
-        self._targets, self._starts, counts = np.unique(
-            index[self._order], return_index=True, return_counts=True
-        )
+        kept = kept[np.argsort(index[kept], kind="stable")]
+        targets, starts, counts = np.unique(index[kept], return_index=True, return_counts=True)
         self.most = int(counts.max(initial=1))
-        self._size = size
+        self.slack = 0.0 if weights is None else self.most * TINY
+        self._size, self._same = size, places is None and np.array_equal(index, np.arange(size))
+        # Targets of many terms first, so that the k-th terms are those of the first targets.
+        order = np.argsort(-counts, kind="stable")
+        self._targets, starts, counts = targets[order], starts[order], counts[order]
+        terms = [kept[starts[counts > k] + k] for k in range(self.most)]
+        self._places = terms if places is None else [places[i] for i in terms]
+        self._weights = [None if weights is None else weights[i][:, None] for i in terms]
 
-    def __call__(self, x: Array) -> Array:
-        result = np.zeros((len(x), self._size), x.dtype)
-        if self._targets.size:
-            picked = np.take(x, self._order, axis=1)
-            if self.most > 1:
-                picked = np.add.reduceat(picked, self._starts, axis=1)
-            result[:, self._targets] = picked
-        return result
+    def __call__(self, x: Array, *, absolute: bool = False) -> Array:
+        if self._same:
+            return x
+        # An element of all rows at a time, as they lie together.
+        elements = np.ascontiguousarray(x.T)
+        result = np.zeros((self._size, len(x)), x.dtype)
+        total = result[self._targets]
+        for places, weights in zip(self._places, self._weights, strict=True):
+            part = elements[places]
+            if weights is not None:
+                part *= np.abs(weights) if absolute else weights
+            total[: len(part)] += part
+        result[self._targets] = total
+        return result.T
 
 
 def _pick(x: Array, index: Ints) -> Array:
     """Return the entries `x[:, index]`, 0 where the index is -1."""
-    picked = np.take(x, index, axis=1)
+    picked = np.take(x.T, index, axis=0)
     if index.min(initial=0) < 0:
-        picked[:, index < 0] = 0
-    return picked
+        picked[index < 0] = 0
+    return picked.T

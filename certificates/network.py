@@ -110,6 +110,27 @@ class Network:
     sizes: tuple[int, ...]
     executions: bool = True
 
+    @property
+    def operands(self) -> list[tuple[int, ...]]:
+        """The nodes that each node is computed from."""
+        return [operands_of(node) for node in self.nodes]
+
+    @property
+    def operators(self) -> dict[str, int]:
+        """The nodes of the operators, by name."""
+        return {node.name: v for v, node in enumerate(self.nodes) if isinstance(node, Operator)}
+
+    def place(self, variable: int) -> tuple[int, int]:
+        """Return the node and the element of a property's variable: inputs count before outputs."""
+        inputs = self.sizes[0]
+        return (0, variable) if variable < inputs else (self.output, variable - inputs)
+
+    def bounded(self, node: int) -> int:
+        """Return the bounded tensor of an operand: back through nodes that only move data."""
+        while moved_from(self.nodes[node]) is not None:
+            (node,) = operands_of(self.nodes[node])
+        return node
+
 
 @dataclass(frozen=True)
 class Constraint:
@@ -165,19 +186,6 @@ class Property:
     semantics: str | None = None
     words: Mapping[str, str] = field(default_factory=dict)
     """For people: what the property is about."""
-
-
-def place(network: Network, variable: int) -> tuple[int, int]:
-    """Return the node and the element of a property's variable: inputs count before outputs."""
-    inputs = network.sizes[0]
-    return (0, variable) if variable < inputs else (network.output, variable - inputs)
-
-
-def bounded(network: Network, node: int) -> int:
-    """Return the bounded tensor of an operand: back through nodes that only move data."""
-    while moved_from(network.nodes[node]) is not None:
-        (node,) = operands_of(network.nodes[node])
-    return node
 
 
 def operands_of(node: Affine | Operator | None) -> tuple[int, ...]:

@@ -11,18 +11,7 @@ from numpy.typing import NDArray
 from absolver.certificates.boxes import Lines, Slope
 from absolver.certificates.container import fields, rational
 from absolver.certificates.kernel import Half, Proposals, RowRequest
-from absolver.certificates.network import (
-    Broken,
-    Clause,
-    Constraint,
-    Floats,
-    Ints,
-    Network,
-    Operator,
-    bounded,
-    operands_of,
-    place,
-)
+from absolver.certificates.network import Broken, Clause, Constraint, Floats, Ints, Network
 from absolver.certificates.terms import Form
 
 
@@ -59,10 +48,7 @@ class ProposalReader:
 
     def __init__(self, network: Network) -> None:
         """Find the operators by their names."""
-        self._network = network
-        self._operators = {
-            node.name: v for v, node in enumerate(network.nodes) if isinstance(node, Operator)
-        }
+        self._network, self._operators = network, network.operators
 
     def proposals(self, facts: object) -> Proposals:
         """Return the facts of a record."""
@@ -169,8 +155,8 @@ class ProposalReader:
         """Return the node of an operand's bounded tensor."""
         if not isinstance(operand, list) or len(operand) != 2:
             raise Broken(f"{operand!r:.80} is not an operand")
-        operands = operands_of(self._network.nodes[self._operator(operand[0])])
-        return bounded(self._network, operands[whole(operand[1], 0, len(operands))])
+        operands = self._network.operands[self._operator(operand[0])]
+        return self._network.bounded(operands[whole(operand[1], 0, len(operands))])
 
     def _operator(self, name: object) -> int:
         if not isinstance(name, str) or name not in self._operators:
@@ -183,7 +169,7 @@ class ProposalReader:
         for entry in listed(entries):
             fields(mapping(entry), ("operator", "lower", "upper"))
             v = self._operator(entry["operator"])
-            operands, size = len(operands_of(self._network.nodes[v])), self._network.sizes[v]
+            operands, size = len(self._network.operands[v]), self._network.sizes[v]
             sides = []
             for side in ("lower", "upper"):
                 slopes = listed(entry[side])
@@ -217,7 +203,7 @@ class _Row:
 
     def take(self, network: Network, constraint: Constraint, multiplier: Fraction) -> None:
         for variable, coefficient in constraint.terms:
-            self.add(place(network, variable), multiplier * coefficient)
+            self.add(network.place(variable), multiplier * coefficient)
         self.constant -= multiplier * constraint.bound
 
     def add(self, place: tuple[int, int], coefficient: Fraction) -> None:

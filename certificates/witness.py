@@ -10,16 +10,7 @@ from absolver.certificates.arithmetic import Array, arithmetic, float_below
 from absolver.certificates.boxes import Lines
 from absolver.certificates.container import fields
 from absolver.certificates.kernel import Kernel, Proposals
-from absolver.certificates.network import (
-    Ball,
-    Broken,
-    Clause,
-    Constraint,
-    Network,
-    Operator,
-    Property,
-    place,
-)
+from absolver.certificates.network import Ball, Broken, Clause, Constraint, Network, Property
 from absolver.certificates.proposals import listed, numbers, whole
 from absolver.certificates.semantics import profile
 from absolver.certificates.terms import Form, Terms
@@ -124,12 +115,12 @@ def _require_output(
 def _margins(kernel: Kernel, clause: Clause, point: Sequence[Fraction]) -> Iterator[Array]:
     """Yield lower bounds of `bound - sum of terms` at the point: by intervals, then with rows."""
     forms = [
-        Form(c.bound, {place(kernel.network, k): -q for k, q in c.terms}) for c in clause.on_outputs
+        Form(c.bound, {kernel.network.place(k): -q for k, q in c.terms}) for c in clause.on_outputs
     ]
     lines = {
         v: Lines(["chord"], ["chord"])
-        for v, node in enumerate(kernel.network.nodes)
-        if isinstance(node, Operator) and len(node.operands) == 1
+        for v in kernel.network.operators.values()
+        if len(kernel.operands[v]) == 1
     }
     facts, terms = kernel.root(point, point), Terms.of(forms, kernel.arithmetic)
     for proposals in (Proposals(lines), Proposals(undecided=True)):

@@ -175,7 +175,7 @@ MUTANTS: Mapping[str, Mutant] = MappingProxyType(
         "decimals are floats": Mutant(
             vnnlib, "_Reader._linear", "Fraction(value)", "Fraction(float(value))"
         ),
-        "underflow is free": Mutant(arithmetic, "Fast._matmul", "x.shape[-1] * TINY", "0.0"),
+        "underflow is free": Mutant(arithmetic, "Fast._matmul", "x.shape[2] * TINY", "0.0"),
         "the end of the file is not hashed": Mutant(
             container, "_frames", "if end != expected", "if len(end) != len(expected)"
         ),

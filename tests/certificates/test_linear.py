@@ -26,7 +26,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def random_map(rng, inputs):
-    kind = rng.integers(4)
+    kind = rng.integers(5)
     if kind == 0:
         return Move(rng.integers(-1, inputs, 5), inputs), 5
     if kind == 1:
@@ -36,6 +36,11 @@ def random_map(rng, inputs):
         numerator, denominator = rng.integers(-9, 9, inputs), rng.integers(1, 9, inputs)
         error = rng.choice([0.0, 1e-3], inputs)
         return Scale(numerator.astype(float), denominator.astype(float), error), inputs
+    if kind == 3:
+        # So few entries that they are applied one by one; most outputs have none.
+        weight = np.zeros((1, inputs, 49))
+        weight[0, rng.integers(inputs, size=inputs), rng.integers(3, size=inputs)] = -1.75
+        return Product(weight, 1), 49
     groups, outer = (2, 1) if inputs % 2 == 0 else (1, inputs)
     return Product(rng.integers(-4, 5, (groups, inputs // groups // outer, 2)) / 4, outer), (
         groups * outer * 2
@@ -81,6 +86,21 @@ def test_maps_are_their_matrices_and_backwards_their_transposes(seed, tier):
     marked = rng.random(inputs) < 0.3
     reached = (matrix[:, marked] != 0).any(axis=1)
     assert (ready.reaches(marked[None])[0] >= reached).all()
+
+
+@given(seeds, tiers, st.booleans())
+def test_results_do_not_depend_on_how_matrices_lie_in_memory(seed, tier, backward):
+    rng = np.random.default_rng(seed)
+    inputs = int(rng.integers(1, 7))
+    linear, outputs = random_map(rng, inputs)
+    ready = Linear(linear, arithmetic(tier))
+    x = rng.integers(-9, 10, (4, outputs if backward else inputs)).astype(float)
+    apply = ready.backward if backward else ready.forward
+    x = arithmetic(tier).numbers(x) if backward else x
+    apart = np.concatenate([apply(row[None])[0] for row in x])
+    for order in ("C", "F"):
+        together, _ = apply(np.asarray(x, order=order))
+        np.testing.assert_allclose(together.astype(float), apart.astype(float), rtol=1e-12)
 
 
 @pytest.mark.soundness

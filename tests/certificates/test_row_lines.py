@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from absolver.certificates.kernel import Proposals
 from absolver.certificates.network import Affine, Broken, Operator, Product
 from absolver.certificates.proposals import ProposalReader
 from tests.certificates.kernels import (
@@ -138,8 +139,8 @@ def test_rows_at_once_find_what_each_row_finds_by_itself(problem, seed, tier):
     layers, *box, _ = problem
     network, found = dense(*layers), []
     for apart in (False, True):
-        given_ = proposals(network)
-        given_.rows.update(entries(network, np.random.default_rng(seed), apart=apart))
+        rows = entries(network, np.random.default_rng(seed), apart=apart)
+        given_ = Proposals(proposals(network).lines, rows)
         _, facts = kernel_and_facts(network, box, tier, given_)
         found.append(np.concatenate([end for box in facts.boxes for end in box], axis=1))
     if tier == "rational":
