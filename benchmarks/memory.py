@@ -69,16 +69,7 @@ def main() -> int:
             about = instance.family, instance.onnx, memory
             peaks.append(Peak(*about, verdict, reason, loaded, peak or 0.0))
             print(*about, verdict, f"{peak or 0:.0f} MB", file=sys.stderr, flush=True)
-    header = (
-        "family",
-        "network",
-        "budget",
-        "verdict",
-        "MB loaded",
-        "MB peak",
-        "of budget",
-        "audit",
-    )
+    header = ("family", "network", "budget", "verdict", "MB loaded", "MB peak", "of promised")
     print_table(header, [_row(peak) for peak in peaks])
     write_json(options.json, [asdict(peak) for peak in peaks])
     exceeded = any(peak.share is not None and peak.share > 1 for peak in peaks)
