@@ -51,8 +51,8 @@ def _of_float64() -> Iterator[Sharp]:
     network.dense("x", [[-(2.0**-76)]], [2.0**-55])
     text = "a coefficient underflows"
     yield _sharp(text, network, (2**21, 2**22), ("at most", 0), "fast", multiplier=2.0**-999.5)
-    # 7 - 7.5, 128 times, all times 2.2e307: two of the 7 overflow, the sum is negative. With so many
-    # of them, and zeros between the -7.5, it does so in sums of every 32nd term, or of each four.
+    # 7 - 7.5, 128 times, all times 2.2e307: two of the 7 overflow, the sum is negative. So many of
+    # them, and zeros between the -7.5, overflow in sums of every 32nd term too, or of each four.
     network = Network((1, 1))
     tensor = network.dense("x", [[1.0]] + [[0.0]] * 639, [7.0] * 128 + [-7.5, 0.0, 0.0, 0.0] * 128)
     network.dense(tensor, [[2.0**22] * 640], [0.0])

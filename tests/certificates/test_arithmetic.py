@@ -163,3 +163,22 @@ def test_coefficients_of_unusual_sizes_are_no_numbers():
 def test_an_unknown_tier_is_refused():
     with pytest.raises(Unsupported, match="'slow' is none of fast, exact, rational"):
         arithmetic("slow")
+
+
+@pytest.mark.soundness
+@pytest.mark.parametrize("tier", ["fast", "exact"])
+@pytest.mark.parametrize("entry", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (3, 7), (40, 129), (129, 40)])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_row_with_an_entry_that_is_no_number_has_no_bound_even_over_0(tier, entry, shape, order):
+    ready = arithmetic(tier)
+    # The first branch is the point 0: products with the ends that belong to it are with 0.
+    for branches in (1, 2):
+        ends = np.zeros((branches, shape[1]))
+        box = ready.prepare(ends, ends)._replace(lower=ends, upper=ends)
+        for place in {0, shape[1] // 2, shape[1] - 1}:
+            rows = np.zeros(shape, order=order)
+            rows[-1, place] = entry
+            owner = np.arange(shape[0]) * branches // (shape[0] + 1)
+            with np.errstate(all="ignore"):
+                assert ready.minimum(rows, box, owner)[-1] == -np.inf
