@@ -55,13 +55,6 @@ class _Evaluated(NamedTuple):
     doubt: Tensor
 
 
-def bound_doubts(
-    graph: Graph, region: Region, hidden: Mapping[str, Interval]
-) -> Mapping[str, Float[Tensor, "batch *shape"]]:
-    """Estimate, for every node, how far rounding may have moved a computed bound of it."""
-    return {name: found.doubt for name, found in _evaluated(graph, region, hidden).items()}
-
-
 def _evaluated(
     graph: Graph, region: Region, hidden: Mapping[str, Interval]
 ) -> dict[str, _Evaluated]:
