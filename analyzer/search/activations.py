@@ -13,23 +13,24 @@ from torch import Tensor
 from absolver.analyzer.certify.words import Word
 from absolver.analyzer.graph.graph import Graph
 from absolver.analyzer.properties.specification import Specification
-from absolver.analyzer.search.ascent import Dual, Problem, Rows, ascend
-from absolver.analyzer.search.choice import Candidates, Splittable, candidates
+from absolver.analyzer.search.ascent import Dual, ascend
+from absolver.analyzer.search.choice import Candidates, candidates
+from absolver.analyzer.search.instance import Instance
 from absolver.analyzer.search.lagrangian import Point
 from absolver.analyzer.search.leaf_log import LeafLog
 from absolver.analyzer.search.linear_program import optimise
 from absolver.analyzer.search.paths import Paths
 from absolver.analyzer.search.proof import Leaves, Root, Sides, TreeProof
-from absolver.analyzer.search.relaxed import inexact_columns
 from absolver.analyzer.search.search import BranchAndBound, Branches, Resources, State
 from absolver.analyzer.search.slopes import Slopes, slopes_at
 from absolver.analyzer.search.tolerance import Tolerance
 from absolver.analyzer.search.tree import Tree
 from absolver.dsl.domain import Domain
-from absolver.dsl.operators.record import Interval
 
 _ROOT_STEPS, _STEPS = 40, 12
 _PROBES = 8
+# Single precision is for searches whose first bounds it moves by at most this share of themselves.
+_COMPARED, _MOVED = 16, 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,20 +81,21 @@ class ActivationSearch(BranchAndBound[Cuts]):
         self._whole = specification
         self._root = root
         self._tolerance = tolerance
-        self._splittable = Splittable.of(graph, root.boxes)
-        self._columns = inexact_columns(graph, root.boxes)
         every = torch.arange(specification.sets, device=specification.clause.device)
         refuted, narrow = tolerance.refuted(specification, root.rows, every)
         self.narrow = bool((narrow & (specification.clause >= 0)).any())
         present = (specification.clause >= 0) & ~refuted
         self._set, self._clause = present.nonzero(as_tuple=True)
-        self._rows = _rows_of(specification, self._set, self._clause)
+        pairs = (self._set, self._clause)
+        self._exact = Instance.of(graph, domain, specification, root.boxes, pairs)
+        self._quick = _in_single(self._exact)
+        self._splittable = self._exact.splittable
         count = len(self._set)
         self.tree = Tree(count)
         # A share of the memory: most of it is for batches.
         self._leaves = LeafLog(resources.memory_bytes // 8)
         numbers = torch.arange(count, device=self._set.device)
-        like = specification.rows
+        like, member = self._quick.rows.bound, self._exact.rows.member
         self.branches = Cuts(
             node=numbers,
             margin=like.new_full((count,), -torch.inf),
@@ -101,7 +103,7 @@ class ActivationSearch(BranchAndBound[Cuts]):
             problem=numbers,
             paths=Paths.none(count, like),
             parameters={},
-            combination=self._rows.member.to(like) / self._rows.member.sum(2, keepdim=True),
+            combination=member.to(like) / member.sum(2, keepdim=True),
         )
 
     def proofs(self) -> Sequence[TreeProof]:
@@ -133,11 +135,12 @@ class ActivationSearch(BranchAndBound[Cuts]):
         self._leaves.restore(state.leaves)
 
     def _advance(self, batch: Cuts) -> None:
-        dual = Dual(self._graph, self._domain, self._posed(batch), self._columns)
+        dual = self._quick.dual(batch.problem, batch.paths)
         needed, _ = self._tolerances(batch)
         steps = _STEPS if batch.paths.depth else _ROOT_STEPS
         start = self._start(dual, batch)
-        best, bound, at = ascend(dual, start, steps=steps, enough=needed.unsqueeze(1))
+        enough = needed.to(start.combination).unsqueeze(1)
+        best, bound, at = ascend(dual, start, steps=steps, enough=enough)
         left = self._closed(batch, dual, best, bound)
         if not len(left):
             return
@@ -158,17 +161,24 @@ class ActivationSearch(BranchAndBound[Cuts]):
         What is left of each is a linear program. One that leaves its branch open shows where the
         clause is met, up to rounding; if no run confirms that, the branch is stuck.
         """
-        posed = self._posed(batch)
-        dual = Dual(self._graph, self._domain, posed, self._columns)
-        found = optimise(dual, self._start(dual, batch), posed.region)
+        dual = self._exact.dual(batch.problem, batch.paths)
+        found = optimise(dual, self._start(dual, batch))
         left = self._closed(batch, dual, found.point, found.bound)
         if len(left) and not self._tried(batch, found.x, found.bound, left):
             self.stuck += len(left)
 
     def _closed(self, batch: Cuts, dual: Dual, best: Point, bound: Tensor) -> Int[Tensor, "left"]:
-        """Keep what proves those branches that are refuted; return the others."""
-        margin = bound.squeeze(1)
+        """Keep what proves those branches that are refuted; return the others.
+
+        What single precision has found is evaluated once more in double.
+        """
         needed, wide = self._tolerances(batch)
+        margin = bound.squeeze(1).to(needed)
+        done = (margin > needed).nonzero().squeeze(1)
+        if bound.dtype != self._exact.dtype and len(done):
+            exact = self._exact.dual(batch.problem[done], batch.paths.select(done))
+            found = exact.start(best.select(done).to(exact.dtype))
+            margin[done] = torch.minimum(margin[done], exact.evaluate(found).bound.squeeze(1))
         closed = margin > needed
         self.narrow |= bool((closed & (margin <= wide)).any())
         done = closed.nonzero().squeeze(1)
@@ -190,15 +200,15 @@ class ActivationSearch(BranchAndBound[Cuts]):
 
     def _start(self, dual: Dual, batch: Cuts) -> Point:
         """Begin where the parents have ended."""
-        like = self._whole.rows
         _, multipliers = batch.paths.splits(self._splittable.names, self._splittable.shapes)
-        first = dual.start(Point({}, multipliers, batch.combination))
-        known = {
-            key: torch.where(batch.parameters[key].isnan(), value, batch.parameters[key].to(like))
+        known = Point({}, multipliers, batch.combination).to(dual.dtype)
+        first = dual.start(known)
+        parameters = {
+            key: torch.where(batch.parameters[key].isnan(), value, batch.parameters[key].to(value))
             for key, value in first.parameters.items()
             if key in batch.parameters
         }
-        return dual.start(Point(known, multipliers, batch.combination))
+        return dual.start(replace(known, parameters=parameters))
 
     def _branch(self, known: Cuts, choices: Candidates) -> None:
         """Split each branch by its best candidate, and put both sides on top of the others."""
@@ -234,7 +244,7 @@ class ActivationSearch(BranchAndBound[Cuts]):
         bounds = []
         for sign in (1.0, -1.0):
             side = replace(many, paths=many.paths.extended(of, element, sign, threshold))
-            dual = Dual(self._graph, self._domain, self._posed(side), self._columns)
+            dual = self._quick.dual(side.problem, side.paths)
             bounds.append(dual.evaluate(self._start(dual, side)).bound.squeeze(1))
         return bounds
 
@@ -269,25 +279,25 @@ class ActivationSearch(BranchAndBound[Cuts]):
             combination=best.combination[done, 0].float().cpu().numpy(),
         )
 
-    def _posed(self, batch: Cuts) -> Problem:
-        """Return what is to be bounded: boxes cut by splits, and the splits for multipliers."""
-        sets = self._set[batch.problem]
-        boxes = {
-            name: Interval(box.lower[sets], box.upper[sets])
-            for name, box in self._root.boxes.items()
-        }
-        for number, name in enumerate(self._splittable.names):
-            boxes[name] = batch.paths.cut(number, boxes[name])
-        splits, _ = batch.paths.splits(self._splittable.names, self._splittable.shapes)
-        region = self._whole.region.select(sets)
-        return Problem(region, boxes, self._rows.select(batch.problem), splits)
-
     def _tolerances(self, batch: Cuts) -> tuple[Tensor, Tensor]:
         """Return what rounding may take of a branch's margin: the most of its constraints."""
         sets = self._set[batch.problem]
         member = self._whole.member[sets, self._clause[batch.problem]]
         needed, wide = self._tolerance.needed[sets], self._tolerance.float32[sets]
         return (needed * member).amax(1), (wide * member).amax(1)
+
+
+def _in_single(exact: Instance) -> Instance:
+    """Return the instance in single precision, or as it is where that moves the first bounds."""
+    some = torch.arange(min(_COMPARED, len(exact.set)), device=exact.set.device)
+    if exact.dtype == torch.float32 or not len(some):
+        return exact
+    single, bounds = exact.to(torch.float32), []
+    for instance in (exact, single):
+        dual = instance.dual(some, Paths.none(len(some), instance.rows.bound))
+        bounds.append(dual.evaluate(dual.start()).bound.to(exact.dtype))
+    near = (bounds[0] - bounds[1]).abs() <= _MOVED * bounds[0].abs()
+    return single if bool(near.all()) else exact
 
 
 def _of_leaves(slopes: Slopes, done: Tensor) -> Sides:
@@ -314,15 +324,3 @@ def _parameters_of_both(first: Cuts, second: Cuts) -> Mapping[tuple[str, str], T
             ]
         )
     return joined
-
-
-def _rows_of(specification: Specification, sets: Tensor, clauses: Tensor) -> Rows:
-    """Return the constraints of some clauses, padded to the largest number."""
-    member = specification.member[sets, clauses]
-    count = max(1, int(member.sum(1).amax())) if len(sets) else 1
-    order = member.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :count]
-    used = member.gather(1, order)
-    forms = specification.rows[sets.unsqueeze(1), order]
-    bound = specification.bound[sets.unsqueeze(1), order]
-    forms, bound = torch.where(used.unsqueeze(2), forms, 0.0), torch.where(used, bound, 0.0)
-    return Rows(forms.unsqueeze(1), bound.unsqueeze(1), used.unsqueeze(1))

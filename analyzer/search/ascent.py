@@ -94,6 +94,16 @@ class Dual:
         }
 
     @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of all numbers."""
+        return self._problem.rows.bound.dtype
+
+    @property
+    def region(self) -> Region:
+        """The input sets."""
+        return self._problem.region
+
+    @property
     def input_name(self) -> str:
         """The name of the input node."""
         return self._graph.input.name

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from absolver.analyzer.search.relaxed import Lines
@@ -19,6 +20,22 @@ class Point:
     parameters: Mapping[Key, Float[Tensor, "batch rows columns"]]
     multipliers: Mapping[str, Float[Tensor, "batch rows *shape"]]
     combination: Float[Tensor, "batch rows constraints"]
+
+    def select(self, index: Int[Tensor, "some"]) -> "Point":
+        """Return the proposals for some batch elements."""
+        return Point(
+            {key: value[index] for key, value in self.parameters.items()},
+            {name: value[index] for name, value in self.multipliers.items()},
+            self.combination[index],
+        )
+
+    def to(self, dtype: torch.dtype) -> "Point":
+        """Return the proposals as numbers of another dtype."""
+        return Point(
+            {key: value.to(dtype) for key, value in self.parameters.items()},
+            {name: value.to(dtype) for name, value in self.multipliers.items()},
+            self.combination.to(dtype),
+        )
 
 
 @dataclass(frozen=True)

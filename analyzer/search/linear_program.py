@@ -44,12 +44,13 @@ class _Forms:
     places: Sequence[tuple[str, int]]
 
 
-def optimise(dual: Dual, start: Point, region: Region) -> Optimum:
+def optimise(dual: Dual, start: Point) -> Optimum:
     """Minimise the largest of all excesses and violations over each element's region.
 
     Over a region that is neither a box nor a polytope the box around it is meant, so that what is
     found may lie outside.
     """
+    region = dual.region
     multipliers = {name: torch.zeros_like(m) for name, m in start.multipliers.items()}
     combination, found = start.combination.clone(), []
     for element, forms in enumerate(_forms(dual, start)):

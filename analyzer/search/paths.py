@@ -41,6 +41,11 @@ class Paths:
         """Return some paths."""
         return Paths(*(tensor[index] for tensor in self.tensors))
 
+    def to(self, dtype: torch.dtype) -> "Paths":
+        """Return the paths with numbers of another dtype."""
+        signs = (tensor.to(dtype) for tensor in self.tensors[2:])
+        return Paths(self.of, self.element, *signs)
+
     def followed_by(self, other: "Paths") -> "Paths":
         """Return these paths and others behind them."""
         depth = max(self.depth, other.depth)

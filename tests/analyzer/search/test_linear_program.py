@@ -46,7 +46,7 @@ def test_a_leaf_is_refuted_or_has_a_point_that_meets_the_clause(
     seed: int, contradiction: bool
 ) -> None:
     dual, cut, start = leaf(seed, contradiction=contradiction)
-    found = optimise(dual, start, cut.region)
+    found = optimise(dual, start)
     bound = float(found.bound)
     x = found.x[:, 0]
     lower, upper = cut.region.bounding_box()
@@ -80,4 +80,4 @@ def test_splits_that_contradict_each_other_alone_refute_any_clause() -> None:
     # No value of a box is below what is smaller than all of them.
     splits = {name: Split(sign, bounds.lower - 1.0)}
     dual = Dual(graph, SEARCHED, Problem(region, problem.boxes, problem.rows, splits))
-    assert float(optimise(dual, dual.start(), region).bound) > 0
+    assert float(optimise(dual, dual.start()).bound) > 0

@@ -1,0 +1,98 @@
+"""What a search over operators' operands bounds, with all numbers in one dtype."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from absolver.analyzer.graph.graph import Graph
+from absolver.analyzer.properties.specification import Specification
+from absolver.analyzer.regions.region import Region
+from absolver.analyzer.search.ascent import Dual, Problem, Rows
+from absolver.analyzer.search.choice import Splittable
+from absolver.analyzer.search.paths import Paths
+from absolver.analyzer.search.relaxed import Columns, inexact_columns
+from absolver.dsl.domain import Domain
+from absolver.dsl.operators.record import Interval
+
+
+@dataclass(frozen=True, eq=False)
+class Instance:
+    """Pairs of an input set and one of its clauses, and what is known of hidden neurons."""
+
+    graph: Graph
+    domain: Domain
+    region: Region
+    boxes: Mapping[str, Interval]
+    """By name of an operator's operand, `[sets, *shape]`."""
+    set: Int[Tensor, "pairs"]
+    rows: Rows
+    """Each pair's constraints, one row a pair."""
+
+    @classmethod
+    def of(
+        cls,
+        graph: Graph,
+        domain: Domain,
+        specification: Specification,
+        boxes: Mapping[str, Interval],
+        pairs: tuple[Int[Tensor, "pairs"], Int[Tensor, "pairs"]],
+    ) -> Self:
+        """Take the pairs of a specification, given as sets and columns of their clauses."""
+        rows = _rows_of(specification, *pairs)
+        return cls(graph, domain, specification.region, boxes, pairs[0], rows)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of all numbers."""
+        return self.rows.bound.dtype
+
+    @cached_property
+    def splittable(self) -> Splittable:
+        """What can be split."""
+        return Splittable.of(self.graph, self.boxes)
+
+    @cached_property
+    def _columns(self) -> Columns:
+        return inexact_columns(self.graph, self.boxes)
+
+    def to(self, dtype: torch.dtype) -> "Instance":
+        """Return the same with numbers of another dtype, rounded to nearest: no proof any more."""
+        if dtype == self.dtype:
+            return self
+        device, rows = self.rows.bound.device, self.rows
+        return Instance(
+            self.graph.to(device, dtype),
+            self.domain,
+            self.region.to(device, dtype),
+            {name: Interval(*(side.to(dtype) for side in box)) for name, box in self.boxes.items()},
+            self.set,
+            Rows(rows.forms.to(dtype), rows.bound.to(dtype), rows.member),
+        )
+
+    def dual(self, pairs: Int[Tensor, "branches"], paths: Paths) -> Dual:
+        """Return the Lagrangian of branches: boxes cut by splits, and splits for multipliers."""
+        paths = paths.to(self.dtype)
+        sets = self.set[pairs]
+        boxes = {name: Interval(b.lower[sets], b.upper[sets]) for name, b in self.boxes.items()}
+        for number, name in enumerate(self.splittable.names):
+            boxes[name] = paths.cut(number, boxes[name])
+        splits, _ = paths.splits(self.splittable.names, self.splittable.shapes)
+        problem = Problem(self.region.select(sets), boxes, self.rows.select(pairs), splits)
+        return Dual(self.graph, self.domain, problem, self._columns)
+
+
+def _rows_of(specification: Specification, sets: Tensor, clauses: Tensor) -> Rows:
+    """Return the constraints of some clauses, padded to the largest number."""
+    member = specification.member[sets, clauses]
+    count = max(1, int(member.sum(1).amax())) if len(sets) else 1
+    order = member.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :count]
+    used = member.gather(1, order)
+    forms = specification.rows[sets.unsqueeze(1), order]
+    bound = specification.bound[sets.unsqueeze(1), order]
+    forms, bound = torch.where(used.unsqueeze(2), forms, 0.0), torch.where(used, bound, 0.0)
+    return Rows(forms.unsqueeze(1), bound.unsqueeze(1), used.unsqueeze(1))
