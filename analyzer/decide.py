@@ -159,30 +159,25 @@ def _bounded(
         memory_bytes=execution.memory_bytes,
         most_work=rung.most_work,
     )
-    if prove:
-        return found, _proved_where_refuted(graph, rung, part, found, execution)
-    return found, found.rows - rounding_allowance(graph, part.region, found.hidden, part.rows)
-
-
-def _proved_where_refuted(
-    graph: Graph,
-    rung: Rung,
-    specification: Specification,
-    plain: Propagation,
-    execution: Execution,
-) -> Float[Tensor, "sets rows"]:
-    """Prove bounds on those sets on which plain ones refute a clause; elsewhere they stay."""
-    proved = plain.rows.clone()
-    index = specification.refuted(plain.rows).any(dim=1).nonzero().squeeze(1)
+    safe = found.rows.clone()
+    refuted = part.refuted(found.rows)
+    if not prove:
+        safe -= rounding_allowance(graph, part.region, found.hidden, part.rows)
+        if safe.dtype != torch.float64:
+            return found, safe
+        # Where the estimate takes the whole margin, bounds that are proved may not.
+        refuted &= ~part.refuted(safe)
+    index = refuted.any(dim=1).nonzero().squeeze(1)
     if len(index):
-        part = specification.select(index)
-        proved[index] = propagate(
-            *(graph, rung.domain, part.region, part.rows),
+        some = part.select(index)
+        proved = propagate(
+            *(graph, rung.domain, some.region, some.rows),
             memory_bytes=execution.memory_bytes,
             rounding=execution.rounding,
             most_work=rung.most_work,
         ).rows
-    return proved
+        safe[index] = proved if prove else torch.fmax(safe[index], proved)
+    return found, safe
 
 
 def certainly_meets(

@@ -86,6 +86,8 @@ def _attempts(domain: Domain, dtype: torch.dtype) -> Iterator[_Attempt]:
         for most_work, rows in product((MODEST_WORK, None), (Rows.ENOUGH, Rows.ALL)):
             for factor in lines:
                 yield _Attempt(factor, rows, wider, 1.0, most_work)
+    # The estimate of what rounding takes may say nothing: then the checker finds out.
+    yield _Attempt(lines[0], Rows.NONE if lines[0] is None else Rows.ALL, torch.float64, 0.0)
 
 
 class Cases:
@@ -182,7 +184,8 @@ class Cases:
             most_work=attempt.most_work,
         )
         allowance = rounding_allowance(graph, region, found.boxes, part.rows)
-        refuted = part.refuted(found.rows - attempt.roundings * allowance)
+        room = attempt.roundings * allowance if attempt.roundings else torch.zeros_like(allowance)
+        refuted = part.refuted(found.rows - room)
         proved = refuted.all(dim=1)
         if bool(proved.any()):
             taken = UNIT_RATIO / WORST_CASE if part.rows.dtype == torch.float64 else 1.0

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import Tensor
 
 from absolver.analyzer.decide import Execution, Monitor, Rung, refute
 from absolver.analyzer.problem import Safety, default_ladder, pose
@@ -67,3 +68,17 @@ def test_a_pass_of_a_ladder_is_not_run_where_nothing_is_open(
     monkeypatch.setattr(decide, "propagate", counted)
     decided(problem, (Rung(load("crown")), Rung(load("interval"))))
     assert passes == ["crown"]
+
+
+@pytest.mark.regression
+def test_bounds_are_proved_where_the_estimate_of_rounding_takes_the_whole_margin(
+    problem: Safety, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from absolver.analyzer import decide
+
+    def nothing_known(graph: object, region: object, hidden: object, rows: Tensor) -> Tensor:
+        return rows.new_full(rows.shape[:2], torch.inf)
+
+    ladder = default_ladder(load("crown & interval"))
+    monkeypatch.setattr(decide, "rounding_allowance", nothing_known)
+    assert decided(problem, ladder)[0]
