@@ -49,7 +49,8 @@ class Relaxed:
         self.domain = domain
         flat = [Interval(i.lower.flatten(2), i.upper.flatten(2)) for i in box]
         start = relax(node.operator, domain.slopes(node.operator, flat), flat)
-        self._slopes, self._offset = start.upper, start.upper_offset
+        # Where the operator is exact both lines are the same.
+        self.exact_slopes, self._offset = start.upper, start.upper_offset
         self.columns = columns
         self.box = [Interval(self.at(i.lower), self.at(i.upper)) for i in flat]
         self.parameters: Mapping[str, Parameter] = {
@@ -100,7 +101,7 @@ class Relaxed:
         positive = inexact.clamp(min=0)
         negative = inexact - positive
         results = []
-        for slope, low, up in zip(self._slopes, lines.lower, lines.upper, strict=True):
+        for slope, low, up in zip(self.exact_slopes, lines.lower, lines.upper, strict=True):
             own = positive * low.detach() + negative * up.detach()
             if self.columns is not None:
                 own = (flat * slope).index_copy_(2, self.columns, own)
@@ -121,7 +122,7 @@ class Relaxed:
         own = _along(lines, a, at_columns).detach()
         if self.columns is not None:
             total = self._offset
-            for slope, operand in zip(self._slopes, operands, strict=True):
+            for slope, operand in zip(self.exact_slopes, operands, strict=True):
                 total = total + slope * operand
             own = total.index_copy_(2, self.columns, own)
         return torch.unflatten(own, 2, self.node.shape)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -12,7 +11,7 @@ from absolver.analyzer.search.lagrangian import Point
 from absolver.analyzer.search.relaxed import Relaxed
 
 Slopes = tuple[Float[Tensor, "batch rows n"] | Word, ...]
-"""One side's slopes in each operand, 0 where the operator is exact; or the word that names them.
+"""One side's slopes in each operand, or the word that names them.
 
 Axes of size 1 stand for all batch elements, or for all rows.
 """
@@ -37,7 +36,8 @@ def _side(relaxed: Relaxed, slopes: Sequence[Tensor], word: Word | None) -> Slop
         return (word,)
     if relaxed.columns is None:
         return tuple(slopes)
-    size = torch.Size(relaxed.node.shape).numel()
+    # The checker's boxes are a little wider: it may need a line where the operator is exact here.
     return tuple(
-        own.new_zeros(*own.shape[:2], size).index_copy_(2, relaxed.columns, own) for own in slopes
+        exact.expand(len(own), own.shape[1], -1).index_copy(2, relaxed.columns, own)
+        for exact, own in zip(relaxed.exact_slopes, slopes, strict=True)
     )
