@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from onnx import TensorProto, helper, numpy_helper
 
 from absolver.analyzer.deadline import Deadline
+from absolver.analyzer.session import Session
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -109,13 +111,10 @@ def searches_end() -> Iterator[None]:
     """Give every run that names no session two seconds: some problems no search decides."""
     from absolver.analyzer import verify as verification
 
-    session = verification.Session
-
-    def limited(*arguments: object, **options: object) -> verification.Session:
-        if arguments or options:
-            return session(*arguments, **options)
-        return session(Deadline.after(2.0))
+    @dataclass(frozen=True)
+    class ShortSession(Session):
+        deadline: Deadline = field(default_factory=lambda: Deadline.after(2.0))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verification, "Session", limited)
+        patch.setattr(verification, "Session", ShortSession)
         yield
