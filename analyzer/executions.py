@@ -23,7 +23,7 @@ from absolver.dsl.domain import Domain
 
 def answer(
     network: Path,
-    query: Query,
+    query: Query | None = None,
     *,
     domain: str | None = None,
     execution: Execution | None = None,

@@ -84,11 +84,12 @@ def _run(arguments: argparse.Namespace) -> int:
     deadline = Deadline.after(arguments.timeout)
     wishes = shared.wishes(arguments, (arguments.network, arguments.property, arguments.input))
     from absolver.analyzer.cli.progress import progress
-    from absolver.analyzer.verify import Interrupted, Session, verify
+    from absolver.analyzer.executions import answer
+    from absolver.analyzer.session import Interrupted, Session
 
     with progress(quiet=arguments.quiet) as watch:
         try:
-            report = verify(
+            report = answer(
                 arguments.network,
                 _query(arguments),
                 domain=arguments.domain,
