@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from absolver.analyzer.cli.analyze import main
 from absolver.certificates.audit import main as audit
 
 Files = tuple[Path, Path, Path]
+Write = Callable[..., Path]
 NAMES = ("network", "property", "proof")
 
 
@@ -139,3 +140,20 @@ def test_the_checker_runs_without_torch(proved: Files) -> None:
     command = [sys.executable, "-c", script, *map(str, proved)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0 and result.stdout.startswith("valid\n"), result.stderr
+
+
+@pytest.mark.regression
+def test_a_product_of_variables_in_float32_is_decided_without_a_certificate(
+    write_network: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = write_network(([[1.0], [-1.0]], [0.0, 0.0]), ([[1.0, 1.0]], [0.0]))
+    query = tmp_path / "product.vnnlib"
+    query.write_text(
+        "(vnnlib-version <2.0>)\n"
+        "(declare-network f (declare-input X float32 [1,1]) (declare-output Y float32 [1,1]))\n"
+        "(assert (and (>= X[0,0] -1.0) (<= X[0,0] 1.0)))\n"
+        "(assert (>= (* Y[0,0] X[0,0]) 2.5))\n"
+    )
+    assert main([str(network), str(query), "--timeout", "30"]) == 3
+    verdict, why, *_ = capsys.readouterr().out.splitlines()
+    assert verdict == "verified" and "no rule yet" in why and "float32 semantics" in why
