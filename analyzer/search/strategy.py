@@ -1,7 +1,7 @@
 """What runs when: which searches a problem gets, and what they leave behind."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 import torch
@@ -30,6 +30,8 @@ from absolver.dsl.domain import Carrier, Domain
 _MOST_INPUTS = 64
 # Where so few vary, halving them is nearly always best.
 _FEW_INPUTS, _FEW_WEIGHT = 10, 8.0
+# Inputs are split in single precision where its roundings are at most this share of margins.
+_NEGLIGIBLE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +111,8 @@ def _contenders(task: Task, prober: Prober[Counterexample]) -> Iterator[Contende
     varying = _varying_inputs(specification)
 
     def by_inputs(state: State | None) -> Search:
-        search = InputSearch(graph, task.domain, specification, tolerance, resources)
+        setting = _in_single(task) or (graph, specification, tolerance)
+        search = InputSearch(setting[0], task.domain, *setting[1:], resources)
         if state is not None:
             search.restore(state)
         return search
@@ -136,6 +139,22 @@ def _contenders(task: Task, prober: Prober[Counterexample]) -> Iterator[Contende
     lines = over_neurons(task.domain)
     if task.searched is not None and lines is not None:
         yield Contender(ActivationSearch.name, by_activations, again=with_hidden_slopes)
+
+
+def _in_single(task: Task) -> tuple[Graph, Specification, Tolerance] | None:
+    """Return what is searched in single precision; None where that may take up margins."""
+    single = torch.float32
+    if task.specification.rows.dtype == single or task.float32:
+        return None
+    graph = task.problem.graph(task.execution, single)
+    whole = replace(task.problem.specify(single), clause=task.specification.clause)
+    tolerance = Tolerance.of(graph, task.domain, whole, float32=False)
+    lower, upper = whole.region.bounding_box()
+    outputs = graph(lower / 2 + upper / 2).flatten(1)
+    least = whole.margins((whole.rows @ outputs.unsqueeze(2)).squeeze(2)).abs()
+    asked = (whole.member & (whole.clause >= 0).unsqueeze(2)).any(dim=1)
+    small = tolerance.needed <= _NEGLIGIBLE * least
+    return (graph, whole, tolerance) if bool(small[asked].all()) else None
 
 
 def _root(task: Task, graph: Graph, lines: Domain) -> Root | None:
