@@ -30,7 +30,9 @@ class Linear:
         self._forward: _Sums | None = None
         self._backward: _Sums | None = None
         match linear:
-            case Product(weight=w, outer=1) if SPARSE * np.count_nonzero(w) < w[0].size:
+            case Product(weight=w, outer=1) if (
+                len(w) == 1 and SPARSE * np.count_nonzero(w) < w.size
+            ):
                 (x, y), values = np.nonzero(w[0]), w[w != 0]
                 self._forward = _Sums(y, w.shape[2], x, values)
                 self._backward = _Sums(x, w.shape[1], y, arithmetic.numbers(values))

@@ -68,6 +68,19 @@ def matrix_of(linear, inputs):
     return np.array(rows, object).reshape(-1, inputs)
 
 
+@pytest.mark.soundness
+@pytest.mark.regression
+@pytest.mark.parametrize("tier", TIERS)
+def test_groups_of_a_product_that_is_nearly_all_zero_are_all_applied(tier):
+    weight = np.zeros((2, 2, 2))
+    found, _ = Linear(Product(weight, 1), arithmetic(tier)).forward(np.ones((1, 4)))
+    assert found.shape == (1, 4)
+    sparse = np.zeros((2, 98, 1))
+    sparse[0, 3, 0], sparse[1, 5, 0] = 2.0, -3.0
+    found, _ = Linear(Product(sparse, 1), arithmetic(tier)).forward(np.ones((1, 196)))
+    assert found.astype(float).tolist() == [[2.0, -3.0]]
+
+
 @given(seeds, tiers)
 def test_maps_are_their_matrices_and_backwards_their_transposes(seed, tier):
     rng = np.random.default_rng(seed)
