@@ -8,13 +8,16 @@ from absolver.certificates.rules.curves import CURVES
 from absolver.certificates.rules.extremes import Extreme
 from absolver.certificates.rules.piecewise_linear import PIECEWISE_LINEAR
 from absolver.certificates.rules.rule import Rule
+from absolver.certificates.rules.waves import Wave
 
 RULES: Mapping[str, Rule] = {
     **PIECEWISE_LINEAR,
     **CURVES,
+    "cos": Wave(quarters=1),
     "max": Extreme(largest=True),
     "min": Extreme(largest=False),
     "mul": Product(),
+    "sin": Wave(quarters=0),
 }
 
 

@@ -149,7 +149,7 @@ OPERATORS |= {
 }
 OPERATORS |= {
     kind: lambda kind=kind: one(kind, [(7,)])
-    for kind in "Abs Ceil Exp Floor Log Reciprocal Relu Sigmoid Sign Sqrt Tanh".split()
+    for kind in "Abs Ceil Cos Exp Floor Log Reciprocal Relu Sigmoid Sign Sin Sqrt Tanh".split()
 }
 POSITIVE = {"Log", "Sqrt", "Reciprocal", "Div", "square root"}
 

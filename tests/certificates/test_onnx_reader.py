@@ -187,9 +187,6 @@ def test_constants_whose_value_depends_on_the_execution_are_outside_of_its_seman
 UNREADABLE = {
     "carvana_unet_2022/onnx/unet_simp_small.onnx": "Cast 'Cast_29': no rule for a cast to int32",
     "cctsdb_yolo/onnx/patch-1.onnx": "Cast 'Cast_9': no rule for a cast to int64",
-    "lsnc/onnx/quadrotor2d_output.onnx": "Cos '/Cos': no rule for this operator",
-    "ml4acopf/onnx/118_ieee_ml4acopf.onnx": "Cos '/Cos': no rule for this operator",
-    "ml4acopf/onnx/14_ieee_ml4acopf.onnx": "Cos '/Cos': no rule for this operator",
     "onnx_ops/layer-zoo__constant.onnx": "the outputs do not depend on the inputs",
     "onnx_ops/layer-zoo__dropout_training_mode_true.onnx": "Dropout 'y': no rule for training",
 }
