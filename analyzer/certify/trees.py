@@ -7,16 +7,15 @@ from numpy.typing import NDArray
 
 from absolver.analyzer.certify.encoding import Entry, LineEncoder, facts
 from absolver.analyzer.certify.errors import NotCertifiable
+from absolver.analyzer.certify.node_lines import node_lines
 from absolver.analyzer.certify.operands import origin, places_of
 from absolver.analyzer.certify.rehearsal import lines_of, proposed
 from absolver.analyzer.certify.row_lines import RowEncoder
-from absolver.analyzer.certify.words import words
 from absolver.analyzer.graph.graph import Graph, Nonlinear
 from absolver.analyzer.properties.property import Clause
 from absolver.analyzer.properties.specification import Specification
 from absolver.analyzer.search.proof import Leaves, TreeProof
 from absolver.analyzer.search.tree import INPUT, Levels
-from absolver.dsl.domain import Domain
 
 
 def tree_record(
@@ -33,7 +32,7 @@ def tree_record(
     nodes = [node for node in graph.joined.nodes if isinstance(node, Nonlinear)]
     if proof.leaves is None or proof.root is None:
         bare = not lines_of(proof.domain)
-        lines = [] if bare else [_worded(proof.domain, node) for node in nodes]
+        lines = [] if bare else node_lines(proof, nodes)
         record |= {"rows": "none" if bare else "undecided", "clip": not bare}
     else:
         nodes_of_leaves = _Placed(levels.node, proof.leaves)
@@ -81,18 +80,6 @@ class _Placed:
         spread = np.zeros((len(self._here), *values.shape[1:]), dtype=np.float32)
         spread[self._here] = values[self._row]
         return spread
-
-
-def _worded(domain: Domain, node: Nonlinear) -> Entry:
-    """Return an operator's lines as words that say how a box gives its slopes."""
-    for factor in lines_of(domain):
-        lower, upper = words(factor, node.operator)
-        if lower is not None and upper is not None:
-            return {"operator": node.label, "lower": [lower], "upper": [upper]}
-    raise NotCertifiable(
-        f"{node.origin}: the slopes of {domain.name} for {node.operator.name} depend on each "
-        "branch, which certificates of searches over inputs do not hold yet"
-    )
 
 
 def _line(node: Nonlinear, leaves: Leaves, placed: _Placed) -> Entry:

@@ -1,8 +1,10 @@
 """Branch and bound by splits of the input box, batched over branches, for every domain."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -15,10 +17,10 @@ from absolver.analyzer.regions.box import Box
 from absolver.analyzer.regions.polytope import Polytope
 from absolver.analyzer.regions.region import Region
 from absolver.analyzer.search.clipping import clip
-from absolver.analyzer.search.proof import TreeProof
+from absolver.analyzer.search.proof import TreeProof, Visited
 from absolver.analyzer.search.search import BranchAndBound, Branches, Resources
 from absolver.analyzer.search.tolerance import Tolerance
-from absolver.analyzer.search.tree import INPUT, Tree
+from absolver.analyzer.search.tree import INPUT, Levels, Tree
 from absolver.dsl.domain import Domain
 from absolver.dsl.operators.record import Interval
 
@@ -74,16 +76,20 @@ class InputSearch(BranchAndBound[Boxes]):
         self._whole = specification
         self._tolerance = tolerance
         self.tree = Tree(specification.sets)
-        lower, upper = specification.region.bounding_box()
-        every = torch.arange(specification.sets, device=lower.device)
-        self.branches = Boxes(
+        self.branches = self._roots()
+
+    def _roots(self) -> Boxes:
+        """Return the whole sets, of which nothing is known."""
+        lower, upper = self._whole.region.bounding_box()
+        every = torch.arange(self._whole.sets, device=lower.device)
+        return Boxes(
             node=every,
             margin=torch.full_like(every, -torch.inf, dtype=lower.dtype),
             share=torch.full_like(every, 1 / max(1, len(every)), dtype=torch.float64),
             lower=lower,
             upper=upper,
             set=every,
-            open=specification.clause >= 0,
+            open=self._whole.clause >= 0,
             hidden={},
         )
 
@@ -92,7 +98,13 @@ class InputSearch(BranchAndBound[Boxes]):
         trees = self.tree.levels()
         clauses = range(self._whole.clause.shape[1])
         return [
-            TreeProof(set=root, clauses=tuple(clauses), levels=tree, domain=self._domain)
+            TreeProof(
+                set=root,
+                clauses=tuple(clauses),
+                levels=tree,
+                domain=self._domain,
+                revisit=partial(_revisited, self, root, tree),
+            )
             for root, tree in trees.items()
         ]
 
@@ -104,7 +116,8 @@ class InputSearch(BranchAndBound[Boxes]):
         region: Region = cut.within(box) if isinstance(cut, Polytope) else box
         return replace(part, region=region)
 
-    def _advance(self, batch: Boxes) -> None:
+    def _bounds_of(self, batch: Boxes) -> tuple[Specification, Propagation]:
+        """Bound branches, given what their parents knew."""
         part = self._restricted(batch)
         bounds = propagate(
             *(self._graph, self._domain, part.region, part.rows),
@@ -113,6 +126,10 @@ class InputSearch(BranchAndBound[Boxes]):
             forms=self._tolerance is not None,
             rounding=Rounding() if self._tolerance is None else None,
         )
+        return part, bounds
+
+    def _advance(self, batch: Boxes) -> None:
+        part, bounds = self._bounds_of(batch)
         known = self._known(batch, part, bounds)
         left = known.open.any(dim=1) & (known.lower <= known.upper).flatten(1).all(dim=1)
         self.closed += float(batch.share[~left].sum())
@@ -233,12 +250,73 @@ class InputSearch(BranchAndBound[Boxes]):
         return known.select(divisible), axes[divisible]
 
 
+class _Revisit(InputSearch):
+    """A finished search on one set once more, with the splits that it has chosen."""
+
+    visited: Visited
+    """The nodes of the last step."""
+
+    def __init__(self, search: InputSearch, root: int, tree: Levels) -> None:
+        """Begin at the root; a branch's number is its place in the tree here."""
+        resources = Resources(search._memory_bytes)
+        super().__init__(search._graph, search._domain, search._whole, search._tolerance, resources)
+        start = self.branches.select(slice(root, root + 1))
+        device = start.node.device
+        self.branches = replace(start, node=torch.zeros_like(start.node))
+        inner = tree.split >= 0
+        number = np.where(inner, np.cumsum(inner) - 1, -1)
+        self._number = torch.from_numpy(number).to(device)
+        self._axis = torch.from_numpy(tree.element).to(device, torch.int64)
+        self._threshold = torch.from_numpy(tree.threshold).to(device, start.lower.dtype)
+
+    def _advance(self, batch: Boxes) -> None:
+        part, bounds = self._bounds_of(batch)
+        self.visited = Visited(batch.node.cpu().numpy(), bounds.hidden)
+        known = self._known(batch, part, bounds)
+        # Rounding may differ from the search's: a node that was split there keeps its box.
+        left = known.open.any(dim=1) & (known.lower <= known.upper).flatten(1).all(dim=1)
+        kept = left.view(-1, *[1] * (batch.lower.dim() - 1))
+        known = replace(
+            known,
+            lower=torch.where(kept, known.lower, batch.lower),
+            upper=torch.where(kept, known.upper, batch.upper),
+            open=torch.where(left.unsqueeze(1), known.open, batch.open),
+        )
+        number = self._number[batch.node]
+        split = (number >= 0).nonzero().squeeze(1)
+        if not len(split):
+            return
+        known, number = known.select(split), number[split]
+        halves = _cut(known, self._axis[number], self._threshold[number])
+        children = replace(halves, node=torch.cat([2 * number + 1, 2 * number + 2]))
+        self.branches = self.branches.followed_by(children) if len(self.branches) else children
+
+
+def _revisited(search: InputSearch, root: int, tree: Levels) -> Iterator[Visited]:
+    """Bound the nodes of one tree again: to keep all that was found would take much memory."""
+    again = _Revisit(search, root, tree)
+    while again.open:
+        again.step()
+        yield again.visited
+
+
 def _halved(known: Boxes, axes: Int[Tensor, "branches"]) -> Boxes:
     """Return the lower halves of boxes along their axes, and then the upper halves."""
+    lower, upper = (
+        side.flatten(1).gather(1, axes.unsqueeze(1)).squeeze(1)
+        for side in (known.lower, known.upper)
+    )
+    # Halves first: the sum of two large bounds would overflow.
+    return _cut(known, axes, lower / 2 + upper / 2)
+
+
+def _cut(
+    known: Boxes, axes: Int[Tensor, "branches"], threshold: Float[Tensor, "branches"]
+) -> Boxes:
+    """Return the parts of boxes below thresholds on their axes, and then those above."""
     lower, upper = known.lower.flatten(1), known.upper.flatten(1)
     rows = torch.arange(len(known), device=lower.device)
-    # Halves first: the sum of two large bounds would overflow.
-    middle = lower[rows, axes] / 2 + upper[rows, axes] / 2
+    middle = threshold.clamp(lower[rows, axes], upper[rows, axes])
     left_upper, right_lower = upper.clone(), lower.clone()
     left_upper[rows, axes] = middle
     right_lower[rows, axes] = middle

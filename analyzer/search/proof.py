@@ -1,6 +1,6 @@
 """What a finished search leaves behind for the certificate of one input set."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -77,13 +77,24 @@ def _joined(parts: Sequence[Sides]) -> Sides:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Visited:
+    """Some nodes of a tree, and what a domain finds of hidden neurons in them."""
+
+    place: NDArray[np.int64]
+    """In level order."""
+    boxes: Mapping[str, Interval]
+    """By name of an operator's operand, `[nodes, *shape]`."""
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TreeProof:
     """A tree of splits whose every leaf is refuted, and the proposals that refute it.
 
     Without `leaves` the domain's own slopes on each node's box are meant, bounds of hidden
-    neurons come from rows at every node, and boxes are clipped. With them, hidden bounds are those
-    of `root`, cut by the splits.
+    neurons come from rows at every node, and boxes are clipped. `revisit` finds the boxes of
+    operands again then, of all nodes, some at a time. With leaves, hidden bounds are those of
+    `root`, cut by the splits.
     """
 
     set: int
@@ -93,3 +104,4 @@ class TreeProof:
     domain: Domain
     root: Root | None = None
     leaves: Leaves | None = None
+    revisit: Callable[[], Iterator[Visited]] | None = None
