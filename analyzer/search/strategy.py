@@ -143,11 +143,14 @@ def _contenders(task: Task, prober: Prober[Counterexample]) -> Iterator[Contende
 
 def _in_single(task: Task) -> tuple[Graph, Specification, Tolerance] | None:
     """Return what is searched in single precision; None where that may take up margins."""
-    single = torch.float32
-    if task.specification.rows.dtype == single or task.float32:
+    single, known = torch.float32, task.specification
+    if known.rows.dtype == single or task.float32:
         return None
     graph = task.problem.graph(task.execution, single)
-    whole = replace(task.problem.specify(single), clause=task.specification.clause)
+    region = known.region.to(known.region.device, single)
+    # What rounding does to the constraints is far less than what it does to their bounds.
+    rows, bound = known.rows.to(single), known.bound.to(single)
+    whole = replace(known, region=region, rows=rows, bound=bound)
     tolerance = Tolerance.of(graph, task.domain, whole, float32=False)
     lower, upper = whole.region.bounding_box()
     outputs = graph(lower / 2 + upper / 2).flatten(1)
