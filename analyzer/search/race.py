@@ -14,7 +14,9 @@ _FIRST_TURN = 0.4
 _HOPELESS = 0.02
 _PATIENCE = 3
 # Of the time that is left, for a better preparation; and at most so many seconds.
-_PREPARATION_SHARE, _MOST_PREPARATION = 0.2, 120.0
+_PREPARATION_SHARE, _MOST_PREPARATION = 0.1, 120.0
+# A search that has closed so much of itself by then does without.
+_PROMISING = 0.3
 # The attack's turns are shorter: it is there to end a search that could never end.
 _ATTACK_SHARE = 0.25
 # Where no search can go on, the attack still gets some turns, of so many seconds at least.
@@ -147,11 +149,12 @@ class Race:
         if contender.name not in self._made:
             with timeline.during(Kind.PREPARATION, contender.name):
                 self._made[contender.name] = contender.make(None)
-        if self._turns == _PATIENCE and contender.again is not None:
+        search = self._made[contender.name]
+        if self._turns == _PATIENCE and contender.again is not None and _far_off(search):
             with timeline.during(Kind.PREPARATION, contender.name):
                 seconds = min(_PREPARATION_SHARE * rivals.deadline.remaining, _MOST_PREPARATION)
-                self._made[contender.name] = contender.again(seconds) or self._made[contender.name]
-        search = self._made[contender.name]
+                search = contender.again(seconds) or search
+            self._made[contender.name] = search
         if search is None:
             return None
         start, spent = time.monotonic(), self._spent
@@ -182,6 +185,10 @@ class Race:
         closed = {s.name: s.closed for s in self.searches}
         best = max((closed[one.name] for one in self._running), default=0.0)
         self._running = [one for one in self._running if closed[one.name] >= _HOPELESS * best]
+
+
+def _far_off(search: Search | None) -> bool:
+    return search is None or search.closed < _PROMISING
 
 
 def _progress(search: Search) -> Callable[[], Mapping[str, float]]:

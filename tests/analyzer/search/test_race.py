@@ -121,6 +121,21 @@ def test_a_search_that_is_done_at_once_wins_without_a_step(clock: Clock) -> None
     assert run_race([done], clock)[0] is done and not clock.log
 
 
+def test_a_search_that_is_far_off_begins_anew_better_prepared(clock: Clock) -> None:
+    slow, better = Steps("one", clock, 10_000, 1e-5), Steps("one", clock, 20, 0.05)
+    asked: list[float] = []
+
+    def again(seconds: float) -> Search:
+        asked.append(seconds)
+        return better
+
+    assert run_race([Contender("one", lambda _: slow, again=again)], clock)[0] is better
+    assert len(asked) == 1 and 0 < asked[0] < 20
+    near = Steps("near", clock, 80, 0.0125)
+    assert run_race([Contender("near", lambda _: near, again=again)], clock)[0] is near
+    assert len(asked) == 1
+
+
 def planted(seed: int) -> tuple[Graph, Box, torch.Tensor, float]:
     """A network, a box, and its output at the least of many points, away from the centre."""
     graph = relu_network((3, 6, 5, 1), seed).to("cpu", torch.float32).to("cpu", DTYPE)
