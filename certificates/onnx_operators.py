@@ -13,9 +13,7 @@ from absolver.certificates.onnx_evaluation import MOVED, moved
 from absolver.certificates.onnx_graph import Step, Value, Variable
 
 # Operators of one operand that have a rule under their own name.
-_CURVES = frozenset(
-    "Abs Ceil Cos Exp Floor Log Reciprocal Relu Sigmoid Sign Sin Sqrt Tanh".split()
-)
+_CURVES = frozenset("Abs Ceil Cos Exp Floor Log Reciprocal Relu Sigmoid Sign Sin Sqrt Tanh".split())
 
 
 def lower(step: Step) -> list[Variable]:
