@@ -6,7 +6,7 @@ from fractions import Fraction
 from itertools import product
 from random import Random
 
-from tests.attack.generate import Curve, Network
+from tests.attack.generate import TRANSCENDENTAL, Curve, Network
 
 Box = tuple[tuple[Fraction, Fraction], ...]
 Terms = tuple[tuple[Fraction, int], ...]
@@ -153,7 +153,8 @@ def _minimise(
 
     if len(box) == 1:
         (low, high), curved = box[0], _transcendental(network)
-        inner = [] if curved or single else kinks(network, low, high)
+        grid = [low + (high - low) * i / 16 for i in range(1, 16)]
+        inner = grid if curved else [] if single else kinks(network, low, high)
         found = [run((x,)) for x in (low, *inner, high)]
     elif len(box) <= 4:
         found = [run(corner) for corner in product(*box)]
@@ -197,7 +198,8 @@ def _finite(value: Fraction) -> bool:
 
 
 def _transcendental(network: Network) -> bool:
-    return any(isinstance(s, Curve) and s.function == "Sigmoid" for s in network.steps.values())
+    curves = (s for s in network.steps.values() if isinstance(s, Curve))
+    return any(curve.function in TRANSCENDENTAL for curve in curves)
 
 
 def _shrunk(box: Box, random: Random) -> Box:

@@ -155,6 +155,17 @@ def _sigmoid(random: Random) -> tuple[Network, Box]:
     return network, ((low, low + random.choice((Fraction(0), Fraction(1, 100), Fraction(2)))),)
 
 
+def _wave(random: Random) -> tuple[Network, Box]:
+    """Sines and cosines, of two angles, over a point, a small part of a period, or several."""
+    network = Network((1, 1))
+    tensor = network.dense("x", *_layer(random, 1, 2, _gauss))
+    tensor = network.curve(random.choice(("Sin", "Cos")), tensor)
+    network.dense(tensor, *_layer(random, 2, 1, _integer))
+    low = Fraction(random.randint(-1000, 1000), 100)
+    width = random.choice((Fraction(0), Fraction(1, 1000), Fraction(2), Fraction(9)))
+    return network, ((low, low + width),)
+
+
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         "integers": _integers,
@@ -167,5 +178,6 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "product": _product,
         "maximum": _maximum,
         "sigmoid": _sigmoid,
+        "wave": _wave,
     }
 )

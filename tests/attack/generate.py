@@ -17,6 +17,9 @@ from tests.attack.binary32 import random_dot, round32
 
 Values = dict[str, list[Fraction]]
 
+TRANSCENDENTAL = ("Sigmoid", "Sin", "Cos")
+"""Functions whose values are no rationals."""
+
 
 @dataclass(frozen=True)
 class Sums:
@@ -110,7 +113,7 @@ class Network:
         return name
 
     def curve(self, function: str, *sources: str, **attributes: float) -> str:
-        """Relu, LeakyRelu, Abs, Sigmoid, Mul, Max: functions of entries at the same place."""
+        """Apply Relu, Abs, Sin, Mul, Max, ... to entries at the same place."""
         every = tuple(range(self.size(sources[0])))
         operands = tuple((source, every) for source in sources)
         values = tuple(Fraction(float(np.float32(v))) for v in attributes.values())
@@ -152,7 +155,7 @@ class Network:
         return helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
 
     def exact(self, point: Sequence[Fraction]) -> Values:
-        """Every tensor's value over the reals; of sigmoid to 60 digits."""
+        """Every tensor's value over the reals; of smooth functions to 60 digits."""
         return self._run(point, _exact_sum, lambda value: value)
 
     def execution(self, point: Sequence[Fraction], random: Random) -> Values:
@@ -219,8 +222,9 @@ def _curve(step: Curve, entries: Sequence[Fraction]) -> Fraction:
             return max(entries)
         case "Mul":
             return x * entries[1]
-        case "Sigmoid":
+        case "Sigmoid" | "Sin" | "Cos":
             with mpmath.workdps(60):
-                value = mpmath.sigmoid(mpmath.mpf(x.numerator) / x.denominator)
+                function = getattr(mpmath, step.function.lower())
+                value = function(mpmath.mpf(x.numerator) / x.denominator)
                 return Fraction(str(mpmath.nstr(value, 50)))
     raise ValueError(step.function)

@@ -10,7 +10,7 @@ from scipy.optimize import linprog
 
 from tests.attack.claims import Case, kinks
 from tests.attack.container import Record
-from tests.attack.generate import Bounded, Curve, Network, Sums
+from tests.attack.generate import TRANSCENDENTAL, Bounded, Curve, Network, Sums
 from tests.attack.trees import as_tree
 
 Split = tuple[str | list[object], int, Fraction]
@@ -73,7 +73,7 @@ def _splits(case: Case, clauses: list[list[int]], random: Random) -> list[list[S
 
 
 def _piecewise(network: Network) -> bool:
-    smooth = ("Sigmoid", "Mul")
+    smooth = (*TRANSCENDENTAL, "Mul")
     return not any(isinstance(s, Curve) and s.function in smooth for s in network.steps.values())
 
 

@@ -20,7 +20,7 @@ from absolver.certificates import (
     tree,
     vnnlib,
 )
-from absolver.certificates.rules import bilinear, extremes, piecewise_linear
+from absolver.certificates.rules import bilinear, extremes, functions, piecewise_linear, waves
 
 
 class Mutant(NamedTuple):
@@ -172,6 +172,11 @@ MUTANTS: Mapping[str, Mutant] = MappingProxyType(
         "products are monotone": Mutant(
             bilinear, "Product.least", "plus(y, point(-a))", "plus(point(y.lower), point(-a))"
         ),
+        "waves are convex beyond their inflections": Mutant(waves, "_part", "-8 * d", "-0.0 * d"),
+        "half a period is all of a wave": Mutant(
+            waves, "Wave.least", "add_up(lower, PERIOD)", "add_up(lower, PERIOD / 2)"
+        ),
+        "sines and cosines have one sign": Mutant(functions, "wave", "turn < 2", "turn < 4"),
         "decimals are floats": Mutant(
             vnnlib, "_Reader._linear", "Fraction(value)", "Fraction(float(value))"
         ),
