@@ -8,13 +8,13 @@ from fractions import Fraction
 import mpmath
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from absolver.certificates.rounding import Box
 from absolver.certificates.rules import rule_for
 from absolver.certificates.rules.functions import QUARTER, wave
-from absolver.certificates.rules.waves import Wave
+from absolver.certificates.rules.waves import PERIOD, Wave
 from tests.certificates.rule_cases import (
     SLOPES,
     Exact,
@@ -69,6 +69,27 @@ def test_enclosures_hold_the_wave_at_every_nasty_place() -> None:
         box = wave(np.array(NASTY), quarters)
         for x, lower, upper in zip(NASTY, *(end.tolist() for end in box), strict=True):
             assert DIGITS.mpf(lower) <= exact(DIGITS.mpf(x)) <= DIGITS.mpf(upper), (x, quarters)
+
+
+@pytest.mark.soundness
+@pytest.mark.parametrize("quarters", range(4))
+def test_enclosures_pay_for_every_rounding(quarters: int) -> None:
+    """So many arguments that some values are more than an ulp away from what is computed."""
+    random = np.random.default_rng(quarters)
+    x = np.concatenate([random.uniform(-high, high, 1500) for high in (0.8, 30, 2.0**20)])
+    with DIGITS.workdps(40):
+        for z, lower, upper in zip(x, *wave(x, quarters), strict=True):
+            value = (DIGITS.sin, DIGITS.cos)[quarters % 2](float(z)) * (-1) ** (quarters // 2)
+            assert float(lower) <= value <= float(upper), float(z)
+
+
+@pytest.mark.soundness
+def test_the_sine_of_a_tiny_number_is_smaller() -> None:
+    tiny = np.array([5e-324, 1e-310, 2.2250738585072014e-308, 1e-200, 1e-9])
+    for x in (tiny, -tiny):
+        box = wave(x, 0)
+        lower, upper = box if x[0] > 0 else Box(-box.upper, -box.lower)
+        assert ((lower >= 0) & (lower < tiny) & (upper >= tiny)).all()
 
 
 @pytest.mark.precision
@@ -149,11 +170,12 @@ def test_offsets_of_waves_are_optimal_up_to_rounding(
 
 @pytest.mark.soundness
 @each_wave
+@example(pair=(0.0, 7.0), slope=-1.0, scale=2.0, shift=0.0)  # a part of a whole period
 @given(
-    pair=intervals(st.floats(-7, 7)),
+    pair=intervals(st.one_of(near, st.floats(-7, 7))),
     slope=tilts,
-    scale=st.floats(0.5, 2),
-    shift=st.floats(-4, 4),
+    scale=st.one_of(st.sampled_from((1.0, 2.0)), st.floats(0.5, 2)),
+    shift=st.one_of(st.sampled_from((0.0, 0.5, -1.0)), st.floats(-4, 4)),
 )
 def test_offsets_hold_wherever_waves_are_cut(
     function: str, pair: tuple[float, float], slope: float, scale: float, shift: float
@@ -222,4 +244,5 @@ def test_pi_is_known_to_more_digits_than_the_proof_needs() -> None:
     half = Fraction(int(DIGITS.floor(DIGITS.pi / 2 * 2**400)), 2**400)
     assert abs(half - sum(parts)) < Fraction(1, 2**122)
     assert parts[0] * 2**32 % 1 == 0 == parts[1] * 2**66 % 1
+    assert 4 * half < Fraction(PERIOD) < 4 * half * (1 + Fraction(1, 10**7))
     assert half - parts[0] < Fraction(1, 2**32) and half - parts[0] - parts[1] < Fraction(1, 2**68)
