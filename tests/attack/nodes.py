@@ -173,7 +173,8 @@ def _curve(random: Random) -> Node:
         "Elu": {"alpha": 0.5},
     }
     names = ("Relu", "Abs", "Neg", "Sign", "Floor", "Ceil", "Sigmoid", "Tanh", "Exp", "Identity")
-    kind = random.choice((*names, "Softsign", "Softplus", "Selu", "Celu", "Erf", *attributes))
+    more = ("Sin", "Cos", "Softsign", "Softplus", "Selu", "Celu", "Erf")
+    kind = random.choice((*names, *more, *attributes))
     return Node(kind, ((2, 3),), attributes.get(kind, {}))
 
 
