@@ -16,6 +16,8 @@ from absolver.dsl.domain import Carrier, Domain
 
 # A record inflates to at most 2^30 bytes; the splits take some of them.
 MOST_BYTES = 3 << 28
+# The word of slopes that are not continuous in a box.
+_JUMPS = "adaptive"
 
 
 def node_lines(proof: TreeProof, nodes: Sequence[Nonlinear]) -> list[Entry]:
@@ -23,11 +25,15 @@ def node_lines(proof: TreeProof, nodes: Sequence[Nonlinear]) -> list[Entry]:
 
     A side is a word where one says how a box gives its slopes. Otherwise the tree's nodes are
     bounded again, as the search has bounded them, and the slopes of each are written out; also
-    where the operator is exact, as the checker's boxes are a little wider.
+    where the operator is exact, as the checker's boxes are a little wider. Slopes that are given
+    can only gain where the checker's boxes are tighter. Those that jump from 0 to 1 may lose, so
+    that a search in single precision, whose boxes are far from the checker's, has them written
+    too, as long as there is room.
     """
-    lines = [_Lines(proof, node) for node in nodes]
-    size = sum(own.size for own in lines)
-    if size > MOST_BYTES:
+    lines = [_Lines(proof, node, jumps=not proof.single) for node in nodes]
+    if _size(lines) > MOST_BYTES:
+        lines = [_Lines(proof, node, jumps=True) for node in nodes]
+    if (size := _size(lines)) > MOST_BYTES:
         raise NotCertifiable(
             f"the slopes of {proof.domain.name} in the {len(proof.levels.split)} nodes of a search "
             f"over inputs take {size} bytes, and a record of a certificate holds {MOST_BYTES} of "
@@ -43,13 +49,18 @@ def node_lines(proof: TreeProof, nodes: Sequence[Nonlinear]) -> list[Entry]:
     return [own.entry() for own in lines]
 
 
+def _size(lines: "Sequence[_Lines]") -> int:
+    return sum(own.size for own in lines)
+
+
 class _Lines:
     """The lines of one operator in every node of a tree."""
 
-    def __init__(self, proof: TreeProof, node: Nonlinear) -> None:
-        """Find the words for them; numbers take the place of what has none."""
+    def __init__(self, proof: TreeProof, node: Nonlinear, *, jumps: bool) -> None:
+        """Find the words for them, with or without that of slopes that jump; else take numbers."""
         self._node = node
-        self._lines, sides = _named(proof.domain, node)
+        self._lines, named = _named(proof.domain, node)
+        sides = [None if word == _JUMPS and not jumps else word for word in named]
         self._words = dict(zip(("lower", "upper"), sides, strict=True))
         self._shape = (len(proof.levels.split), int(np.prod(node.shape)))
         self._numbers: dict[str, list[NDArray[np.float32]]] = {}

@@ -104,6 +104,7 @@ class InputSearch(BranchAndBound[Boxes]):
                 levels=tree,
                 domain=self._domain,
                 revisit=partial(_revisited, self, root, tree),
+                single=self._whole.rows.dtype == torch.float32,
             )
             for root, tree in trees.items()
         ]
@@ -266,8 +267,8 @@ class _Revisit(InputSearch):
         inner = tree.split >= 0
         number = np.where(inner, np.cumsum(inner) - 1, -1)
         self._number = torch.from_numpy(number).to(device)
-        self._axis = torch.from_numpy(tree.element).to(device, torch.int64)
-        self._threshold = torch.from_numpy(tree.threshold).to(device, start.lower.dtype)
+        self._axis = torch.from_numpy(tree.element.astype(np.int64)).to(device)
+        self._threshold = torch.tensor(tree.threshold, device=device, dtype=start.lower.dtype)
 
     def _advance(self, batch: Boxes) -> None:
         part, bounds = self._bounds_of(batch)

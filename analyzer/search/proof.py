@@ -93,8 +93,8 @@ class TreeProof:
 
     Without `leaves` the domain's own slopes on each node's box are meant, bounds of hidden
     neurons come from rows at every node, and boxes are clipped. `revisit` finds the boxes of
-    operands again then, of all nodes, some at a time. With leaves, hidden bounds are those of
-    `root`, cut by the splits.
+    operands again then, of all nodes, some at a time; in single precision they are wider than the
+    checker's. With leaves, hidden bounds are those of `root`, cut by the splits.
     """
 
     set: int
@@ -105,3 +105,5 @@ class TreeProof:
     root: Root | None = None
     leaves: Leaves | None = None
     revisit: Callable[[], Iterator[Visited]] | None = None
+    single: bool = False
+    """Whether the search was in single precision."""
