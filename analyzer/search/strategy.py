@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import inf
+from math import inf, prod
 
 import torch
 
 from absolver.analyzer.certify.regions import as_checked
 from absolver.analyzer.certify.rehearsal import Rows, rehearse
 from absolver.analyzer.decide import MODEST_WORK, Execution
-from absolver.analyzer.graph.graph import Graph
+from absolver.analyzer.graph.graph import Graph, Nonlinear
 from absolver.analyzer.problem import Safety
 from absolver.analyzer.properties.specification import Specification
 from absolver.analyzer.regions.box import Box
@@ -30,8 +30,9 @@ from absolver.dsl.domain import Carrier, Domain
 _MOST_INPUTS = 64
 # Where so few vary, halving them is nearly always best.
 _FEW_INPUTS, _FEW_WEIGHT = 10, 8.0
-# Inputs are split in single precision where its roundings are at most this share of margins.
-_NEGLIGIBLE = 1e-3
+# Inputs are split in single precision where its roundings are at most this share of margins, and
+# where that pays: certificates of such searches have to name more slopes.
+_NEGLIGIBLE, _MANY_NEURONS = 1e-3, 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +148,8 @@ def _in_single(task: Task) -> tuple[Graph, Specification, Tolerance] | None:
     if known.rows.dtype == single or task.float32:
         return None
     graph = task.problem.graph(task.execution, single)
+    if sum(prod(node.shape) for node in graph.nodes if isinstance(node, Nonlinear)) < _MANY_NEURONS:
+        return None
     region = known.region.to(known.region.device, single)
     # What rounding does to the constraints is far less than what it does to their bounds.
     rows, bound = known.rows.to(single), known.bound.to(single)
