@@ -66,7 +66,7 @@ def _power(step: Step) -> Variable:
     named = {2.0: "square", 0.5: "sqrt", -1.0: "reciprocal"}
     if exponent in named:
         return step.apply(named[exponent], x, executed="pow")
-    return step.apply("pow", x, exponent=exponent)
+    return step.apply("cube", x) if exponent == 3 else step.apply("pow", x, exponent=exponent)
 
 
 def _extreme(step: Step, function: str, values: Sequence[Value]) -> Variable:

@@ -120,6 +120,14 @@ CURVES: Mapping[str, Curve] = {
         lambda x: times(point(2.0), point(x)),
         (Piece(-np.inf, np.inf, True, lambda s: s / 2),),
     ),
+    "cube": Curve(
+        lambda x: times(square(x), point(x)),
+        lambda x: times(point(3.0), square(x)),
+        (
+            Piece(-np.inf, 0.0, False, lambda s: -np.sqrt(np.maximum(s, 0.0) / 3)),
+            Piece(0.0, np.inf, True, lambda s: np.sqrt(np.maximum(s, 0.0) / 3)),
+        ),
+    ),
     "sigmoid": Curve(sigmoid, _sigmoid_slope, _s_shaped(_sigmoid_touches)),
     "tanh": Curve(tanh, _tanh_slope, _s_shaped(lambda s: _sigmoid_touches(s / 4) / 2)),
     "reciprocal": Curve(

@@ -22,6 +22,7 @@ FUNCTIONS: Mapping[str, Callable[..., Floats]] = {
     "min": lambda *xs: np.minimum.reduce(xs),
     "mul": np.multiply,
     "square": np.square,
+    "cube": lambda x: x * x * x,
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "tanh": np.tanh,
     "exp": np.exp,

@@ -31,6 +31,7 @@ CURVES: dict[str, tuple[Exact, st.SearchStrategy[float]]] = {
     "log": (DIGITS.log, ends.map(abs).filter(lambda z: z > 0)),
     "sqrt": (DIGITS.sqrt, ends.map(abs)),
     "square": (lambda z: z * z, ends),
+    "cube": (lambda z: z * z * z, ends),
     "reciprocal": (lambda z: 1 / z, ends.map(abs).filter(lambda z: z > 0)),
 }
 
@@ -87,6 +88,8 @@ def touching(function: str, s: float) -> Iterator[object]:
         yield 1 / (4 * s * s)
     elif function == "square":
         yield s / 2
+    elif function == "cube" and s > 0:
+        yield from (DIGITS.sqrt(s / 3), -DIGITS.sqrt(s / 3))
     elif function == "reciprocal" and s < 0:
         yield from (1 / DIGITS.sqrt(-s), -1 / DIGITS.sqrt(-s))
 
@@ -125,6 +128,8 @@ def test_unbounded_boxes_have_the_lines_that_exist() -> None:
         ("exp", 1.0, -inf, inf): (1, inf),
         ("exp", 0.0, -inf, 0.0): (0, 1),
         ("square", 2.0, -inf, inf): (-1, inf),
+        ("cube", 3.0, 0.0, inf): (-2, inf),
+        ("cube", 3.0, -inf, 0.0): (-inf, 2),
         ("sigmoid", 0.0, -inf, inf): (0, 1),
         ("sigmoid", 0.25, -inf, 0.0): (0.5, inf),
         ("tanh", 0.0, -1e300, inf): (-1, 1),
