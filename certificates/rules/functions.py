@@ -4,6 +4,8 @@ Only `+ - * /`, square roots and scaling by powers of two are assumed to round a
 u is 2^-53. Each function returns intervals that hold its values at all real x, and its limits.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,9 +30,9 @@ LN2 = float.fromhex("0x1.62e42fefa39efp-1")
 LN2_HIGH, LN2_LOW = float.fromhex("0x1.62e42feep-1"), float.fromhex("0x1.a39ef35793c76p-33")
 """ln 2 up to 2^-86 in two parts, the first of 32 bits."""
 
-QUARTER = [
+QUARTER: Sequence[float] = tuple(
     float.fromhex(x) for x in ("0x1.921fb544p+0", "0x1.0b4611a6p-34", "0x1.3198a2e037073p-69")
-]
+)
 """pi / 2 up to 2^-122 in three parts, the first two of 33 bits."""
 
 MARGIN = 2.0**-50
