@@ -156,7 +156,7 @@ class _Rows:
         dual = self._dual(neurons)
         best, _, _ = ascend(dual, dual.start(), steps=_STEPS)
         # As they are written, so that bounds are what the checker finds.
-        rounded = {key: value.half().to(value) for key, value in best.parameters.items()}
+        rounded = {key: _rounded(value) for key, value in best.parameters.items()}
         best = replace(best, parameters=rounded)
         lower, negated = dual.evaluate(best).bound[0].chunk(2)
         self._found.append((neurons, slopes_at(dual, best)))
@@ -192,6 +192,12 @@ class _Rows:
         rows = ascent.Rows(forms, zero, torch.ones_like(zero, dtype=torch.bool))
         problem = Problem(self._region, self._boxes, rows)
         return Dual(self._graph, self._domain, problem, self._columns)
+
+
+def _rounded(value: Tensor) -> Tensor:
+    """Round to binary16, but for numbers that are too large for it."""
+    half = value.half().to(value)
+    return torch.where(half.isfinite(), half, value)
 
 
 def _repeated(slopes: Tensor | Word, rows: int) -> Written:
