@@ -36,17 +36,11 @@ class Goals:
         """Return the clauses of a specification, or those wanted, a region's set by its number."""
         present = specification.clause >= 0
         box, column = (present if wanted is None else present & wanted).nonzero(as_tuple=True)
-        member = specification.member[box, column]
-        count = max(1, int(member.sum(dim=1).amax())) if len(box) else 1
-        # A stable sort brings the rows of each clause to the front.
-        row = member.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :count]
-        used = member.gather(1, row)
-        rows = specification.rows[box.unsqueeze(1), row]
-        bounds = specification.bound[box.unsqueeze(1), row]
+        rows, bounds, used = specification.constraints_of(box, column)
         return cls(
             clause=specification.clause[box, column],
             box=box,
-            rows=torch.where(used.unsqueeze(2), rows, 0.0),
+            rows=rows,
             bounds=torch.where(used, bounds, torch.inf),
         )
 

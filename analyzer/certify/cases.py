@@ -144,19 +144,18 @@ class Cases:
         clauses = self._problem.around.clauses
         graph = self._problem.graph(self._execution, whole.rows.dtype)
         for proofs in _with_one_root(self._trees):
-            parts = [ranges(self._numbers(whole, proof)) for proof in proofs]
-            every = ranges(number for p in proofs for number in self._numbers(whole, p))
+            numbers = [self._numbers(whole, proof) for proof in proofs]
+            every = ranges(number for own in numbers for number in own)
             self._writer.write({"record": "case", "clauses": every})
             known = root_facts(graph, proofs[0])
             if len(proofs) > 1:
-                shared: Entry = {"record": "parts", "clauses": parts}
+                shared: Entry = {"record": "parts", "clauses": [ranges(own) for own in numbers]}
                 self._writer.write({**shared, "facts": known} if known else shared)
                 known = {}
             for proof in proofs:
                 record = tree_record(graph, proof, whole, clauses)
                 self._writer.write({**record, "facts": known} if known else record)
-            count = sum(last - first for first, last in every)
-            self.counts = self.counts.with_case(count, 0, 0)
+            self.counts = self.counts.with_case(sum(map(len, numbers)), 0, 0)
 
     def _numbers(self, whole: Specification, proof: TreeProof) -> list[int]:
         """Return the numbers of the clauses that a tree refutes."""

@@ -144,6 +144,25 @@ class Specification:
         """Return the numbers of the sets that the bounds leave undecided."""
         return (~self.verified_sets(lower)).nonzero().flatten()
 
+    def constraints_of(
+        self, sets: Int[Tensor, "pairs"], columns: Int[Tensor, "pairs"]
+    ) -> tuple[
+        Float[Tensor, "pairs constraints outputs"],
+        Float[Tensor, "pairs constraints"],
+        Bool[Tensor, "pairs constraints"],
+    ]:
+        """Return the rows of single clauses, their bounds, and which of them are no padding.
+
+        A clause's rows are the first ones, in their order; what pads those with fewer is 0.
+        """
+        member = self.member[sets, columns]
+        count = max(1, int(member.sum(dim=1).amax())) if len(sets) else 1
+        # A stable sort brings the rows of each clause to the front.
+        row = member.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :count]
+        used = member.gather(1, row)
+        rows, bound = self.rows[sets.unsqueeze(1), row], self.bound[sets.unsqueeze(1), row]
+        return torch.where(used.unsqueeze(2), rows, 0.0), torch.where(used, bound, 0.0), used
+
     def select(self, index: Int[Tensor, "chosen"]) -> Self:
         """Return the specification of the sets that an index tensor names."""
         return replace(

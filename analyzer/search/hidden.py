@@ -89,7 +89,6 @@ class _SearchedNeurons(NeuronsPropagator):
 
     def __init__(self, graph: Graph, region: Region, effort: Effort) -> None:
         super().__init__(graph, effort.domain, region, effort.memory_bytes)
-        self._searched_domain = effort.domain
         self._end_at = time.monotonic() + effort.seconds
         self._boxes: dict[str, Interval] = {}
         self._uses = bounded_tensors(graph)
@@ -111,7 +110,7 @@ class _SearchedNeurons(NeuronsPropagator):
             return bounds
         lower, upper, found = bounds.lower.clone(), bounds.upper.clone(), []
         for number in range(len(lower)):
-            rows = _Rows(part, self._searched_domain, *self._set(number))
+            rows = _Rows(part, self._domain, *self._set(number))
             every, own = (mask[number].flatten().nonzero().squeeze(1) for mask in (wanted, left))
             for chunk in torch.split(own, _CHUNK) if len(own) else ():
                 if time.monotonic() > self._end_at:

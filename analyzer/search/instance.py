@@ -43,7 +43,7 @@ class Instance:
         pairs: tuple[Int[Tensor, "pairs"], Int[Tensor, "pairs"]],
     ) -> Self:
         """Take the pairs of a specification, given as sets and columns of their clauses."""
-        rows = _rows_of(specification, *pairs)
+        rows = Rows(*(part.unsqueeze(1) for part in specification.constraints_of(*pairs)))
         return cls(graph, domain, specification.region, boxes, pairs[0], rows)
 
     @property
@@ -84,15 +84,3 @@ class Instance:
         splits, _ = paths.splits(self.splittable.names, self.splittable.shapes)
         problem = Problem(self.region.select(sets), boxes, self.rows.select(pairs), splits)
         return Dual(self.graph, self.domain, problem, self._columns)
-
-
-def _rows_of(specification: Specification, sets: Tensor, clauses: Tensor) -> Rows:
-    """Return the constraints of some clauses, padded to the largest number."""
-    member = specification.member[sets, clauses]
-    count = max(1, int(member.sum(1).amax())) if len(sets) else 1
-    order = member.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :count]
-    used = member.gather(1, order)
-    forms = specification.rows[sets.unsqueeze(1), order]
-    bound = specification.bound[sets.unsqueeze(1), order]
-    forms, bound = torch.where(used.unsqueeze(2), forms, 0.0), torch.where(used, bound, 0.0)
-    return Rows(forms.unsqueeze(1), bound.unsqueeze(1), used.unsqueeze(1))
