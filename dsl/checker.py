@@ -20,6 +20,7 @@ from absolver.dsl.errors import (
 from absolver.dsl.expressions import ARITY_ANY, Scope, check_slope, closest
 from absolver.dsl.parameters import parameters_of, resolved
 from absolver.dsl.parser import parse
+from absolver.dsl.several import combined
 from absolver.dsl.syntax import (
     BoundsFrom,
     CarrierStatement,
@@ -102,8 +103,8 @@ def check(declaration: Declaration, surroundings: Surroundings) -> CheckedDomain
     carrier_statement = _only_one(statements, CarrierStatement, "carrier")
     carrier = _carrier(declaration, carrier_statement, parent)
 
-    own = _own_rules(statements, carrier, surroundings.operands)
     inherited = parent.stated if parent else {}
+    own = _own_rules(statements, carrier, surroundings.operands, inherited)
     stated = {name: _stated(name, own, inherited) for name in (*own, *inherited)}
     if carrier_statement is not None:
         _check_inherited_fit(carrier_statement, carrier, inherited)
@@ -226,14 +227,16 @@ def _check_inherited_fit(
 
 
 def _own_rules(
-    statements: tuple[Statement, ...], carrier: Carrier, operands: Mapping[str, tuple[str, ...]]
+    statements: tuple[Statement, ...],
+    carrier: Carrier,
+    operands: Mapping[str, tuple[str, ...]],
+    inherited: Mapping[str, Sides],
 ) -> dict[str, Sides]:
     rules: dict[str, Sides] = {}
     lines: dict[str, int] = {}
     variables = {name for names in operands.values() for name in names}
-    for rule in (resolved(rule, variables) for rule in statements if isinstance(rule, Rule)):
-        sides = _sides(rule, carrier)
-        for operator in rule.operators:
+    for written in (statement for statement in statements if isinstance(statement, Rule)):
+        for operator in written.operators:
             name = operator.text
             if name != ANY and name not in operands:
                 message = f"there is no operator `{name}`"
@@ -242,10 +245,25 @@ def _own_rules(
                 message = f"a second rule for `{name}`; line {lines[name]} has the first"
                 remedy = "put both sides into one rule, or remove this one"
                 raise DuplicateRuleError(operator.span, message, remedy)
+            of = _ANY_OPERANDS if name == ANY else operands[name]
+            for slope in (slope for side in written.sides for slope in side.others):
+                check_slope(slope, name, of)
+            rule = resolved(combined(written, _inherited_by(name, of, inherited)), variables)
+            rules[name], lines[name] = _sides(rule, carrier), operator.span.line
             for side in rule.sides:
-                check_slope(side.slope, name, _ANY_OPERANDS if name == ANY else operands[name])
-            rules[name], lines[name] = sides, operator.span.line
+                check_slope(side.slope, name, of)
     return rules
+
+
+def _inherited_by(
+    name: str, operands: tuple[str, ...], inherited: Mapping[str, Sides]
+) -> Mapping[str, Slope | None]:
+    """Return what the extended domain has for an operator, by side."""
+    sides = inherited.get(name, Sides())
+    if Scope(name, operands).one_operand:
+        sides = sides.over(inherited.get(ANY, Sides()))
+    same = sides.lower if sides.lower is sides.upper else None
+    return {"lower": sides.lower, "upper": sides.upper, "both": same}
 
 
 def _sides(rule: Rule, carrier: Carrier) -> Sides:
@@ -266,18 +284,16 @@ def _check_side(side: Side, carrier: Carrier) -> None:
         remedy = "remove it, or declare the domain `over neurons` or `over inputs`"
         raise SideError(side.head, message, remedy)
     if carrier is Carrier.SYMBOLS and side.side != "both":
-        message = (
-            "`over symbols` takes one slope for both sides, "
-            f"this rule gives `{side.side} slope` only"
-        )
+        head = _written(side.head)
+        message = f"`over symbols` takes one slope for both sides, this rule gives `{head}` only"
         start = side.slope.span
-        written = _written(side) if start.line == start.end_line else "…"
-        remedy = f"write `both slope {written}`, or declare the domain `over neurons`"
+        written = _written(start) if start.line == start.end_line else "…"
+        word = head.removeprefix(side.side).strip()
+        remedy = f"write `both {word} {written}`, or declare the domain `over neurons`"
         raise SideError(side.head, message, remedy)
 
 
-def _written(side: Side) -> str:
-    span = side.slope.span
+def _written(span: Span) -> str:
     line = span.source.text.split("\n")[span.line - 1]
     return line[span.column - 1 : span.end_column - 1]
 

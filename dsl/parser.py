@@ -40,7 +40,6 @@ from absolver.dsl.syntax import (
 LATER: Mapping[str, str] = {
     "groups": "groups of neurons",
     "vector": "slope vectors over groups",
-    "slopes": "several slopes on a side",
     "line": "lines with a written intercept",
     "noise": "noise domains",
     "certifies": "noise domains",
@@ -190,7 +189,6 @@ def _character_error(error: UnexpectedCharacters, source: Source) -> LocatedErro
         )
     remedies = {
         "'": "the derivative is written `f'(…)`",
-        ";": "begin a new line instead",
         "^": "a square is written `e * e`",
     }
     remedy = remedies.get(character, "remove it")
@@ -268,9 +266,10 @@ class _Builder(Transformer[Token, Any]):
         return Rule(self._at(meta), operators, sides)
 
     def side(self, meta: Meta, parts: list[Any]) -> Side:
-        side, word, slope = parts
+        side, word, slope, *others = parts
         head = _span(side, self._source).to(_span(word, self._source))
-        return Side(self._at(meta), str(side), slope, head)  # type: ignore[arg-type]
+        which = str(side)
+        return Side(self._at(meta), which, slope, head, tuple(others))  # type: ignore[arg-type]
 
     def single(self, meta: Meta, parts: list[Expression]) -> Slope:
         return Slope(self._at(meta), tuple(parts))

@@ -144,11 +144,15 @@ class Slope(Node):
 
 @dataclass(frozen=True)
 class Side(Node):
-    """`upper slope …`, `lower slope …` or `both slope …`; `head` spans the first two words."""
+    """`upper slope …`, `lower slope …` or `both slope …`; `head` spans the first two words.
+
+    `others` are the further slopes of `lower slopes …, …`, which `several.combined` resolves.
+    """
 
     side: Literal["upper", "lower", "both"]
     slope: Slope
     head: Span = field(compare=False, repr=False)
+    others: tuple[Slope, ...] = ()
 
 
 @dataclass(frozen=True)

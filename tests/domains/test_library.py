@@ -15,7 +15,7 @@ from absolver.dsl.relaxation import Slopes, relax
 from tests.dsl.operators.instances import ALL, arity, label
 from tests.strategies import Case, cases
 
-OPTIMISED = ("alpha_crown", "frown")
+OPTIMISED = ("alpha_crown", "frown", "polyhedra")
 every_domain = pytest.mark.parametrize("name", domains.names())
 
 CARRIERS = {
@@ -28,6 +28,7 @@ CARRIERS = {
     "crown_ibp": Carrier.NEURONS,
     "alpha_crown": Carrier.NEURONS,
     "frown": Carrier.NEURONS,
+    "polyhedra": Carrier.NEURONS,
 }
 
 # l, u: mostly inactive, mostly active, undecided, inactive, active, and both ends at the kink.

@@ -37,7 +37,6 @@ MISTAKES = mistakes()
 
 LATER = {
     "relu in groups of 2: slope vector parameter": "`in`: groups of neurons",
-    "relu: lower slopes 0, 1": "`slopes`: several slopes on a side",
     "relu: upper line chord*x + 1": "`line`: lines with a written intercept",
     "noise normal(sigma)": "`noise`: noise domains",
     "certifies norm 2 radius sigma * normal_quantile(p_lower)": "`certifies`: noise domains",
