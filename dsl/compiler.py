@@ -14,6 +14,7 @@ from absolver.dsl.checker import CheckedDomain
 from absolver.dsl.domain import Domain, ParametricRule, Rule
 from absolver.dsl.operators.record import Shape
 from absolver.dsl.parameters import parameters_of
+from absolver.dsl.quotation import quoted
 from absolver.dsl.relaxation import Slopes
 from absolver.dsl.syntax import CheckedRule
 from absolver.dsl.writer import write_rule
@@ -70,11 +71,12 @@ def _source(checked: CheckedDomain) -> tuple[str, dict[str, str]]:
     header = f"# {checked.name}, over {checked.carrier.value}"
     if checked.bounds_from:
         header += f", bounds from {checked.bounds_from.name}"
-    parts, functions = [header], {}
+    parts, functions = [f"{header}\n"], {}
     for rule, operators in operators_of.items():
-        parts.append(write_rule(operators[0], rule, ", ".join(operators)))
+        parts.append(quoted(operators, rule) + write_rule(operators[0], rule))
         functions.update(dict.fromkeys(operators, operators[0]))
-    parts.append(write_rule(DEFAULT, checked.default, "every other operator", _ONE_OPERAND))
+    others = quoted(("every other operator",), checked.default)
+    parts.append(others + write_rule(DEFAULT, checked.default, _ONE_OPERAND))
     return "\n".join(parts), functions
 
 
@@ -89,12 +91,13 @@ def _functions_of(source: str, name: str) -> Mapping[str, Callable[..., Slopes]]
         "inf": torch.inf,
         "S_SHAPED": Shape.S_SHAPED,
         "divide": primitives.divide,
+        "slope_between": primitives.slope_between,
         "max_earlier": primitives.max_earlier,
         "max_others": primitives.max_others,
         "stable_or": primitives.stable_or,
         "unstacked": primitives.unstacked,
     }
-    # The text comes from `write_rule` alone: nothing that a user wrote is executed as Python.
+    # `write_rule` alone writes code; what a user wrote stands in comments, where `quoted` keeps it.
     used = {*namespace, "__builtins__"}
     exec(compile(source, f"<domain {name}>", "exec"), namespace)
     # What it defines are the functions; what it uses, and Python's own names, are not.

@@ -32,6 +32,8 @@ FACTS: Mapping[str, str] = {
     "monotone": "the operator never decreases",
     "piecewise_linear": "the operator consists of linear pieces",
 }
+BOX_FREE_FACTS = frozenset(FACTS) - {"convex", "concave"}
+"""The facts that hold of an operator on every box or on none."""
 GROUPS: Mapping[str, str] = {
     "others": "all operands but this one",
     "earlier": "the operands before this one",

@@ -21,6 +21,17 @@ def divide(dividend: Value, divisor: Tensor) -> Tensor:
     return torch.where(zero, torch.nan, dividend / torch.where(zero, 1.0, divisor))
 
 
+def slope_between(f: Operator, lower: Tensor, upper: Tensor) -> Tensor:
+    """The slope of the chord from one end of an interval to the other.
+
+    In a point the operator is affine, so that no rule is asked: there it may be anything.
+    """
+    width = upper - lower
+    if width.requires_grad:  # 0 / 0 would send a NaN back, whatever is chosen in its place
+        width = torch.where(width == 0, 1.0, width)
+    return (f(upper) - f(lower)) / width
+
+
 def max_earlier(operands: Float[Tensor, "operands *shape"]) -> Float[Tensor, "operands *shape"]:
     """The maximum over the operands before each one; -inf for the first."""
     lowest = torch.full_like(operands[:1], -torch.inf)
@@ -55,7 +66,7 @@ def stable_or(
 
     def total(slopes: Sequence[Value]) -> tuple[Tensor, ...]:
         chosen = (torch.where(affine, e, s) for e, s in zip(exact, slopes, strict=True))
-        return tuple(torch.nan_to_num(s, nan=0.0, posinf=0.0, neginf=0.0) for s in chosen)
+        return tuple(torch.nan_to_num_(s, nan=0.0, posinf=0.0, neginf=0.0) for s in chosen)
 
     lines = total(lower)
     return Slopes(lines, lines if upper is None else total(upper))

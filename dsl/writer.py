@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 
+from absolver.dsl.cases import first_case
 from absolver.dsl.expressions import ARITY_ANY, BOUNDS, DERIVATIVES
 from absolver.dsl.interpreter import constant
 from absolver.dsl.parameters import parameters_of
@@ -30,6 +31,8 @@ _CONDITIONAL, _OR, _AND, _NOT, _COMPARE, _BIT_OR, _BIT_AND, _SUM, _TERM, _SIGN, 
 _BINDING: Mapping[str, int] = {"+": _SUM, "-": _SUM, "*": _TERM}
 # Characters of one conditional, beyond which its second branch gets a line of its own.
 _READABLE = 70
+# Facts that are asked for first, each of which may double the source of a rule.
+_MOST_CASES = 3
 _LARGEST = torch.finfo(torch.float32).max
 _FIELDS: Mapping[str, str] = {"l": "lower", "u": "upper"}
 
@@ -55,22 +58,30 @@ class _Text:
         return self.kind in ("constant", "flag")
 
 
-def write_rule(name: str, rule: CheckedRule, comment: str, first: Sequence[str] = ()) -> str:
-    """Write the function of a rule, under a comment and behind some first lines.
+def write_rule(name: str, rule: CheckedRule, first: Sequence[str] = ()) -> str:
+    """Write the function of a rule, behind some first lines.
 
     It is `name(f, box)`, or `name(f, box, parameters)` if the rule has parameters.
     """
-    writer = _Writer(rule)
-    both = rule.lower == rule.upper
-    lower = writer.slopes("slope" if both else "lower", rule.lower.entries)
-    arguments = ["f", "box", lower]
-    if not both:
-        arguments.append(writer.slopes("upper", rule.upper.entries))
-    body = [*writer.lines, f"return stable_or({', '.join(arguments)})"]
-    lines = [*first, *writer.prologue("\n".join(body)), *body]
-    above = f"# {comment}\n" if comment != name else ""
     inputs = "f, box, parameters" if parameters_of(rule.lower, rule.upper) else "f, box"
-    return f"{above}def {name}({inputs}):\n" + "".join(f"    {line}\n" for line in lines)
+    lines = [*first, *_body(rule, _MOST_CASES)]
+    return f"def {name}({inputs}):\n" + _indented(lines)
+
+
+def _body(rule: CheckedRule, most_cases: int) -> list[str]:
+    """Write the lines of a function, one block for each case that an operator's facts decide."""
+    case = first_case(rule) if most_cases else None
+    if case is None:
+        return _Writer(rule).body()
+    if case.met == case.missed:
+        return _body(case.missed, most_cases)
+    fact = _Writer(rule).condition(case.fact)
+    met, missed = (_body(part, most_cases - 1) for part in (case.met, case.missed))
+    return [f"if {fact}:", *(f"    {line}" for line in met), *missed]
+
+
+def _indented(lines: Iterable[str]) -> str:
+    return "".join(f"    {line}\n" for line in lines)
 
 
 class _Writer:
@@ -78,6 +89,7 @@ class _Writer:
 
     def __init__(self, rule: CheckedRule) -> None:
         self.lines: list[str] = []
+        self._rule = rule
         self._operands = rule.operands
         self._each = rule.operands == ARITY_ANY
         distinct = dict.fromkeys((rule.lower, rule.upper))
@@ -86,7 +98,21 @@ class _Writer:
         self._nameless = 0
         self._variables: dict[Expression, _Text] = {}
 
-    def prologue(self, body: str) -> list[str]:
+    def body(self) -> list[str]:
+        """Write all lines, those that define the words of the language first."""
+        rule = self._rule
+        both = rule.lower == rule.upper
+        arguments = ["f", "box", self._slopes("slope" if both else "lower", rule.lower.entries)]
+        if not both:
+            arguments.append(self._slopes("upper", rule.upper.entries))
+        body = [*self.lines, f"return stable_or({', '.join(arguments)})"]
+        return [*self._prologue("\n".join(body)), *body]
+
+    def condition(self, expression: Expression) -> str:
+        """Write a condition by itself."""
+        return self._text(expression).python
+
+    def _prologue(self, body: str) -> list[str]:
         """Return the lines that define the words of the language which a body uses."""
         used = set(re.findall(r"\w+", body))
         lines = []
@@ -101,16 +127,14 @@ class _Writer:
         if "mid" in used:
             lines.append("mid = (l + u) / 2")
         if "chord" in used:
-            # In a point the operator is affine, so that no rule is asked: `divide` only has to
-            # return, and the point's slope is the operator's own, f'(l).
-            lines.append("chord = divide(f(u) - f(l), u - l)")
+            lines.append("chord = slope_between(f, l, u)")
         if used & {"greatest_slope", "least_slope"}:
             lines.append("((least_slope, greatest_slope),) = f.derivative(box)")
         if "curvature" in used:
             lines.append("curvature = f.curvature(box)")
         return lines
 
-    def slopes(self, name: str, entries: Sequence[Expression]) -> str:
+    def _slopes(self, name: str, entries: Sequence[Expression]) -> str:
         """Write what computes the slopes of one side, and return the tuple of them."""
         texts = [self._text(entry) for entry in entries]
         if self._each:

@@ -73,16 +73,28 @@ class Unary(Operator):
     def derivative(self, box: Sequence[Interval]) -> tuple[Interval, ...]:
         """Enclose the derivative over the box: on a piece it is monotone."""
         ((lower, upper),) = box
+        least, most = self._least_and_most_slope(lower, upper)
+        known = ~(least.isnan() | most.isnan())
+        defined = self.defined_on(lower, upper)
+        known = known if defined is None else known & defined
+        return (Interval(torch.where(known, least, -inf), torch.where(known, most, inf)),)
+
+    def _least_and_most_slope(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        first, *others = self.pieces
+        if all(p.slopes is None and p.derivative is first.derivative for p in self.pieces):
+            # One formula, monotone on each piece: its extremes lie at ends and joints.
+            least = most = first.slope_at(lower)
+            for x in (*(clamp_into(p.start, lower, upper) for p in others), upper):
+                slope = first.slope_at(x)
+                least, most = torch.minimum(least, slope), torch.maximum(most, slope)
+            return least, most
         least, most = torch.full_like(lower, inf), torch.full_like(lower, -inf)
         for piece in self.pieces:
             low, high = _slopes_on(piece, lower, upper)
             met = piece.met_by(lower, upper)
             least = torch.where(met, torch.minimum(least, low), least)
             most = torch.where(met, torch.maximum(most, high), most)
-        known = ~(least.isnan() | most.isnan())
-        defined = self.defined_on(lower, upper)
-        known = known if defined is None else known & defined
-        return (Interval(torch.where(known, least, -inf), torch.where(known, most, inf)),)
+        return least, most
 
     def gradient(self, point: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Evaluate the derivative formula of the piece at the right of each point."""
@@ -100,6 +112,8 @@ class Unary(Operator):
         for piece in self.pieces:
             if piece.bend is Bend.AFFINE:
                 affine = affine | piece.contains(lower, upper)
+        if affine.device.type == "cpu" and not bool(affine.any()):
+            return affine, (lower.new_zeros(()).expand_as(lower),)  # a slope that no neuron has
         (slope,) = self.gradient([lower])
         return affine, (torch.where(slope.isfinite(), slope, 0.0),)
 

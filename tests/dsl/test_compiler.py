@@ -175,18 +175,80 @@ def test_shared_expressions_are_computed_once() -> None:
         "tanh: upper slope if u <= 0 then chord else min(f'(l), f'(u))",
         "      lower slope if l >= 0 then chord else min(f'(l), f'(u))",
     ).source
-    function = source[source.index("def tanh") : source.index("def mul")]
+    function = source[source.index("def tanh") : source.index("# mul")]
     assert function.count("f.gradient((l,))") == 1
-    assert function.count("f(u)") == 1
+    assert function.count("slope_between") == 1
+
+
+FACTS = ["s_shaped", "smooth", "monotone", "piecewise_linear"]
+
+
+@settings(max_examples=30)
+@given(
+    st.lists(st.sampled_from(FACTS), min_size=1, max_size=5),
+    st.sampled_from(sorted(EXACT)),
+    boxes(1),
+)
+def test_a_rule_that_asks_for_facts_has_a_block_for_each_case(
+    facts: list[str], name: str, box: Box
+) -> None:
+    conditions = [
+        f"({fact} or u > {i}) and not ({fact} and l < {i})" for i, fact in enumerate(facts)
+    ]
+    slope = " + ".join(
+        f"(if {condition} then {i} else u)" for i, condition in enumerate(conditions)
+    )
+    domain = checked(NEURONS, f"{name}: both slope {slope}")
+    compare(domain, operator(name), box)
+    function = compile_domain(domain).source.split("# mul")[0]
+    assert function.count("return") == 2 ** min(3, len(set(facts)))
+
+
+def test_what_an_operators_facts_exclude_is_not_computed() -> None:
+    source = compiled("x = affine over symbols").source
+    _, linear, smooth, other = source[source.index("def default") :].split("return")[:4]
+    assert "slope_between" in linear and "gradient" not in linear
+    assert "gradient" in smooth and "slope_between" not in smooth
+    assert "=" not in other.split("\n", 1)[1]
+
+
+def test_a_rule_stands_above_its_function_as_it_was_written() -> None:
+    source = compiled(
+        NEURONS,
+        "abs, relu: lower slope if u > -l   # the steeper side",
+        "                  then 1",
+        "                  else 0   upper slope chord",
+    ).source
+    assert source.startswith(
+        "# d, over neurons\n"
+        "\n"
+        "# abs, relu:  lower slope if u > -l   # the steeper side\n"
+        "#                    then 1\n"
+        "#                    else 0\n"
+        "#             upper slope chord\n"
+        "def abs(f, box):\n"
+    )
+
+
+@pytest.mark.parametrize("end", ["\r", "\f", "\v", "\x85", "\u2028", "\x1c", "\0"])
+def test_nothing_that_an_author_wrote_is_executed(end: str) -> None:
+    rule = f"relu: lower slope if u > -l  # {end}raise SystemExit{end}\n        then 1 else 0"
+    domain = compiled(NEURONS, rule)
+    assert domain.slopes(operator("relu"), tensors([[(-1, 3)]])).lower[0].item() == 1
+    quotes = [line for line in domain.source.splitlines() if "SystemExit" in line]
+    assert len(quotes) == 1 and quotes[0].startswith("#")
 
 
 def test_the_source_is_what_runs() -> None:
     source = compiled(NEURONS, "relu: upper slope chord lower slope if u > -l then 1 else 0").source
     assert source.startswith(
         "# d, over neurons\n"
+        "\n"
+        "# relu:  lower slope if u > -l then 1 else 0\n"
+        "#        upper slope chord\n"
         "def relu(f, box):\n"
         "    l, u = box[0]\n"
-        "    chord = divide(f(u) - f(l), u - l)\n"
+        "    chord = slope_between(f, l, u)\n"
         "    lower = (u > -l).to(l.dtype)\n"
         "    return stable_or(f, box, (lower,), (chord,))\n"
     )

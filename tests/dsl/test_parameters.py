@@ -244,9 +244,12 @@ def test_no_name_of_a_parameter_is_executed() -> None:
 def test_the_source_shows_what_is_searched() -> None:
     assert compiled(NEURONS, RELU, "    upper slope chord").source.startswith(
         "# d, over neurons\n"
+        "\n"
+        "# relu:  lower slope parameter a in [0, 1] start if u > -l then 1 else 0\n"
+        "#        upper slope chord\n"
         "def relu(f, box, parameters):\n"
         "    l, u = box[0]\n"
-        "    chord = divide(f(u) - f(l), u - l)\n"
+        "    chord = slope_between(f, l, u)\n"
         '    given_a = parameters.value("a", (u > -l).to(l.dtype), 0, 1)\n'
         "    return stable_or(f, box, (given_a,), (chord,))\n"
     )
