@@ -208,7 +208,9 @@ class Certifier:
         network, claim = self._problem.network.path, self._problem.claim
         if not isinstance(claim, Neighbourhood):
             assert self._query is not None, "a property that is no neighbourhood comes from a file"
-            return Statement(network, self._query)
+            loop = self._problem.loop
+            pairs = loop.recurrence.pairs if loop is not None else ()
+            return Statement(network, self._query, recurrent=pairs)
         record = self._wishes.query_record_place or self._folder() / "query.json"
         write_query_record(record, claim)
         return Statement(network, record, recorded=True)

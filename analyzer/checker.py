@@ -19,11 +19,15 @@ LONGEST_WAIT_S = 1e6  # poll(2) counts milliseconds in 31 bits
 
 @dataclass(frozen=True)
 class Statement:
-    """The files that a certificate is about; the query is a VNN-LIB file, or a query record."""
+    """The files that a certificate is about; the query is a VNN-LIB file, or a query record.
+
+    `recurrent` are the outputs that are inputs of the next step, `OUT=IN`.
+    """
 
     network: Path
     query: Path
     recorded: bool = False
+    recurrent: tuple[str, ...] = ()
 
 
 Checker = Callable[[Statement, Path, Deadline], Audit]
@@ -41,7 +45,8 @@ def audit(statement: Statement, certificate: Path, deadline: Deadline) -> Audit:
         str(path.absolute()) for path in (statement.network, statement.query, certificate)
     )
     asked = ["--query", query] if statement.recorded else [query]
-    command = [*COMMAND, network, *asked, proof]
+    states = [f"--recurrent={pair}" for pair in statement.recurrent]
+    command = [*COMMAND, network, *asked, proof, *states]
     start = time.monotonic()
     try:
         code, output, errors = _run(command, deadline)

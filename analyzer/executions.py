@@ -11,6 +11,7 @@ from absolver.analyzer.deadline import Deadline, DeadlineExpired
 from absolver.analyzer.decide import Execution, chunk_size
 from absolver.analyzer.errors import AbsolverError
 from absolver.analyzer.graph.graph import Graph
+from absolver.analyzer.loops.verify import RunsQuery, verify_runs
 from absolver.analyzer.problem import DEFAULT_DOMAIN, Query, Safety, pose
 from absolver.analyzer.propagate.engine import propagate
 from absolver.analyzer.propagate.execution import Rounding
@@ -23,7 +24,7 @@ from absolver.dsl.domain import Domain
 
 def answer(
     network: Path,
-    query: Query | None = None,
+    query: Query | RunsQuery | None = None,
     *,
     domain: str | None = None,
     execution: Execution | None = None,
@@ -32,11 +33,17 @@ def answer(
 ) -> Report:
     """Answer a query as `verify` does, also where float32 executions alone stand against it.
 
+    One about runs of a recurrent network is answered as `verify_runs` does.
+
     Guarantee: that of `verify`; besides, the verdict is `verified` where bounds over the reals have
     refuted every clause, no violation is known, and the analyzer's bounds of every float32
     execution refute every clause. No checker has accepted that, and the report says so.
     """
     execution, session = execution or Execution(), session or Session()
+    if isinstance(query, RunsQuery):
+        return verify_runs(
+            *(network, query), domain=domain, execution=execution, wishes=wishes, session=session
+        )
     report = verify(
         *(network, query), domain=domain, execution=execution, wishes=wishes, session=session
     )

@@ -14,6 +14,7 @@ from absolver.analyzer.frontends.agreement import check_against_onnxruntime
 from absolver.analyzer.frontends.joined import JoinedNetwork
 from absolver.analyzer.frontends.onnx import LoadedNetwork, load_onnx
 from absolver.analyzer.graph.graph import Graph
+from absolver.analyzer.loops.invariant import Loop
 from absolver.analyzer.networks import Networks
 from absolver.analyzer.properties.errors import PropertyMismatchError
 from absolver.analyzer.properties.property import Property
@@ -105,6 +106,8 @@ class Safety:
     around: Property
     device: str
     about: str = ""
+    loop: Loop | None = None
+    """What the network is a step of, where the property is what a step must not do."""
 
     @property
     def declared(self) -> Semantics | None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from absolver.certificates.container import fields, file_bytes, read_records, verify_hash
+from absolver.certificates.loops import feedback, step_property
 from absolver.certificates.network import Broken, Unsupported
 from absolver.certificates.onnx_reader import read_network
 from absolver.certificates.proof import check_proof
@@ -23,6 +24,11 @@ CLAIMS: Mapping[str, str] = {
     "verified": "no input of the property's input set makes the network's output unsafe",
     "falsified": "an input of the property's input set makes the network's output unsafe",
 }
+RUNS = (
+    "no step of any run makes the network's output unsafe, of whatever length: the first step's "
+    "input is in the property's input set; in later ones the inputs fed back are the outputs of "
+    "the step before, all other inputs any of that set"
+)
 SEMANTICS: Mapping[str, str] = {
     "real": "the real numbers; nothing is said about rounding",
     "float32": "every float32 execution, sums in any order, fused or not; and the real numbers",
@@ -34,6 +40,7 @@ GRADES: Mapping[str, str] = {
     "runtime": "as a runtime computed it, which is asserted and can be replayed",
     "all executions": "in every float32 execution",
 }
+WORDS = ("reason", "claim", "recurrent", "query", "over")
 COUNTS = ("clauses", "empty", "cases", "leaves", "rows")
 
 
@@ -62,6 +69,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("property", nargs="?", help="the VNN-LIB file")
     parser.add_argument("proof", help="the certificate")
     parser.add_argument("--query", metavar="FILE", help="a query record, in place of PROPERTY")
+    parser.add_argument(
+        "--recurrent",
+        action="append",
+        default=[],
+        metavar="OUT=IN",
+        help="the output OUT is the input IN of the next step, and the property is about all steps",
+    )
     tiers = ["fast", "exact", "rational"]
     parser.add_argument("--tier", choices=tiers, default="fast", help="the arithmetic (fast)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -92,6 +106,10 @@ def _check(options: argparse.Namespace, facts: dict[str, Any]) -> None:
         records = read_records(stream)
         claim = _claim(next(records, {}))
         facts |= {"tier": options.tier, "claim": CLAIMS[claim["verdict"]]}
+        if options.recurrent:
+            facts |= {"claim": RUNS, "recurrent": ", ".join(options.recurrent)}
+            if claim["verdict"] != "verified":
+                raise Unsupported("there is no rule for counterexamples of several steps")
         for name, content in contents.items():
             digest = hashlib.sha256(content).hexdigest()
             facts |= {name: sources[name], f"{name}_sha256": digest}
@@ -105,6 +123,9 @@ def _check(options: argparse.Namespace, facts: dict[str, Any]) -> None:
         prop = read_property(contents["property"], network.inputs, network.outputs)
         facts |= {"clauses": len(prop.clauses), **prop.words}
         declared, semantics = prop.semantics, claim["semantics"]
+        if options.recurrent:
+            states = feedback(network, options.recurrent)
+            prop = step_property(prop, states, next(records, {}))
         if claim["verdict"] == "verified":
             facts["over"] = SEMANTICS[semantics]
             # Every float32 error may be 0, so that a proof over float32 is one over the reals.
@@ -134,7 +155,7 @@ def _claim(record: Mapping[str, Any]) -> Mapping[str, str]:
 
 def _text(report: Mapping[str, Any]) -> str:
     """The report for people, names and messages from the files escaped."""
-    lines = {key: report[key] for key in ("reason", "claim", "query", "over") if key in report}
+    lines = {key: report[key] for key in WORDS if key in report}
     if "reason" in lines and "claim" in lines:
         lines["claim"] = f"not proved: {lines['claim']}"
     for name in ("network", "property"):

@@ -68,6 +68,8 @@ def certify(
     problem = replace(problem, around=without_impossible(problem.around))
     with _writer(target.path) as writer:
         writer.write(_claim(problem, target, "verified"))
+        if problem.loop is not None:
+            writer.write(problem.loop.record())
         cases = Cases(problem, domain, execution, writer, trees)
         cases.write()
     return Production(target.path, target.path.stat().st_size, cases.counts, cases.narrow)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absolver.analyzer.cli import arguments as shared
-from absolver.analyzer.cli.shell import Parser, complain, guard
+from absolver.analyzer.cli.shell import Parser, UsageError, complain, guard
 from absolver.analyzer.deadline import Deadline
 from absolver.analyzer.errors import (
     EXIT_CANNOT_CREATE,
@@ -20,6 +20,7 @@ from absolver.analyzer.errors import (
 )
 
 if TYPE_CHECKING:
+    from absolver.analyzer.loops.verify import RunsQuery
     from absolver.analyzer.report import Report
     from absolver.analyzer.verify import Query
 
@@ -62,6 +63,14 @@ def parser() -> Parser:
         help="exactly this domain: a name, `A & B`, or a .dom file; `absolver domain list` names "
         "them (default: the analyzer's choice, crown met with interval)",
     )
+    parser.add_argument(
+        "--recurrent",
+        action="append",
+        default=[],
+        metavar="OUT=IN",
+        help="the network is a step, whose output OUT is its input IN in the next step, and the "
+        "property is about every step of every run; once for each state",
+    )
     shared.add_ball_arguments(parser)
     shared.add_certificate_arguments(parser)
     shared.add_run_arguments(parser)
@@ -81,6 +90,7 @@ def parser() -> Parser:
 
 def _run(arguments: argparse.Namespace) -> int:
     shared.check_ball_arguments(arguments)
+    _check_recurrent(arguments)
     deadline = Deadline.after(arguments.timeout)
     wishes = shared.wishes(arguments, (arguments.network, arguments.property, arguments.input))
     from absolver.analyzer.cli.progress import progress
@@ -111,6 +121,17 @@ def _run(arguments: argparse.Namespace) -> int:
     return exit_code(report)
 
 
+def _check_recurrent(arguments: argparse.Namespace) -> None:
+    """Refuse what has no meaning for runs of many steps."""
+    if not arguments.recurrent:
+        return
+    if arguments.property is None:
+        raise UsageError("--recurrent needs a property file, which says where runs begin")
+    for name in ("checkpoint", "results"):
+        if getattr(arguments, name) is not None:
+            raise UsageError(f"--{name} cannot hold runs of many steps: leave it out")
+
+
 def exit_code(report: "Report") -> int:
     """Return what the shell is told of a verdict."""
     from absolver.analyzer.report import Verdict
@@ -125,9 +146,12 @@ def exit_code(report: "Report") -> int:
     return EXIT_UNKNOWN
 
 
-def _query(arguments: argparse.Namespace) -> "Query | None":
+def _query(arguments: argparse.Namespace) -> "Query | RunsQuery | None":
+    from absolver.analyzer.loops.verify import RunsQuery
     from absolver.analyzer.verify import Ball
 
+    if arguments.recurrent:
+        return RunsQuery(arguments.property, tuple(arguments.recurrent))
     if arguments.input is None:
         property_file: Path | None = arguments.property
         return property_file
