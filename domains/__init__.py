@@ -21,6 +21,11 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in FOLDER.glob("*.dom")))
 
 
+def template(carrier: str) -> str:
+    """Read the commented file from which a domain `over` a carrier is started."""
+    return read(FOLDER / "templates" / f"{carrier}.dom")
+
+
 def locate(expression: str) -> tuple[Path, ...]:
     """Find the files of the domains that an expression composes.
 

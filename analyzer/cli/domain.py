@@ -1,10 +1,11 @@
-"""`absolver domain`: list the library, show a domain or what it compiles to, check a file."""
+"""`absolver domain`: everything about domains: the library, files of your own, pictures."""
 
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absolver import domains
+from absolver.analyzer.cli import new, plot
 
 if TYPE_CHECKING:
     from absolver.dsl.checker import CheckedDomain
@@ -13,8 +14,8 @@ Subparsers = argparse._SubParsersAction
 
 
 def add_parser(subparsers: "Subparsers[argparse.ArgumentParser]") -> None:
-    """Add the command `domain` with its three subcommands."""
-    parser = subparsers.add_parser("domain", help="list, show and check abstract domains")
+    """Add the command `domain` with its subcommands."""
+    parser = subparsers.add_parser("domain", help="list, show, check, write and draw domains")
     commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     commands.add_parser("list", help="name the domains of the library")
     show = commands.add_parser("show", help="print a domain as it is declared")
@@ -24,6 +25,8 @@ def add_parser(subparsers: "Subparsers[argparse.ArgumentParser]") -> None:
     )
     check = commands.add_parser("check", help="check a domain file")
     check.add_argument("file", metavar="FILE", type=Path, help="a .dom file")
+    new.add_parser(commands)
+    plot.add_parser(commands)
     parser.set_defaults(run=run)
 
 
@@ -39,6 +42,10 @@ def run(arguments: argparse.Namespace) -> int:
             print("\n".join(texts), end="")
         case "check":
             print(f"{arguments.file}: {_described(domains.check_file(arguments.file))}")
+        case "new":
+            return new.run(arguments)
+        case "plot":
+            return plot.run(arguments)
     return 0
 
 

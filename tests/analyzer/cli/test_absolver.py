@@ -226,7 +226,8 @@ def test_domain_list_names_the_library(capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["supports", "--onnx-operators"], ["verify", "q"], []]
+    "arguments",
+    [["--help"], ["supports", "--onnx-operators"], ["verify", "q"], ["domain", "list"], []],
 )
 def test_supports_and_wrong_arguments_do_not_import_torch(arguments: list[str]) -> None:
     script = (

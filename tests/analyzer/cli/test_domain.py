@@ -31,7 +31,7 @@ def test_show_compiled_prints_the_source_that_runs(capsys: pytest.CaptureFixture
     code, out, _ = run(capsys, "show", "crown & interval", "--compiled")
     assert code == 0
     assert out == domains.load("crown & interval").source
-    assert "    chord = divide(f(u) - f(l), u - l)\n" in out
+    assert "    chord = slope_between(f, l, u)\n" in out
     assert out.count("\n# interval, over values\n") == 1
 
 
