@@ -50,10 +50,16 @@ def check_file(path: Path) -> "CheckedDomain":
 
     Other domains that it names are the library's or, after those, files of its own folder.
     """
+    return check_text(read(path), path)
+
+
+def check_text(text: str, path: Path) -> "CheckedDomain":
+    """Check a text as if it stood in a file, which need not exist."""
     from absolver.dsl.checker import Surroundings, check
+    from absolver.dsl.parser import parse
 
     surroundings = Surroundings(_Visible(path.parent), _operands())
-    return check(declaration(path), surroundings)
+    return check(parse(text, _shown(path)), surroundings)
 
 
 def declaration(path: Path) -> "Declaration":

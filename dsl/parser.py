@@ -74,6 +74,12 @@ def parse(text: str, name: str) -> Declaration:
         raise ExpressionError(whole, message, "write a shorter expression") from None
 
 
+def keywords() -> frozenset[str]:
+    """The words that the grammar itself names; no domain and no parameter is called so."""
+    written = (str(terminal.pattern.value) for terminal in _lark().terminals)
+    return frozenset(word for word in written if word.isalpha())
+
+
 @cache
 def _lark() -> Lark:
     return Lark.open(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absolver import domains
-from absolver.analyzer.cli import new, plot
+from absolver.analyzer.cli import new, plot, server
 
 if TYPE_CHECKING:
     from absolver.dsl.checker import CheckedDomain
@@ -27,6 +27,7 @@ def add_parser(subparsers: "Subparsers[argparse.ArgumentParser]") -> None:
     check.add_argument("file", metavar="FILE", type=Path, help="a .dom file")
     new.add_parser(commands)
     plot.add_parser(commands)
+    server.add_parser(commands)
     parser.set_defaults(run=run)
 
 
@@ -46,6 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
             return new.run(arguments)
         case "plot":
             return plot.run(arguments)
+        case "server":
+            return server.run()
     return 0
 
 

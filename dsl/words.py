@@ -1,0 +1,73 @@
+"""What each word of the language means, for those who help to write it: editors and messages."""
+
+from collections.abc import Mapping
+
+from absolver.dsl.expressions import BOUNDS, DERIVATIVES, FACTS, GROUPS
+
+STRUCTURE: Mapping[str, str] = {
+    "domain": "opens the file: `domain NAME`",
+    "extends": "`extends A`: carrier, rules and `bounds from` of A, unless stated here",
+    "bounds": "`bounds from A`: l and u of the hidden layers are those of A",
+    "from": "`bounds from A`: l and u of the hidden layers are those of A",
+    "over": "names what bounds are expressed over: `values`, `inputs`, `neurons` or `symbols`",
+    "affine": "`x = affine over symbols`: a centre and generators over shared noise symbols",
+    "x": "the value of a neuron",
+    "any": "the rule for every operator of one operand that has no rule of its own",
+    "lower": "the line below the operator",
+    "upper": "the line above the operator",
+    "both": "`both slope E`: one slope for the lower and the upper line",
+    "slope": "the slope of a line; the intercept is computed, and cannot be written",
+    "slopes": "several lines on one side at once, combined by multipliers that are searched",
+    "each": "one slope for every operand, of an operator of any number of them",
+    "parameter": "`parameter a in [E, E] start E`: a value that the analyzer searches",
+    "in": "the range of a parameter: `parameter a in [E, E] start E`",
+    "start": "the value of a parameter where nothing is searched",
+    "shared": "`shared per layer`: one value of a parameter for all neurons of a layer",
+    "per": "`shared per layer`: one value of a parameter for all neurons of a layer",
+    "layer": "`shared per layer`: one value of a parameter for all neurons of a layer",
+    "line": "a line written with its intercept, which is proved and then computed anew",
+    "groups": "`relu in groups of k`: several neurons are bounded together",
+    "vector": "`slope vector`: one slope for each neuron of a group",
+    "norm": "`in norm p`: the norm in which a radius is meant, 1, 2 or inf",
+    "center": "`|x - center| <= radius in norm p`: the run at the middle of the input set",
+    "radius": "`|x - center| <= radius in norm p`: how far a layer's values can be from it",
+    "powerset": "`powerset(A, n)`: A on each of up to n parts of the input set, joined",
+    "noise": "a distribution that is added to the input",
+    "certifies": "what the noise proves",
+}
+CARRIERS: Mapping[str, str] = {
+    "values": "two numbers for each neuron",
+    "inputs": "two lines in the network's inputs, carried forward",
+    "neurons": "two lines in the neurons before, substituted back",
+    "symbols": "an affine form over shared noise symbols",
+}
+CHOICE: Mapping[str, str] = {
+    "if": "`if c then a else b`: a choice for each neuron",
+    "then": "the value where the condition holds",
+    "else": "the value where the condition does not hold",
+    "and": "both conditions hold",
+    "or": "at least one of the conditions holds",
+    "not": "the condition does not hold",
+}
+NUMBERS: Mapping[str, str] = {
+    **BOUNDS,
+    "chord": "(f(u) - f(l)) / (u - l), and f'(l) if u = l",
+    **GROUPS,
+}
+FUNCTIONS: Mapping[str, str] = {
+    "f": "`f(e)`: the operator in a point",
+    DERIVATIVES: "`f'(e)`: the operator's derivative in a point, at a kink the right one; "
+    "`min(f')` and `max(f')` are its extremes on [l, u]",
+    "min": "the least of several numbers; `min(f')` the least derivative on [l, u]",
+    "max": "the largest of several numbers; `max(f')` the largest derivative on [l, u]",
+    "abs": "the absolute value",
+}
+MEANINGS: Mapping[str, str] = {
+    **STRUCTURE,
+    **CARRIERS,
+    **CHOICE,
+    **NUMBERS,
+    **FACTS,
+    **FUNCTIONS,
+}
+"""Every word of the language, and what it means."""
