@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
+from absolver.dsl.carriers import carrier_of, norm_of
 from absolver.dsl.domain import Carrier
 from absolver.dsl.errors import (
     CarrierError,
@@ -72,6 +73,14 @@ class CheckedDomain:
     stated: Mapping[str, Sides] = field(repr=False)
     bounds_from: "CheckedDomain | None" = None
     factors: tuple["CheckedDomain", ...] = ()
+    norm: float | None = None
+
+    @property
+    def element(self) -> str:
+        """What bounds are expressed over, in the language's words."""
+        if self.norm is not None:
+            return f"in norm {self.norm:g}"
+        return f"over {self.carrier.value}"
 
 
 @dataclass(frozen=True)
@@ -101,7 +110,7 @@ def check(declaration: Declaration, surroundings: Surroundings) -> CheckedDomain
         message = f"`{parent.name}` is a product, which has no rules to inherit"
         raise CarrierError(extends.span, message, "extend one of its factors")
     carrier_statement = _only_one(statements, CarrierStatement, "carrier")
-    carrier = _carrier(declaration, carrier_statement, parent)
+    carrier = carrier_of(declaration, carrier_statement, parent.carrier if parent else None)
 
     inherited = parent.stated if parent else {}
     own = _own_rules(statements, carrier, surroundings.operands, inherited)
@@ -125,6 +134,7 @@ def check(declaration: Declaration, surroundings: Surroundings) -> CheckedDomain
         default=rules[ANY],
         stated=MappingProxyType(stated),
         bounds_from=bounds_from,
+        norm=norm_of(carrier_statement, parent.norm if parent else None),
     )
 
 
@@ -176,46 +186,13 @@ def _check_product(
     )
 
 
-# Carriers.
-
-
-def _carrier(
-    declaration: Declaration, statement: CarrierStatement | None, parent: CheckedDomain | None
-) -> Carrier:
-    if statement is None:
-        if parent is not None:
-            return parent.carrier
-        message = f"`{declaration.name.text}` does not say what its elements mean"
-        remedy = (
-            "add `lower <= x <= upper over neurons` (or `inputs`, `values`), "
-            "`x = affine over symbols`, or `extends` a domain"
-        )
-        raise CarrierError(declaration.name.span, message, remedy)
-    names = [carrier.value for carrier in Carrier]
-    if statement.variable.text != "x":
-        message = f"the neuron's value is called `x`, not `{statement.variable.text}`"
-        raise CarrierError(statement.variable.span, message, "write `x`")
-    if statement.carrier.text not in names:
-        message = f"there is no carrier `{statement.carrier.text}`"
-        raise CarrierError(statement.carrier.span, message, closest(statement.carrier.text, names))
-    carrier = Carrier(statement.carrier.text)
-    if (carrier is Carrier.SYMBOLS) == statement.lines:
-        right = (
-            "x = affine over symbols"
-            if carrier is Carrier.SYMBOLS
-            else f"lower <= x <= upper over {carrier.value}"
-        )
-        message = f"an element over {carrier.value} is not declared in this way"
-        raise CarrierError(statement.span, message, f"write `{right}`")
-    return carrier
-
-
 def _check_inherited_fit(
     statement: CarrierStatement, carrier: Carrier, inherited: Mapping[str, Sides]
 ) -> None:
     for name, sides in inherited.items():
-        if carrier is Carrier.VALUES:
-            message = f"`over values` has no lines, the inherited rule of `{name}` has no effect"
+        if not carrier.has_lines:
+            place = _without_lines(carrier)
+            message = f"{place} has no lines, the inherited rule of `{name}` has no effect"
         elif carrier is Carrier.SYMBOLS and sides.lower is not sides.upper:
             message = f"`over symbols` takes one slope for both sides, `{name}` inherits two"
         else:
@@ -279,8 +256,8 @@ def _sides(rule: Rule, carrier: Carrier) -> Sides:
 
 
 def _check_side(side: Side, carrier: Carrier) -> None:
-    if carrier is Carrier.VALUES:
-        message = "`over values` has no lines, so that a rule has no effect"
+    if not carrier.has_lines:
+        message = f"{_without_lines(carrier)} has no lines, so that a rule has no effect"
         remedy = "remove it, or declare the domain `over neurons` or `over inputs`"
         raise SideError(side.head, message, remedy)
     if carrier is Carrier.SYMBOLS and side.side != "both":
@@ -291,6 +268,10 @@ def _check_side(side: Side, carrier: Carrier) -> None:
         word = head.removeprefix(side.side).strip()
         remedy = f"write `both {word} {written}`, or declare the domain `over neurons`"
         raise SideError(side.head, message, remedy)
+
+
+def _without_lines(carrier: Carrier) -> str:
+    return "`over values`" if carrier is Carrier.VALUES else "a ball in a norm"
 
 
 def _written(span: Span) -> str:
@@ -342,7 +323,7 @@ def _check_names(lower: Slope, upper: Slope) -> None:
 
 @cache
 def _defaults(carrier: Carrier) -> Mapping[str, Sides]:
-    if carrier is Carrier.VALUES:
+    if not carrier.has_lines:
         return MappingProxyType({})
     file = "default_symbols.dom" if carrier is Carrier.SYMBOLS else "default_lines.dom"
     declaration = parse(Path(__file__).with_name(file).read_text(encoding="utf-8"), f"dsl/{file}")

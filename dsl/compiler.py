@@ -47,6 +47,7 @@ def compile_domain(checked: CheckedDomain) -> Domain:
         },
         bounds_from=compile_domain(checked.bounds_from) if checked.bounds_from else None,
         source=source,
+        norm=checked.norm,
     )
 
 
@@ -68,7 +69,7 @@ def _source(checked: CheckedDomain) -> tuple[str, dict[str, str]]:
     operators_of: dict[CheckedRule, list[str]] = {}
     for operator, rule in checked.rules.items():
         operators_of.setdefault(rule, []).append(operator)
-    header = f"# {checked.name}, over {checked.carrier.value}"
+    header = f"# {checked.name}, {checked.element}"
     if checked.bounds_from:
         header += f", bounds from {checked.bounds_from.name}"
     parts, functions = [f"{header}\n"], {}

@@ -123,6 +123,12 @@ class Carrier(Enum):
     INPUTS = "inputs"
     NEURONS = "neurons"
     SYMBOLS = "symbols"
+    NORM = "norm"
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether elements are made of lines, so that rules have an effect."""
+        return self not in (Carrier.VALUES, Carrier.NORM)
 
 
 @dataclass(frozen=True)
@@ -142,6 +148,8 @@ class Domain:
     bounds_from: "Domain | None" = None
     factors: tuple["Domain", ...] = ()
     source: str = ""
+    norm: float | None = None
+    """The p of a domain `in norm p`."""
 
     @property
     def optimised(self) -> bool:

@@ -24,6 +24,7 @@ from absolver.dsl.syntax import (
     Expression,
     Extends,
     Name,
+    NormStatement,
     Number,
     Parameter,
     Product,
@@ -183,12 +184,6 @@ def _syntax_error(token: Token, accepted: set[str], source: Source) -> LocatedEr
 def _character_error(error: UnexpectedCharacters, source: Source) -> LocatedError:
     character = error.char
     span = Span(source, error.line, error.column, error.line, error.column + 1)
-    if character == "|":
-        return NotYetAvailableError(
-            span,
-            "`|x - center| <= radius in norm p`: carriers in a norm are not yet available",
-            "declare the domain `over values`, `inputs`, `neurons` or `symbols`",
-        )
     if character == '"':
         return DomainSyntaxError(
             span, "the text that opens here is not closed", 'close it with `"`'
@@ -256,6 +251,11 @@ class _Builder(Transformer[Token, Any]):
 
     def symbol_carrier(self, meta: Meta, parts: list[Name]) -> CarrierStatement:
         return CarrierStatement(self._at(meta), parts[0], parts[1], lines=False)
+
+    def norm_carrier(self, meta: Meta, parts: list[Any]) -> NormStatement:
+        _, variable, _, center, _, _, radius, word, norm = parts
+        words = (center, radius, word)
+        return NormStatement(self._at(meta), variable, word, False, words, norm)
 
     def extends(self, meta: Meta, parts: list[Name]) -> Extends:
         return Extends(self._at(meta), parts[0])

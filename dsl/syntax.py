@@ -172,6 +172,14 @@ class CarrierStatement(Node):
 
 
 @dataclass(frozen=True)
+class NormStatement(CarrierStatement):
+    """`|x - center| <= radius in norm 2`; `words` are the three names behind `x`."""
+
+    words: tuple[Name, Name, Name]
+    norm: Name | Number
+
+
+@dataclass(frozen=True)
 class Extends(Node):
     """`extends A`."""
 

@@ -19,7 +19,7 @@ from absolver.analyzer.propagate.structure import exact_on_boxes, operands_of_op
 from absolver.analyzer.propagate.values import ValuesPropagator
 from absolver.analyzer.regions.box import Box
 from absolver.analyzer.regions.region import Region
-from absolver.dsl.domain import Carrier, Domain
+from absolver.dsl.domain import Domain
 from absolver.dsl.operators.record import Interval
 from absolver.dsl.relaxation import Slopes
 
@@ -72,7 +72,7 @@ class Limits(TypedDict):
 def lines_of(domain: Domain) -> tuple[Domain, ...]:
     """Return the factors of a domain that put lines around operators."""
     factors = domain.factors or (domain,)
-    return tuple(factor for factor in factors if factor.carrier is not Carrier.VALUES)
+    return tuple(factor for factor in factors if factor.carrier.has_lines)
 
 
 def rehearse(

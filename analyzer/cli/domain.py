@@ -65,7 +65,7 @@ def _described(domain: "CheckedDomain") -> str:
 
     if domain.factors:
         return f"{domain.name} = " + " & ".join(factor.name for factor in domain.factors)
-    parts = [f"{domain.name}, over {domain.carrier.value}"]
+    parts = [f"{domain.name}, {domain.element}"]
     if domain.bounds_from:
         parts.append(f"bounds from {domain.bounds_from.name}")
     parts.append("rules for " + (", ".join(domain.stated) or "no operator but the default ones"))

@@ -13,6 +13,7 @@ from absolver.analyzer.propagate.enclosures import EnclosuresPropagator
 from absolver.analyzer.propagate.execution import Rounding, sums_of_products
 from absolver.analyzer.propagate.inputs import InputsPropagator
 from absolver.analyzer.propagate.neurons import NeuronsPropagator
+from absolver.analyzer.propagate.norms import NormsPropagator
 from absolver.analyzer.propagate.operands import Use, bounded_tensors, undecided
 from absolver.analyzer.propagate.precision import full_float32
 from absolver.analyzer.propagate.propagator import Forms, Multiple, Propagator, meet
@@ -224,6 +225,9 @@ class _Walk:
                 return InputsPropagator(*walk, self._enclosures)
             case Carrier.SYMBOLS:
                 return SymbolsPropagator(*walk, self._enclosures)
+            case Carrier.NORM:
+                assert domain.norm is not None, "a domain in a norm has one"
+                return NormsPropagator(self._graph, domain.norm, self._region, self._enclosures)
             case Carrier.NEURONS if self._enclosures is not None:
                 return ProvedNeuronsPropagator(*walk, self._enclosures)
             case Carrier.NEURONS:

@@ -29,6 +29,8 @@ CARRIERS = {
     "alpha_crown": Carrier.NEURONS,
     "frown": Carrier.NEURONS,
     "polyhedra": Carrier.NEURONS,
+    "lipschitz": Carrier.NORM,
+    "lipschitz_inf": Carrier.NORM,
 }
 
 # l, u: mostly inactive, mostly active, undecided, inactive, active, and both ends at the kink.

@@ -278,3 +278,19 @@ def test_an_interruption_while_writing_leaves_a_prefix_under_another_name(
     assert not (tmp_path / "out.cert").exists()
     prefix = (tmp_path / "out.cert.partial").read_bytes()
     assert prefix.startswith(b"ABSOLVER-CERTIFICATE 1\n") and len(prefix) > 100
+
+
+def test_what_only_balls_in_a_norm_prove_is_verified_but_unchecked(
+    write_network: Write, write_property: Write, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Rotations by 45 degrees keep the 2-norm, and let boxes grow by its factor each."""
+    turn = [[0.7071, -0.7071], [0.7071, 0.7071]]
+    network = write_network(*[(turn, [5.0, 5.0])] * 3, (turn, [20.0, 5.0]))
+    point = tmp_path / "x.npy"
+    np.save(point, np.zeros((1, 2), dtype=np.float32))
+    near = ("--input", point, "--epsilon", "2", "--norm", "2", "--label", "1")
+    code, out, _ = run(capsys, network, *near, "--domain", "lipschitz")
+    assert (code, out[0]) == (EXIT_UNCHECKED, "verified")
+    assert "balls in a norm" in out[1]
+    code, out, _ = run(capsys, network, *near, "--domain", "lipschitz & crown")
+    assert (code, out[0]) == (EXIT_VERIFIED, "verified")
