@@ -136,8 +136,8 @@ class Cases:
                 return
         raise NotCertifiable(
             f"{self._open} by one pass of {self._domain.name}, done as a certificate can say it: "
-            "without multiples of constraints on inputs, symbols that cancel in products, and balls "
-            "in a norm"
+            "without multiples of constraints on inputs, symbols that cancel in products, and "
+            "balls in a norm"
         )
 
     def _write_trees(self, whole: Specification) -> None:
