@@ -23,8 +23,10 @@ from absolver.analyzer.certify.row_lines import RowEncoder
 from absolver.analyzer.certify.trees import root_facts, tree_record
 from absolver.analyzer.decide import MODEST_WORK, Execution, chunk_size
 from absolver.analyzer.graph.graph import Graph, Nonlinear
+from absolver.analyzer.multipliers import Multiples, over_polytope
 from absolver.analyzer.problem import Safety
 from absolver.analyzer.properties.specification import Specification
+from absolver.analyzer.regions.polytope import Polytope
 from absolver.analyzer.rounding import rounding_allowance
 from absolver.analyzer.search.proof import TreeProof
 from absolver.certificates.format import CertificateWriter
@@ -136,8 +138,7 @@ class Cases:
                 return
         raise NotCertifiable(
             f"{self._open} by one pass of {self._domain.name}, done as a certificate can say it: "
-            "without multiples of constraints on inputs, symbols that cancel in products, and "
-            "balls in a norm"
+            "without symbols that cancel in products, and balls in a norm"
         )
 
     def _write_trees(self, whole: Specification) -> None:
@@ -182,7 +183,12 @@ class Cases:
             memory_bytes=self._execution.memory_bytes,
             rows=attempt.rows,
             most_work=attempt.most_work,
+            with_forms=region is not part.region,
         )
+        multiples: Multiples | None = None
+        if isinstance(part.region, Polytope) and found.forms is not None:
+            multiples = over_polytope(found.forms, part.region)
+            found = replace(found, rows=torch.maximum(found.rows, multiples.rows))
         allowance = rounding_allowance(graph, region, found.boxes, part.rows)
         room = attempt.roundings * allowance if attempt.roundings else torch.zeros_like(allowance)
         refuted = part.refuted(found.rows - room)
@@ -191,7 +197,8 @@ class Cases:
             taken = UNIT_RATIO / WORST_CASE if part.rows.dtype == torch.float64 else 1.0
             safe = part.refuted(found.rows - max(taken, attempt.roundings) * allowance)
             self.narrow |= not bool(safe[proved].all())
-            self._write_part(graph, part, _Proved(attempt.lines, found, allowance, proved))
+            shown = _Proved(attempt.lines, found, allowance, proved, multiples)
+            self._write_part(graph, part, shown)
         if not bool(proved.all()):
             self._open = self._describe_open(part, found.rows, refuted)
         return sets[~proved]
@@ -207,7 +214,12 @@ class Cases:
             rows = list(rows_of.entries(element))
             pairs = list(self._refuting(part, element, used[element]))
             self._writer.write({"record": "case", "clauses": ranges(number for number, _ in pairs)})
-            leaf: Entry = {"record": "leaf", "refutations": refutations(pairs)}
+            cuts = None
+            if proved.multiples is not None:
+                clauses = zip(used[element], part.clause[element].tolist(), strict=True)
+                rows_used = [row for row, index in clauses if index >= 0]
+                cuts = proved.multiples.multipliers[element, rows_used].double().cpu().numpy()
+            leaf: Entry = {"record": "leaf", "refutations": refutations(pairs, cuts)}
             known = facts(lines, [entry for entry, _ in rows])
             self._writer.write({**leaf, "facts": known} if known else leaf)
             count = sum(count for _, count in rows)
@@ -263,6 +275,8 @@ class _Proved(NamedTuple):
     found: Rehearsal
     allowance: Float[Tensor, "sets rows"]
     sets: Bool[Tensor, "sets"]
+    multiples: Multiples | None
+    """Of the constraints on inputs, where there are some."""
 
 
 def _chosen(

@@ -85,13 +85,24 @@ def mask_entry(operand: tuple[str, int], masks: Masks, element: int) -> tuple[En
     return {"operand": list(operand), "lower": _side(lower), "upper": _side(upper)}, count
 
 
-def refutations(used: Iterable[tuple[int, int]]) -> list[Entry]:
-    """Return one row for each pair of a clause and the number of its constraint that refutes it."""
+def refutations(used: Iterable[tuple[int, int]], cuts: Numbers | None = None) -> list[Entry]:
+    """Return one row for each pair of a clause and the number of its constraint that refutes it.
+
+    `cuts` has multiples `[rows, constraints]` of the clauses' constraints on several inputs.
+    """
     table = np.array(list(used), dtype=np.int32).reshape(-1, 2)
     if not len(table):
         return []
     rows = np.arange(len(table), dtype=np.int32)
-    return [{"clause": table[:, 0], "row": rows, "constraint": table[:, 1]}]
+    block: Entry = {"clause": table[:, 0], "row": rows, "constraint": table[:, 1]}
+    if cuts is not None and cuts.any():
+        row, constraint = (place.astype(np.int32) for place in cuts.nonzero())
+        block |= {
+            "input_row": row,
+            "input_constraint": constraint,
+            "input_multiplier": cuts[cuts != 0],
+        }
+    return [block]
 
 
 def ranges(numbers: Iterable[int]) -> list[list[int]]:

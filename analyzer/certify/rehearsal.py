@@ -1,7 +1,7 @@
 """What the checker will do with a certificate, done in advance: which proposals are enough."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import NotRequired, TypedDict, Unpack
 
@@ -14,7 +14,7 @@ from absolver.analyzer.propagate.lines import finite_lines
 from absolver.analyzer.propagate.neurons import NeuronsPropagator
 from absolver.analyzer.propagate.operands import Use, bounded_tensors, undecided
 from absolver.analyzer.propagate.precision import full_float32
-from absolver.analyzer.propagate.propagator import meet
+from absolver.analyzer.propagate.propagator import Forms, meet
 from absolver.analyzer.propagate.structure import exact_on_boxes, operands_of_operators
 from absolver.analyzer.propagate.values import ValuesPropagator
 from absolver.analyzer.regions.box import Box
@@ -60,13 +60,16 @@ class Rehearsal:
     """By name of an operator's operand."""
     masks: Mapping[str, Masks]
     """By name of a bounded tensor; missing where no row is used."""
+    forms: Forms | None = None
+    """Forms of the input behind the rows, if they were asked for and there are lines."""
 
 
 class Limits(TypedDict):
-    """How much memory rows may take, and how many coefficients those of one tensor may hold."""
+    """How much memory rows may take, how many coefficients those of one tensor; what is kept."""
 
     memory_bytes: int
     most_work: NotRequired[int | None]
+    with_forms: NotRequired[bool]
 
 
 def lines_of(domain: Domain) -> tuple[Domain, ...]:
@@ -94,7 +97,11 @@ def rehearse(
     if lines is not None:
         neurons = NeuronsPropagator(graph, lines, region, limits["memory_bytes"])
     most_work = limits.get("most_work")
-    return walk(graph, neurons, region, forms, rows=rows, most_work=most_work)
+    found = walk(graph, neurons, region, forms, rows=rows, most_work=most_work)
+    if neurons is not None and limits.get("with_forms"):
+        with full_float32():
+            found = replace(found, forms=neurons.forms(forms))
+    return found
 
 
 def walk(

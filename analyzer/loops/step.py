@@ -16,9 +16,11 @@ from absolver.analyzer.fixpoint.loops import AbstractLoop
 from absolver.analyzer.graph.graph import Graph
 from absolver.analyzer.loops.invariant import Invariant, Vector
 from absolver.analyzer.loops.recurrence import Recurrence
+from absolver.analyzer.multipliers import over_polytope
 from absolver.analyzer.propagate.engine import propagate
 from absolver.analyzer.properties.specification import Specification
 from absolver.analyzer.regions.box import Box
+from absolver.analyzer.regions.polytope import Polytope
 from absolver.dsl.domain import Domain
 
 # Facets farther out than so many times the start's size are no bound any more.
@@ -52,8 +54,10 @@ class Step(AbstractLoop):
     def __init__(self, runs: Runs, rows: Float[Vector, "k n"], pieces: int) -> None:
         """Prepare for sets whose facets have these normals beside the axes'.
 
-        Inputs are cut into so many pieces, a power of two, which are bounded by themselves.
+        Inputs are cut into so many pieces, a power of two, which are bounded by themselves; into
+        one where there are such normals.
         """
+        assert pieces == 1 or not len(rows), "pieces of polytopes are not cut"
         self._runs, self._rows, self._pieces = runs, rows, pieces
         lower, upper = (end[list(runs.recurrence.states)] for end in runs.box)
         normals = Invariant(lower, upper, rows, np.zeros(len(rows))).normals
@@ -81,16 +85,31 @@ class Step(AbstractLoop):
         lower[list(states)], upper[list(states)] = found.lower, found.upper
         if (lower > upper).any():
             return np.full(len(facets), np.inf)
-        region = self._cut(lower, upper)
         specified = runs.specification.rows[0]
         rows = torch.zeros(len(facets), prod(runs.graph.output.shape), dtype=specified.dtype)
         rows[:, list(runs.recurrence.following)] = -torch.from_numpy(self._normals)
         every = torch.cat([rows.to(specified.device), specified]).unsqueeze(0)
-        bounds = propagate(
-            *(runs.graph, runs.domain, region, every), memory_bytes=runs.execution.memory_bytes
-        ).rows.amin(dim=0)
+        bounds = self._bounds(self._cut(lower, upper), every, found)
         self.margins = bounds[None, len(facets) :]
         return -_numpy(bounds[: len(facets)])
+
+    def _bounds(self, region: Box, rows: Tensor, found: Invariant) -> Float[Tensor, " rows"]:
+        """Bound forms of the output: hidden values over the box, the forms over all facets.
+
+        That is what a certificate can say.
+        """
+        runs, memory_bytes = self._runs, self._runs.execution.memory_bytes
+        several = len(found.bound) > 0
+        setting = (runs.graph, runs.domain, region, rows)
+        passed = propagate(*setting, memory_bytes=memory_bytes, forms=several)
+        if not several or passed.forms is None:
+            return passed.rows.amin(dim=0)
+        matrix = torch.zeros(1, len(found.bound), prod(region.shape), dtype=region.dtype)
+        matrix[0, :, list(runs.recurrence.states)] = torch.from_numpy(found.rows)
+        matrix = matrix.view(1, -1, *region.shape).to(region.device)
+        bound = torch.from_numpy(found.bound)[None].to(region.device, region.dtype)
+        cut = over_polytope(passed.forms, Polytope(region, matrix, bound))
+        return torch.maximum(passed.rows, cut.rows).amin(dim=0)
 
     def size(self, facets: Float[Vector, " facets"]) -> Float[Vector, " facets"]:
         """Return the largest value that the terms of each facet's form may add up to."""
@@ -98,6 +117,13 @@ class Step(AbstractLoop):
         reach = np.maximum(np.abs(found.lower), np.abs(found.upper))
         sizes: Vector = np.abs(self._normals) @ reach
         return sizes
+
+    def scaled(self, facets: Float[Vector, " facets"], factor: float) -> Float[Vector, " facets"]:
+        """Scale around the middle of the box."""
+        found = self.invariant(facets)
+        middle = self._normals @ ((found.lower + found.upper) / 2)
+        larger: Vector = middle + factor * (facets - middle)
+        return larger
 
     def widened(self, facets: Float[Vector, " facets"]) -> Float[Vector, " facets"]:
         """Return the next bound that the property names, or the next power of two."""

@@ -18,6 +18,7 @@ from absolver.analyzer.loops.invariant import Invariant, Loop
 from absolver.analyzer.loops.recurrence import Recurrence
 from absolver.analyzer.loops.runs import RunSearch
 from absolver.analyzer.loops.step import Runs, Step, names_of
+from absolver.analyzer.loops.templates import eigen_directions
 from absolver.analyzer.problem import (
     DEFAULT_DOMAIN,
     SEARCHED_DOMAIN,
@@ -37,7 +38,9 @@ from absolver.analyzer.verdict import conclude
 from absolver.domains import load
 
 # Pieces that the inputs of a step are cut into, where one pass over all of them says too little.
-_PIECES = (1, 32, 512)
+_PIECES = (32, 512)
+# Directions in half of each plane that a step turns; each is a linear program a round.
+_ANGLES, _MOST_STATES = (4, 8, 16), 32
 # Seconds of the first search for a run, and of the search that splits a step's inputs.
 _ATTACK_S, _SEARCH_S = 1.0, 20.0
 _SHOWN = 6
@@ -164,9 +167,15 @@ class _Run:
     def _steps(self, question: _Question) -> Iterator[tuple[Step, str]]:
         """Yield the abstractions of a step to try, with words for people."""
         states = len(question.runs.recurrence.states)
+        none = np.zeros((0, states))
+        yield Step(question.runs, none, 1), "boxes"
+        if 1 < states <= _MOST_STATES:
+            for angles in _ANGLES:
+                rows = eigen_directions(question.runs, angles)
+                if len(rows):
+                    yield Step(question.runs, rows, 1), f"polytopes with {len(rows)} more facets"
         for pieces in _PIECES:
-            words = "boxes" if pieces == 1 else f"boxes, inputs cut into {pieces} pieces"
-            yield Step(question.runs, np.zeros((0, states)), pieces), words
+            yield Step(question.runs, none, pieces), f"boxes, inputs cut into {pieces} pieces"
 
     def _invariant(self, question: _Question, step: Step, words: str) -> Invariant | None:
         """Find a set that no step leaves; the first in which the property holds, or a small one."""
@@ -176,14 +185,18 @@ class _Run:
             grown = names_of(step.invariant(found.facets), found.growing, names)
             self._reasons[f"no bounded invariant by {words}: the bounds of {grown} grow"] = None
             return None
-        last = found
+        last, kept = found, False
         for narrowed in narrowings(step, found):
-            last = narrowed
-            if question.runs.specification.verified(step.margins):
+            last, kept = narrowed, question.runs.specification.verified(step.margins)
+            if kept:
                 break
         invariant = step.invariant(last.facets)
         self._note(_described(invariant, names, f"{last.rounds} rounds, {words}"))
-        return invariant
+        # A search may show more of boxes, but knows nothing of polytopes.
+        if kept or not len(invariant.rows):
+            return invariant
+        self._reasons[f"the smallest invariant by {words} does not keep the property"] = None
+        return None
 
     def _proved_by(self, question: _Question, invariant: Invariant, *, named: bool) -> bool:
         """Say whether a certificate with this invariant is accepted."""
@@ -195,10 +208,11 @@ class _Run:
         specification = problem.specify(torch.float64)
         ladder = default_ladder(factors)[-1:] if named else default_ladder(factors)
         graph, monitor = question.runs.graph, Monitor(self._tally, self._progress)
+        proofs: Sequence[TreeProof] | None = ()
         with self._stage("propagate"):
             found = refute(graph, ladder, specification, self._execution, monitor, prove=False)
-        proofs: Sequence[TreeProof] | None = ()
-        if not bool(found.refuted.all()):
+        # With linear programs the certificate's own pass proves more over a polytope.
+        if not bool(found.refuted.all()) and not len(invariant.rows):
             searched = over_neurons(factors) if named else load(SEARCHED_DOMAIN)
             replay = problem.replay(self._asked)
             task = Task(problem, specification, factors, searched, replay, self._execution, False)

@@ -58,8 +58,22 @@ def test_what_runs_come_near_is_falsified_by_one(tmp_path: Path) -> None:
     assert Fraction(float(state[0, 1])) <= Fraction(-39, 16)
 
 
+@pytest.mark.parametrize(("contraction", "unsafe"), [(0.92, 0.75), (0.96, 1.25)])
+def test_what_turns_is_verified_by_more_facets(
+    tmp_path: Path, contraction: float, unsafe: float
+) -> None:
+    """No box is kept: turned by half a radian it sticks out of itself by a third."""
+    turn = np.array([[np.cos(0.5), np.sin(0.5)], [-np.sin(0.5), np.cos(0.5)]])
+    network = write_step(tmp_path / "step.onnx", contraction * turn, EYE / 50)
+    start, property_ = [("-0.1", "0.1")] * 2, f"(or (>= Y_0 {unsafe}) (<= Y_1 -{unsafe}))"
+    query = write_runs(tmp_path / "runs.vnnlib", start, UNIT, property_, outputs=2)
+    report = answer(network, query)
+    assert report.verdict is Verdict.VERIFIED and report.checked
+    assert "more facets" in report.notes[-1]
+
+
 def test_an_unstable_system_has_no_invariant(tmp_path: Path) -> None:
-    report = answer(*asked(tmp_path, [[1.25, 0.0], [0.0, 0.5]], "(>= Y_0 1e20)"))
+    report = answer(*asked(tmp_path, [[1.25, 0], [0, 0.5]], "(>= Y_0 1e20)"), seconds=20)
     assert report.verdict is Verdict.UNKNOWN
     assert "no bounded invariant by boxes: the bounds of X_0 grow" in report.reason
 
