@@ -1,40 +1,31 @@
 """docs/dsl.md is true: each of its domains, commands and promises is tried."""
 
-import re
-import shlex
 from pathlib import Path
 
 import pytest
 
 from absolver import domains, dsl
-from absolver.analyzer.cli import absolver, analyze
 from absolver.dsl.errors import NotYetAvailableError
 from absolver.dsl.parser import LATER
+from tests.guides import ROOT, Block, blocks, follow, write
 
-ROOT = Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "docs/dsl.md").read_text(encoding="utf-8")
-PROGRAMS = {"absolver": absolver.main, "analyze": analyze.main}
 
 
-def blocks(kind: str) -> list[tuple[str, str]]:
-    """(title, text) of each fenced block of a kind."""
-    return re.findall(rf"^```{kind} ?(\w*)\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
-
-
-DOMAINS = dict(blocks("dom"))
-SESSIONS = [text for _, text in blocks("console")]
-STATEMENTS = [line for _, text in blocks("later") for line in text.splitlines()]
+DOMAINS = blocks("dsl.md", "dom")
+SESSIONS = blocks("dsl.md", "console")
+STATEMENTS = [line for block in blocks("dsl.md", "later") for line in block.text.splitlines()]
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("examples").symlink_to(ROOT / "examples", target_is_directory=True)
-    for name, text in DOMAINS.items():
-        Path(f"{name}.dom").write_text(text, encoding="utf-8")
+    for block in DOMAINS:
+        write(block)
 
 
-@pytest.mark.parametrize("name", sorted(DOMAINS.keys() - {"wrong"}))
+@pytest.mark.parametrize("name", sorted({block.title for block in DOMAINS} - {"wrong"}))
 def test_the_guides_domains_load(name: str) -> None:
     assert domains.load(f"{name}.dom").name == name
 
@@ -43,23 +34,15 @@ def test_the_guides_domains_load(name: str) -> None:
 def test_the_guide_shows_the_defaults_that_are_used(name: str) -> None:
     assert dsl.__file__ is not None
     file = Path(dsl.__file__).with_name(f"{name}.dom")
-    assert file.read_text(encoding="utf-8") == DOMAINS[name]
+    (shown,) = (block.text for block in DOMAINS if block.title == name)
+    assert file.read_text(encoding="utf-8") == shown
 
 
-@pytest.mark.parametrize("session", SESSIONS, ids=lambda text: text.splitlines()[0])
+@pytest.mark.parametrize("session", SESSIONS, ids=str)
 def test_the_guides_commands_print_what_it_shows(
-    session: str, capsys: pytest.CaptureFixture[str]
+    session: Block, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for step in re.split(r"^\$ ", session, flags=re.MULTILINE)[1:]:
-        command, shown = step.split("\n", 1)
-        program, *arguments = shlex.split(command)
-        PROGRAMS[program](arguments)
-        captured = capsys.readouterr()
-        printed = captured.out + captured.err
-        if shown.endswith("...\n"):
-            assert printed.startswith(shown.removesuffix("...\n"))
-        else:
-            assert printed == shown
+    follow(session.text, capsys)
 
 
 @pytest.mark.parametrize("statement", STATEMENTS)
