@@ -29,6 +29,7 @@ STRUCTURE: Mapping[str, str] = {
     "groups": "`relu in groups of k`: several neurons are bounded together",
     "vector": "`slope vector`: one slope for each neuron of a group",
     "norm": "`in norm p`: the norm in which a radius is meant, 1, 2 or inf",
+    "inf": "`in norm inf`: the largest absolute value of an entry",
     "center": "`|x - center| <= radius in norm p`: the run at the middle of the input set",
     "radius": "`|x - center| <= radius in norm p`: how far a layer's values can be from it",
     "powerset": "`powerset(A, n)`: A on each of up to n parts of the input set, joined",
