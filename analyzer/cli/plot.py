@@ -121,6 +121,9 @@ def _file_name(arguments: argparse.Namespace) -> str:
 def _of_operator(arguments: argparse.Namespace) -> "Figure":
     domain_name, operator_name = arguments.subjects
     domain = domains.load(domain_name)
+    for factor in domain.factors or (domain,):
+        if factor.carrier.value == "norm":
+            raise UsageError(f"{factor.name} has balls in a norm, and no lines to draw")
     operator = _operator(operator_name, arguments.attribute)
     from absolver.analyzer.pictures.operator import draw, usual_intervals
 

@@ -104,6 +104,7 @@ def test_the_same_picture_is_the_same_file(capsys: pytest.CaptureFixture[str]) -
         (["crown"], "give a domain and an operator"),
         (["crown", "rlu"], "did you mean `relu`?"),
         (["crown", "mul"], "several operands"),
+        (["lipschitz", "relu"], "no lines to draw"),
         (["crown", "pow"], "'exponent'; --attribute"),
         (["crown", "pow", "--attribute", "exponent"], "write NAME=NUMBER"),
         (["crown", "relu", "--between", "1", "-1"], "L is less than U"),
