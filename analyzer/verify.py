@@ -252,7 +252,8 @@ class _Run:
         return Task(
             case.problem,
             specification,
-            case.domain,
+            # A search splits the input sets itself.
+            replace(case.domain, parts=1),
             case.searched,
             case.replay,
             self.execution,

@@ -4,6 +4,7 @@ A domain is asked for by name, by the path of a file that ends in `.dom`, or as 
 of such, `crown & interval`. Asking for names alone imports neither torch nor the parser.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,18 +32,33 @@ def locate(expression: str) -> tuple[Path, ...]:
 
     Raises `UnknownDomainError` or `MissingDomainFileError`.
     """
-    return tuple(_locate_one(part.strip()) for part in expression.split("&"))
+    whole, _ = _split(expression)
+    return tuple(_locate_one(part.strip()) for part in whole.split("&"))
 
 
 def load(expression: str) -> "Domain":
-    """Load and compile a domain: `crown`, `folder/mine.dom`, or a product `crown & interval`.
+    """Load and compile a domain: `crown`, `folder/mine.dom`, `crown & interval`.
 
-    Raises a `DomainError` that says what is wrong, where, and what to write instead.
+    `powerset(zonotope & interval, 8)` splits the input set into parts. Raises a `DomainError` that
+    says what is wrong, where, and what to write instead.
     """
-    from absolver.dsl.compiler import compile_domain, product
+    from absolver.dsl.compiler import compile_domain, powerset, product
+    from absolver.dsl.domain import MOST_PARTS
+    from absolver.dsl.errors import UnknownDomainError
 
     factors = [compile_domain(check_file(path)) for path in locate(expression)]
-    return factors[0] if len(factors) == 1 else product(factors)
+    _, parts = _split(expression)
+    if any(factor.parts > 1 for factor in factors) and (len(factors) > 1 or parts):
+        raise UnknownDomainError(
+            f"`{expression}` is built on a powerset, which stands alone: "
+            "put the rest inside it, `powerset(A & B, 8)`."
+        )
+    whole = factors[0] if len(factors) == 1 else product(factors)
+    if parts is None:
+        return whole
+    if not 2 <= parts <= MOST_PARTS:
+        raise UnknownDomainError(f"`{expression}`: a powerset has from 2 to {MOST_PARTS} parts.")
+    return powerset(whole, parts)
 
 
 def check_file(path: Path) -> "CheckedDomain":
@@ -85,6 +101,12 @@ def read(path: Path) -> str:
         ) from None
 
 
+def _split(expression: str) -> tuple[str, int | None]:
+    """Return what a powerset splits the input set for, and into how many parts; else None."""
+    found = re.fullmatch(r"\s*powerset\s*\((.*),\s*(\d+)\s*\)\s*", expression)
+    return (found[1], int(found[2])) if found else (expression, None)
+
+
 class _Visible(Mapping[str, "Declaration"]):
     """The domains that a file may name: the library's, then those beside the file."""
 
@@ -116,6 +138,10 @@ def _locate_one(part: str) -> Path:
         if not path.is_file():
             raise MissingDomainFileError(f"{part}: no such file. Check the path.")
         return path
+    if part.startswith("powerset"):
+        raise UnknownDomainError(
+            f"`{part}`: a powerset stands alone: put the rest inside it, `powerset(A & B, 8)`."
+        )
     if part not in names():
         raise UnknownDomainError(
             f"there is no domain `{part}` ({closest(part, names())}). "

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from absolver.dsl.carriers import carrier_of, norm_of
-from absolver.dsl.domain import Carrier
+from absolver.dsl.domain import MOST_PARTS, Carrier
 from absolver.dsl.errors import (
     CarrierError,
     CyclicDomainError,
@@ -74,6 +74,8 @@ class CheckedDomain:
     bounds_from: "CheckedDomain | None" = None
     factors: tuple["CheckedDomain", ...] = ()
     norm: float | None = None
+    parts: int = 1
+    """Into how many parts a powerset splits the input set."""
 
     @property
     def element(self) -> str:
@@ -157,6 +159,10 @@ def _referred(name: Name, inside: Surroundings) -> CheckedDomain:
         message = f"there is no domain `{name.text}`"
         raise UnknownParentError(name.span, message, closest(name.text, inside.library))
     declaration = inside.library[name.text]
+    for statement in declaration.statements:
+        if isinstance(statement, Product) and statement.parts is not None:
+            message = f"`{name.text}` is a powerset, which nothing is built on"
+            raise CarrierError(name.span, message, "put the rest inside it: `powerset(A & B, 8)`")
     underway = [each.span.source for each in inside.underway]
     if declaration.span.source in underway:
         start = underway.index(declaration.span.source)
@@ -171,7 +177,8 @@ def _check_product(
 ) -> CheckedDomain:
     for statement in declaration.statements:
         if statement is not product:
-            message = "a product stands alone in its domain"
+            word = "product" if product.parts is None else "powerset"
+            message = f"a {word} stands alone in its domain"
             remedy = "put this line into one of the factors, or into a domain of its own"
             raise CarrierError(statement.span, message, remedy)
     named = [_referred(factor, inside) for factor in product.factors]
@@ -181,9 +188,20 @@ def _check_product(
         name=declaration.name.text,
         doc=declaration.doc,
         stated={},
-        bounds_from=None,
-        factors=factors,
+        bounds_from=None if len(factors) > 1 else factors[0].bounds_from,
+        factors=factors if len(factors) > 1 else (),
+        parts=_parts(product.parts),
     )
+
+
+def _parts(written: Number | None) -> int:
+    """Return the number of a powerset's parts, 1 for a product."""
+    if written is None:
+        return 1
+    if not (written.value.is_integer() and 2 <= written.value <= MOST_PARTS):
+        message = f"a powerset has from 2 to {MOST_PARTS} parts"
+        raise CarrierError(written.span, message, "write a whole number such as `8`")
+    return int(written.value)
 
 
 def _check_inherited_fit(

@@ -5,6 +5,7 @@ guard themselves (`primitives.divide`), so that the branch not taken adds no NaN
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -31,6 +32,9 @@ def compile_domain(checked: CheckedDomain) -> Domain:
     Guarantee: for every operator and box, `slopes` of the result are those that
     `interpreter.slopes` finds neuron by neuron, up to the rounding of torch's elementwise steps.
     """
+    if checked.parts > 1:
+        whole = compile_domain(replace(checked, parts=1))
+        return powerset(whole, checked.parts, name=checked.name)
     if checked.factors:
         factors = [compile_domain(factor) for factor in checked.factors]
         return product(factors, name=checked.name, doc=checked.doc)
@@ -62,6 +66,13 @@ def product(factors: Sequence[Domain], *, name: str = "", doc: str = "") -> Doma
         factors=flat,
         source="\n".join(factor.source for factor in flat),
     )
+
+
+def powerset(domain: Domain, parts: int, *, name: str = "") -> Domain:
+    """Have a domain bound each of some parts of the input set (AI2, Gehr et al. 2018)."""
+    source = f"# each of {parts} parts of the input set by\n{domain.source}"
+    name = name or f"powerset({domain.name}, {parts})"
+    return replace(domain, name=name, source=source, parts=parts)
 
 
 def _source(checked: CheckedDomain) -> tuple[str, dict[str, str]]:

@@ -13,6 +13,9 @@ from absolver.dsl.relaxation import Slopes
 Rule = Callable[[Operator, Sequence[Interval]], Slopes]
 """A compiled rule: finite slopes for every box, the exact ones where the operator is affine."""
 
+MOST_PARTS = 4096
+"""How many parts a powerset may have."""
+
 End = Tensor | float | int
 """An end of a parameter's range: one for each neuron, or one for all."""
 
@@ -150,6 +153,8 @@ class Domain:
     source: str = ""
     norm: float | None = None
     """The p of a domain `in norm p`."""
+    parts: int = 1
+    """Into how many parts the input set is split, each bounded by this domain."""
 
     @property
     def optimised(self) -> bool:

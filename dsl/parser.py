@@ -44,7 +44,6 @@ LATER: Mapping[str, str] = {
     "line": "lines with a written intercept",
     "noise": "noise domains",
     "certifies": "noise domains",
-    "powerset": "powersets",
 }
 """Words that the language keeps for constructs to come, and the construct that each begins."""
 
@@ -265,6 +264,10 @@ class _Builder(Transformer[Token, Any]):
 
     def product(self, meta: Meta, parts: list[Name]) -> Product:
         return Product(self._at(meta), tuple(parts))
+
+    def powerset(self, meta: Meta, parts: list[Any]) -> Product:
+        *factors, number = parts
+        return Product(self._at(meta), tuple(factors), number)
 
     def rule(self, meta: Meta, parts: list[Name | Side]) -> Rule:
         operators = tuple(part for part in parts if isinstance(part, Name))

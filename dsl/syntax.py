@@ -195,9 +195,10 @@ class BoundsFrom(Node):
 
 @dataclass(frozen=True)
 class Product(Node):
-    """`A & B`, the whole body of a domain."""
+    """`A & B`, the whole body of a domain; or `powerset(A & B, n)`, which has a number of parts."""
 
     factors: tuple[Name, ...]
+    parts: Number | None = None
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,12 @@ from absolver.analyzer.decide import MODEST_WORK, Execution, chunk_size
 from absolver.analyzer.graph.graph import Graph, Nonlinear
 from absolver.analyzer.multipliers import Multiples, over_polytope
 from absolver.analyzer.problem import Safety
+from absolver.analyzer.propagate.engine import propagate
 from absolver.analyzer.properties.specification import Specification
+from absolver.analyzer.regions.box import Box
 from absolver.analyzer.regions.polytope import Polytope
 from absolver.analyzer.rounding import rounding_allowance
+from absolver.analyzer.search.part_trees import part_trees
 from absolver.analyzer.search.proof import TreeProof
 from absolver.certificates.format import CertificateWriter
 from absolver.dsl.domain import Domain
@@ -122,7 +125,7 @@ class Cases:
         """Write every case, or raise."""
         dtype = self._execution.torch_dtype
         whole = self._problem.specify(dtype)
-        self._write_trees(whole)
+        self._write_trees(whole, self._trees)
         whole = self._left(whole)
         pending = (whole.clause >= 0).any(dim=1).nonzero().flatten()
         if self._trees and not len(pending):
@@ -136,16 +139,33 @@ class Cases:
             pending = torch.cat(left)
             if not len(pending):
                 return
+        if self._domain.parts > 1 and self._write_parts(whole, pending):
+            return
         raise NotCertifiable(
             f"{self._open} by one pass of {self._domain.name}, done as a certificate can say it: "
             "without symbols that cancel in products, and balls in a norm"
         )
 
-    def _write_trees(self, whole: Specification) -> None:
+    def _write_parts(self, whole: Specification, sets: Tensor) -> bool:
+        """Write the cases of sets whose parts refute their clauses; say whether that is so."""
+        graph = self._problem.graph(self._execution, whole.rows.dtype)
+        part, memory_bytes = whole.select(sets), self._execution.memory_bytes
+        if not isinstance(part.region, Box):
+            return False
+        found = propagate(graph, self._domain, part.region, part.rows, memory_bytes=memory_bytes)
+        refuted = part.refuted(found.rows)
+        if not bool(refuted.all()):
+            self._open = self._describe_open(part, found.rows, refuted)
+            return False
+        trees = part_trees(graph, self._domain, part)
+        self._write_trees(whole, [replace(t, set=int(sets[t.set])) for t in trees])
+        return True
+
+    def _write_trees(self, whole: Specification, trees: Sequence[TreeProof]) -> None:
         """Write the cases that a search has proved, of each set one for all trees with one root."""
         clauses = self._problem.around.clauses
         graph = self._problem.graph(self._execution, whole.rows.dtype)
-        for proofs in _with_one_root(self._trees):
+        for proofs in _with_one_root(trees):
             numbers = [self._numbers(whole, proof) for proof in proofs]
             every = ranges(number for own in numbers for number in own)
             self._writer.write({"record": "case", "clauses": every})

@@ -63,8 +63,10 @@ def _described(domain: "CheckedDomain") -> str:
     """Say in one line what was understood."""
     from absolver.dsl.parameters import parameters_of
 
+    within = f"; in each of {domain.parts} parts of the input set" if domain.parts > 1 else ""
     if domain.factors:
-        return f"{domain.name} = " + " & ".join(factor.name for factor in domain.factors)
+        factors = " & ".join(factor.name for factor in domain.factors)
+        return f"{domain.name} = {factors}{within}"
     parts = [f"{domain.name}, {domain.element}"]
     if domain.bounds_from:
         parts.append(f"bounds from {domain.bounds_from.name}")
@@ -76,4 +78,4 @@ def _described(domain: "CheckedDomain") -> str:
     ]
     if searched:
         parts.append("parameters in those of " + ", ".join(searched))
-    return "; ".join(parts)
+    return "; ".join(parts) + within

@@ -1,7 +1,7 @@
 """One pass of a domain through a graph: from a region to bounds of linear forms of the output."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypedDict, Unpack
 
 import torch
@@ -15,6 +15,7 @@ from absolver.analyzer.propagate.inputs import InputsPropagator
 from absolver.analyzer.propagate.neurons import NeuronsPropagator
 from absolver.analyzer.propagate.norms import NormsPropagator
 from absolver.analyzer.propagate.operands import Use, bounded_tensors, undecided
+from absolver.analyzer.propagate.parts import split
 from absolver.analyzer.propagate.precision import full_float32
 from absolver.analyzer.propagate.propagator import Forms, Multiple, Propagator, meet
 from absolver.analyzer.propagate.proved_neurons import ProvedNeuronsPropagator
@@ -102,6 +103,8 @@ def propagate(
     semantics then, and the graph's coefficients count as the exact ones: those of a float32
     network are, in float32 and in float64.
     """
+    if domain.parts > 1:
+        return _propagate_parts(graph, domain, region, rows, **options)
     rounding, given = options.get("rounding"), options.get("given") or Given()
     memory_bytes = options.get("memory_bytes", DEFAULT_MEMORY_BYTES)
     forms = options.get("forms", False) and rounding is None
@@ -113,6 +116,19 @@ def propagate(
     rounding.check(graph)
     with sums_of_products(rows), torch.no_grad():
         return _propagate_in_parts(setting, region, rows, given)
+
+
+def _propagate_parts(
+    graph: Graph, domain: Domain, region: Region, rows: Tensor, **options: Unpack[Options]
+) -> Propagation:
+    """Bound the parts of each set by what a powerset is made of, and join what was found."""
+    parts = split(graph, region, rows, domain.parts)
+    given = options.get("given") or Given()
+    options["given"] = given.of(parts.index())
+    options["forms"] = False
+    own = rows if len(rows) == 1 else rows[parts.index()]
+    found = propagate(graph, replace(domain, parts=1), parts.region, own, **options)
+    return Propagation(parts.joined_rows(found.rows), parts.joined(found.hidden), found.notes)
 
 
 @dataclass(frozen=True)

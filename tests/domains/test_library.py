@@ -29,6 +29,7 @@ CARRIERS = {
     "alpha_crown": Carrier.NEURONS,
     "frown": Carrier.NEURONS,
     "polyhedra": Carrier.NEURONS,
+    "zonotope_powerset": Carrier.SYMBOLS,
     "lipschitz": Carrier.NORM,
     "lipschitz_inf": Carrier.NORM,
 }

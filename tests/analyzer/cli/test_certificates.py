@@ -294,3 +294,16 @@ def test_what_only_balls_in_a_norm_prove_is_verified_but_unchecked(
     assert "balls in a norm" in out[1]
     code, out, _ = run(capsys, network, *near, "--domain", "lipschitz & crown")
     assert (code, out[0]) == (EXIT_VERIFIED, "verified")
+
+
+@pytest.mark.parametrize("inner", ["crown", "zonotope", "interval", "crown & interval"])
+def test_parts_of_the_input_set_are_a_tree_of_splits_in_a_certificate(
+    inner: str, write_network: Write, write_property: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """relu(x + 1/2) - relu(x - 1/2) is 1 at most; lines over [-1, 1] alone say 1.125."""
+    network = write_network(([[1.0], [1.0]], [0.5, -0.5]), ([[1.0, -1.0]], [0.0]))
+    question = (network, write_property(UNIT, "(>= Y_0 1.05)"))
+    parts = "64" if inner == "interval" else "4"
+    code, out, _ = run(capsys, *question, "--domain", f"powerset({inner}, {parts})")
+    assert (code, out[0]) == (EXIT_VERIFIED, "verified")
+    assert "checked by audit" in out[1] and not any("search" in line for line in out)
