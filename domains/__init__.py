@@ -74,7 +74,7 @@ def check_text(text: str, path: Path) -> "CheckedDomain":
     from absolver.dsl.checker import Surroundings, check
     from absolver.dsl.parser import parse
 
-    surroundings = Surroundings(_Visible(path.parent), _operands())
+    surroundings = Surroundings(_Visible(path.parent), _operands(), _piecewise_linear())
     return check(parse(text, _shown(path)), surroundings)
 
 
@@ -148,6 +148,14 @@ def _locate_one(part: str) -> Path:
             "A domain of your own is given as the path of its .dom file."
         )
     return FOLDER / f"{part}.dom"
+
+
+def _piecewise_linear() -> frozenset[str]:
+    """The operators of one operand whose graph consists of segments that touch."""
+    from absolver.dsl.operators import OPERATORS
+    from absolver.dsl.operators.piecewise_linear import PiecewiseLinear
+
+    return frozenset(n for n, kind in OPERATORS.items() if issubclass(kind, PiecewiseLinear))
 
 
 def _operands() -> Mapping[str, tuple[str, ...]]:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from absolver.dsl.carriers import carrier_of, norm_of
-from absolver.dsl.domain import MOST_PARTS, Carrier
+from absolver.dsl.domain import MOST_PARTS, Carrier, Grouping
 from absolver.dsl.errors import (
     CarrierError,
     CyclicDomainError,
@@ -19,6 +19,7 @@ from absolver.dsl.errors import (
     UnknownParentError,
 )
 from absolver.dsl.expressions import ARITY_ANY, Scope, check_slope, closest
+from absolver.dsl.groups import check_groups
 from absolver.dsl.parameters import parameters_of, resolved
 from absolver.dsl.parser import parse
 from absolver.dsl.several import combined
@@ -71,6 +72,7 @@ class CheckedDomain:
     rules: Mapping[str, CheckedRule]
     default: CheckedRule
     stated: Mapping[str, Sides] = field(repr=False)
+    groups: Mapping[str, Grouping] = field(default_factory=dict)
     bounds_from: "CheckedDomain | None" = None
     factors: tuple["CheckedDomain", ...] = ()
     norm: float | None = None
@@ -91,6 +93,8 @@ class Surroundings:
 
     library: Mapping[str, Declaration]
     operands: Mapping[str, tuple[str, ...]]
+    piecewise_linear: frozenset[str] = frozenset()
+    """The operators whose neurons may be grouped."""
     underway: tuple[Declaration, ...] = ()
     """The domains that are being checked, outermost first: none may be built on itself."""
 
@@ -120,6 +124,7 @@ def check(declaration: Declaration, surroundings: Surroundings) -> CheckedDomain
     if carrier_statement is not None:
         _check_inherited_fit(carrier_statement, carrier, inherited)
 
+    groups = check_groups(statements, carrier, surroundings.piecewise_linear)
     bounds = _only_one(statements, BoundsFrom, "`bounds from`")
     bounds_from = parent.bounds_from if parent else None
     if bounds is not None:
@@ -135,6 +140,7 @@ def check(declaration: Declaration, surroundings: Surroundings) -> CheckedDomain
         rules=MappingProxyType({name: rule for name, rule in rules.items() if name != ANY}),
         default=rules[ANY],
         stated=MappingProxyType(stated),
+        groups=MappingProxyType({**(parent.groups if parent else {}), **groups}),
         bounds_from=bounds_from,
         norm=norm_of(carrier_statement, parent.norm if parent else None),
     )
@@ -188,6 +194,7 @@ def _check_product(
         name=declaration.name.text,
         doc=declaration.doc,
         stated={},
+        groups=factors[0].groups if len(factors) == 1 else {},
         bounds_from=None if len(factors) > 1 else factors[0].bounds_from,
         factors=factors if len(factors) > 1 else (),
         parts=_parts(product.parts),

@@ -49,6 +49,7 @@ def compile_domain(checked: CheckedDomain) -> Domain:
             operator: _as_rule(defined[functions[operator]], rule)
             for operator, rule in checked.rules.items()
         },
+        groups=checked.groups,
         bounds_from=compile_domain(checked.bounds_from) if checked.bounds_from else None,
         source=source,
         norm=checked.norm,

@@ -135,11 +135,24 @@ class Carrier(Enum):
 
 
 @dataclass(frozen=True)
+class Grouping:
+    """How neurons of an operator are put into groups: of `size`, in runs of `among` neurons.
+
+    In a run, two groups share at most `sharing` neurons.
+    """
+
+    size: int
+    among: int = 7
+    sharing: int = 1
+
+
+@dataclass(frozen=True)
 class Domain:
     """One declared domain, or a reduced product of several (`factors` non-empty).
 
     `rules` has the compiled rule of each operator that the file (or its ancestors) names;
-    `default` serves every other one, from the operator's facts. `source` is the generated torch
+    `default` serves every other one, from the operator's facts. `groups` has the operators whose
+    neurons have slope vectors, too, several neurons at a time. `source` is the generated torch
     source that `absolver domain show --compiled` prints.
     """
 
@@ -148,6 +161,7 @@ class Domain:
     carrier: Carrier
     default: Rule
     rules: Mapping[str, Rule] = field(default_factory=dict)
+    groups: Mapping[str, Grouping] = field(default_factory=dict)
     bounds_from: "Domain | None" = None
     factors: tuple["Domain", ...] = ()
     source: str = ""

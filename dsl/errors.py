@@ -83,6 +83,10 @@ class ExpressionError(LocatedError):
     """An expression puts a condition where a number is needed, or the reverse, or is too deep."""
 
 
+class GroupError(LocatedError):
+    """Neurons are put into groups that cannot be, or not in this way."""
+
+
 class ParameterError(LocatedError):
     """A parameter stands where it has no meaning, or its name or its range has none."""
 

@@ -23,6 +23,7 @@ from absolver.dsl.syntax import (
     Declaration,
     Expression,
     Extends,
+    Groups,
     Name,
     NormStatement,
     Number,
@@ -39,8 +40,6 @@ from absolver.dsl.syntax import (
 )
 
 LATER: Mapping[str, str] = {
-    "groups": "groups of neurons",
-    "vector": "slope vectors over groups",
     "line": "lines with a written intercept",
     "noise": "noise domains",
     "certifies": "noise domains",
@@ -166,8 +165,6 @@ def _syntax_error(token: Token, accepted: set[str], source: Source) -> LocatedEr
         column = span.end_column
         after = Span(source, span.end_line, column, span.end_line, column + 1)
         return DomainSyntaxError(after, "the line ends too early", _expected(accepted))
-    if token.type == "IN" and "COLON" in accepted:  # `relu in groups of 2: …`
-        return _later(token, LATER["groups"], source)
     remedy = _expected(accepted)
     if token.type == "IF" and "LPAR" in accepted:
         remedy = "put the `if … then … else …` in parentheses"
@@ -273,6 +270,14 @@ class _Builder(Transformer[Token, Any]):
         operators = tuple(part for part in parts if isinstance(part, Name))
         sides = tuple(part for part in parts if isinstance(part, Side))
         return Rule(self._at(meta), operators, sides)
+
+    def groups(self, meta: Meta, parts: list[Any]) -> Groups:
+        operators = tuple(part for part in parts if isinstance(part, Name))
+        size, among, sharing, _ = parts[len(operators) :]
+        return Groups(self._at(meta), operators, size, among, sharing)
+
+    def size(self, meta: Meta, parts: list[Token]) -> Number:
+        return self.number(meta, parts)
 
     def side(self, meta: Meta, parts: list[Any]) -> Side:
         side, word, slope, *others = parts

@@ -209,7 +209,17 @@ class Rule(Node):
     sides: tuple[Side, ...]
 
 
-Statement = CarrierStatement | Extends | BoundsFrom | Product | Rule
+@dataclass(frozen=True)
+class Groups(Node):
+    """`OPERATOR in groups of k [among n] [sharing s]: slope vector parameter`."""
+
+    operators: tuple[Name, ...]
+    size: Number
+    among: Number | None
+    sharing: Number | None
+
+
+Statement = CarrierStatement | Extends | BoundsFrom | Product | Rule | Groups
 
 
 @dataclass(frozen=True)
