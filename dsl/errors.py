@@ -30,6 +30,12 @@ class UnreadableDomainError(DomainError):
     """A domain file is not UTF-8 text."""
 
 
+class ProverMissingError(DomainError):
+    """A proof is needed, and what the prover is built on is not installed."""
+
+    exit_code = 69
+
+
 class LocatedError(DomainError):
     """An error at a place of a domain file: the place, the line, a caret, and the remedy."""
 

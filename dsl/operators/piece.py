@@ -61,7 +61,7 @@ class Piece:
 
 def tensor_like(x: Tensor, value: Tensor | float) -> Tensor:
     """Give a formula's result x's shape, device and dtype; a constant formula returns a number."""
-    if not isinstance(value, Tensor):
+    if isinstance(value, int | float):
         return torch.full_like(x, value)
     return value if value.shape == x.shape else value.to(x).expand_as(x)
 
