@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absolver import domains
-from absolver.analyzer.cli import new, plot, server
+from absolver.analyzer.cli import new, plot, prove, server
 
 if TYPE_CHECKING:
     from absolver.dsl.checker import CheckedDomain
@@ -25,6 +25,7 @@ def add_parser(subparsers: "Subparsers[argparse.ArgumentParser]") -> None:
     )
     check = commands.add_parser("check", help="check a domain file")
     check.add_argument("file", metavar="FILE", type=Path, help="a .dom file")
+    prove.add_parser(commands)
     new.add_parser(commands)
     plot.add_parser(commands)
     server.add_parser(commands)
@@ -43,6 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
             print("\n".join(texts), end="")
         case "check":
             print(f"{arguments.file}: {_described(domains.check_file(arguments.file))}")
+        case "prove":
+            return prove.run(arguments)
         case "new":
             return new.run(arguments)
         case "plot":

@@ -24,17 +24,14 @@ class Elu(Unary):
     name = "elu"
     onnx = ("Elu",)
     shape = Shape.OTHER
+    smooth = True
+    monotone = True
     piecewise_linear = False
 
-    @property
-    def smooth(self) -> bool:  # type: ignore[override]
-        """Whether the exponential meets the diagonal without a kink."""
-        return self.alpha == 1
-
-    @property
-    def monotone(self) -> bool:  # type: ignore[override]
-        """Whether the exponential does not fall."""
-        return self.alpha >= 0
+    def __post_init__(self) -> None:
+        """Take back what holds only where the pieces meet without a kink, or without a fall."""
+        object.__setattr__(self, "smooth", self.alpha == 1)
+        object.__setattr__(self, "monotone", self.alpha >= 0)
 
     def __call__(self, *operands: Tensor) -> Tensor:
         """Evaluate without overflow in the branch that is not taken."""

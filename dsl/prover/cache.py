@@ -28,7 +28,7 @@ def kept(*content: str) -> list[Outcome] | None:
 
 
 def keep(outcomes: Iterable[Outcome], *content: str) -> None:
-    """Keep what was decided, but for what was not; where nothing can be written, nothing is kept."""
+    """Keep answers, but no undecided ones; where nothing can be written, nothing is kept."""
     outcomes = list(outcomes)
     if any(outcome.answer.status is Status.UNDECIDED for outcome in outcomes):
         return  # another run, or another machine, may have more time

@@ -58,7 +58,7 @@ def bend_is_right(piece: Piece) -> Answer:
     return proved("; ".join(("Arb on a finite part", *dict.fromkeys(how))))
 
 
-def _bends_between(piece: Piece, second: Any, sign: int, low: float, high: float) -> bool:  # noqa: ANN401
+def _bends_between(piece: Piece, second: sympy.Expr, sign: int, low: float, high: float) -> bool:
     """Prove the sign of the second derivative on a finite part; it may vanish at a joint."""
     for joint, left in ((low, True), (high, False)):
         if joint not in (piece.start, piece.end) or not enclosed(piece.derivative, joint, joint, 1)[

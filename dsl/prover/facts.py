@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from itertools import product as combinations
 from typing import Any
 
+from absolver.dsl.operators.piecewise_linear import PiecewiseLinear
 from absolver.dsl.operators.record import Interval
-from absolver.dsl.operators.unary import Unary
 from absolver.dsl.prover.paths import assume
 from absolver.dsl.prover.reals import Flag, at_most, both, either, negation
 from absolver.dsl.prover.sketch import bounded_box, inside, point_in
+from absolver.dsl.prover.stacks import Stack  # noqa: F401  # torch.stack is found there
 from absolver.dsl.prover.terms import Term, flag_of, real_of
 
 Make = Callable[[], Any]
@@ -68,13 +69,15 @@ def support_is_attained(
     return program
 
 
-def vertices(_: object, a: object, b: object, box: Sequence[Interval]) -> list[Sequence[Term]]:
+def vertices(_: object, a: object, b: object, box: Sequence[Any]) -> list[Sequence[Term]]:
     """The vertices of a box."""
     del a, b
     return [list(ends) for ends in combinations(*box)]
 
 
-def corners(operator: Any, a: object, b: object, box: Sequence[Interval]) -> list[Sequence[Term]]:  # noqa: ANN401
+def corners(
+    operator: PiecewiseLinear, a: object, b: object, box: Sequence[Any]
+) -> list[Sequence[Any]]:
     """The ends of an interval and the joints inside."""
     del a, b
     return [[x] for x in operator._corners(box[0])]
@@ -135,7 +138,7 @@ def slopes_enclosed(make: Make) -> Callable[[], Flag]:
     """The derivative formula of each piece that the box meets lies in the enclosure."""
 
     def program() -> Flag:
-        operator: Unary = make()
+        operator = make()
         (interval,), (x,) = boxes(1)
         ((low, high),) = operator.derivative([interval])
         claims = []
@@ -155,7 +158,7 @@ def curvature_is_right(make: Make) -> Callable[[], Flag]:
     """Where the operator is said to be convex (concave), slopes do not fall (rise) over the box."""
 
     def program() -> Flag:
-        operator: Unary = make()
+        operator = make()
         interval = bounded_box()
         p, q = point_in(interval, "p"), point_in(interval, "q")
         assume(p.value < q.value)

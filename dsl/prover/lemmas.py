@@ -85,7 +85,7 @@ def bound_on_a_piece(bend: Bend, *, positive: bool) -> Callable[[], Flag]:
 
 
 def tight_on_a_piece(bend: Bend) -> Callable[[], Flag]:
-    """`_least_on` is taken at an end, or at the proposed point where the form is stationary there."""
+    """`_least_on` is taken at an end, or at the proposed point if the form is stationary there."""
 
     def program() -> Flag:
         operator = OnePiece(bend)
@@ -114,10 +114,11 @@ def tight_on_a_piece(bend: Bend) -> Callable[[], Flag]:
     return program
 
 
-def _bound(operator: OnePiece, piece: Piece, here: Interval, a: Any, b: Any) -> Real:  # noqa: ANN401
+def _bound(operator: OnePiece, piece: Piece, here: Interval, a: Term, b: Term) -> Real:
     """What `support` takes from a part of a piece."""
     chord = torch.minimum(*(height(operator, a, b, end) for end in here))
-    bound: Any = trusted(operator._least_on(piece, here, a, b, chord))
+    form: tuple[Any, Any] = a, b
+    bound: Any = trusted(operator._least_on(piece, here, *form, chord))
     result: Real = bound.real
     return result
 
@@ -157,7 +158,7 @@ def parts_lie_in_pieces(operator: Unary) -> Callable[[], Flag]:
 
         def least_on(itself: Any, piece: Piece, here: Interval, *form: Any) -> Term:  # noqa: ANN401
             del itself, form
-            low, high = (end.value for end in here)
+            low, high = (real_of(end).value for end in here)
             part = both(inside(piece, low), inside(piece, high))
             claims.append(both(low <= high, either(low == high, part)))
             return Term.of(0)

@@ -4,7 +4,7 @@ The words mean what `interpreter` says; the operator's values, derivatives and f
 own methods.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from absolver.dsl.expressions import ARITY_ANY, DERIVATIVES
 from absolver.dsl.operators.record import Shape
 from absolver.dsl.prover.paths import assume
 from absolver.dsl.prover.reals import Flag, both, either, negation
-from absolver.dsl.prover.terms import Term, flag_of
+from absolver.dsl.prover.terms import Mask, Term, flag_of
 from absolver.dsl.syntax import (
     Binary,
     Call,
@@ -107,11 +107,9 @@ class Meaning:
         chosen = self.holds(condition)
         if isinstance(chosen, bool):
             return self.number(then if chosen else otherwise)
-        from absolver.dsl.prover.terms import Mask
-
         yes, no = self._under(chosen).number(then), self._under(negation(chosen)).number(otherwise)
         result: Any = Mask(chosen).where(yes, no)
-        return result  # type: ignore[no-any-return]
+        return Term.of(result)
 
     def _arithmetic(
         self, whole: Expression, operation: str, left: Term, second: Expression
@@ -137,10 +135,10 @@ class Meaning:
     def _call(self, call: Call) -> Term:
         match call.function:
             case "f":
-                return self._finite(call, "f", self.operator(self.number(call.arguments[0])))
+                value: Term = self.operator(self.number(call.arguments[0]))
+                return value
             case "f'":
-                slope = self.operator.gradient([self.number(call.arguments[0])])[0]
-                return self._finite(call, "the derivative", Term.of(slope))
+                return Term.of(self.operator.gradient([self.number(call.arguments[0])])[0])
             case "abs":
                 return self.number(call.arguments[0]).abs()
             case "min":
@@ -150,10 +148,6 @@ class Meaning:
         (argument,) = call.arguments
         assert isinstance(argument, Word)
         return _bound(call.function, self.box[self.operands.index(argument.text)])
-
-    def _finite(self, call: Expression, what: str, value: Term) -> Term:
-        self._owe(call, f"{what} is finite there", value.real.finite)
-        return value
 
     def _extremum(self, call: Call, function: Callable[[Any, Any], Term]) -> Term:
         values: list[Any] = []
@@ -184,7 +178,9 @@ class Meaning:
             self.number(part) for part in (parameter.start, parameter.lower, parameter.upper)
         )
         self._owe(parameter.lower, "the range is not empty", flag_of(low <= high))
-        self._owe(parameter.start, "the start is in the range", flag_of((low <= start) & (start <= high)))
+        self._owe(
+            parameter.start, "the start is in the range", flag_of((low <= start) & (start <= high))
+        )
         suffix = f"[{place}]" if self.operands == ARITY_ANY else ""
         value = Term.unknown(f"{parameter.name}{suffix}")
         inside = both(flag_of(low <= value), flag_of(value <= high))
@@ -203,7 +199,7 @@ class Meaning:
         return flag_of(getattr(self.operator, fact))
 
 
-_COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
+_COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
     "<": lambda a, b: a < b,
     "<=": lambda a, b: a <= b,
     ">": lambda a, b: a > b,

@@ -43,6 +43,8 @@ class Obligation:
     """The operator, or the domain and its operator."""
     claim: str
     decide: Callable[[], Answer] = field(repr=False)
+    content: str = ""
+    """What the answer depends on, the prover itself aside: equal contents have equal answers."""
 
 
 @dataclass(frozen=True)

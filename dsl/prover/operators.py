@@ -42,18 +42,19 @@ LEMMAS = "every operator"
 
 def subjects() -> tuple[str, ...]:
     """The names under which operators are proved, the common lemmas first."""
-    return (LEMMAS, *_instances())
+    return (LEMMAS, *instances())
 
 
 def obligations(subject: str) -> tuple[Obligation, ...]:
     """All that is owed for one subject."""
     if subject == LEMMAS:
         return tuple(_lemmas())
-    make = _instances()[subject]
+    make = instances()[subject]
     return tuple(Obligation(subject, claim, decide) for claim, decide in _owed(make))
 
 
-def _instances() -> dict[str, Callable[[], Any]]:
+def instances() -> dict[str, Callable[[], Any]]:
+    """Every operator, with the attributes for which it is proved, by the name that is shown."""
     found: dict[str, Callable[[], Any]] = {}
     for name, kind in OPERATORS.items():
         for attributes in INSTANCES.get(name, ({},)):

@@ -1,6 +1,7 @@
 """The reals with NaN and infinities, as IEEE 754 defines them, over formulas of z3."""
 
 from dataclasses import dataclass
+from functools import cache
 from math import isinf, isnan
 from typing import Any
 
@@ -33,6 +34,7 @@ def negation(flag: Flag) -> Flag:
     return not flag if isinstance(flag, bool) else z3.Not(flag)
 
 
+@cache
 def rational(number: float) -> Any:  # noqa: ANN401
     """A finite number as z3's exact one."""
     top, bottom = float(number).as_integer_ratio()

@@ -1,69 +1,100 @@
-"""From what is to be proved to outcomes: kept proofs, the rest in a pool of processes."""
+"""From what is to be proved to outcomes: kept proofs first, the rest in a pool of processes."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import cache, partial
 from importlib.util import find_spec
 from multiprocessing import get_context
+from typing import TYPE_CHECKING
 
 from absolver.dsl.errors import ProverMissingError
-from absolver.dsl.prover import cache
-from absolver.dsl.prover.obligations import Outcome, decided
+from absolver.dsl.prover.cache import keep, kept
+from absolver.dsl.prover.obligations import Obligation, Outcome, decided, proved
 
-OPERATORS = "operators"
-_MODULES = {"z3": "z3-solver", "sympy": "sympy", "flint": "python-flint"}
+if TYPE_CHECKING:
+    from absolver.dsl.checker import CheckedDomain
+
+Load = Callable[[], "CheckedDomain"]
+"""Loads a domain, in whichever process it is proved; has to be picklable."""
+
+_MODULES: Mapping[str, str] = {"z3": "z3-solver", "sympy": "sympy", "flint": "python-flint"}
 
 
 def require_solvers() -> None:
-    """Raise one clear error if what proofs need is not installed."""
+    """Raise one clear error if what proofs are built on is not installed."""
     absent = [package for module, package in _MODULES.items() if find_spec(module) is None]
     if absent:
         raise ProverMissingError(
             f"proofs need {' and '.join(absent)}: pip install 'absolver[smt]'. "
-            "Domains without `line` rules work without."
+            "Domains without written lines work without them."
         )
 
 
 def prove_operators(jobs: int) -> Iterator[Outcome]:
-    """Prove the facts of all operators, those first that are kept already."""
-    subjects = cache.kept(OPERATORS)
-    names = [outcome.subject for outcome in subjects] if subjects is not None else None
-    if names is None:
-        from absolver.dsl.prover.operators import subjects as all_subjects
+    """Prove the facts of all operators."""
+    listed = kept("operators")
+    if listed is None:
+        from absolver.dsl.prover.operators import subjects
 
-        names = list(all_subjects())
-        cache.keep([_listed(name) for name in names], OPERATORS)
-    open_names = []
-    for name in names:
-        found = cache.kept(OPERATORS, name)
-        if found is None:
-            open_names.append(name)
-        else:
-            yield from found
-    for outcomes in _mapped(prove_operator, open_names, jobs):
-        yield from outcomes
+        listed = [Outcome(name, "is an operator", proved(), 0.0) for name in subjects()]
+        keep(listed, "operators")
+    yield from _run([partial(prove_operator, each.subject) for each in listed], jobs)
 
 
 def prove_operator(subject: str) -> list[Outcome]:
     """Prove what is owed for one operator, and keep it."""
-    from absolver.dsl.prover.operators import obligations
+    found = kept("operator", subject)
+    if found is None:
+        from absolver.dsl.prover.operators import obligations
 
-    outcomes = [decided(obligation) for obligation in obligations(subject)]
-    cache.keep(outcomes, OPERATORS, subject)
-    return outcomes
-
-
-def _mapped(
-    work: Callable[[str], list[Outcome]], items: Sequence[str], jobs: int
-) -> Iterable[list[Outcome]]:
-    if jobs <= 1 or len(items) <= 1:
-        yield from map(work, items)
-        return
-    # Not forked: threads of torch would not be there in the copy.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(work, items)
+        found = [decided(obligation) for obligation in obligations(subject)]
+        keep(found, "operator", subject)
+    return found
 
 
-def _listed(name: str) -> Outcome:
-    from absolver.dsl.prover.obligations import proved
+def prove_domain(load: Load, texts: Sequence[str], jobs: int) -> Iterator[Outcome]:
+    """Prove what a domain owes; `texts` is all that it is read from."""
+    found = kept("domain", *texts)
+    if found is None:
+        found = []
+        count = len(_owed(load))
+        distinct = {_owed(load)[place].content: place for place in range(count)}
+        work = [partial(prove_rule, load, place) for place in distinct.values()]
+        for outcome in _run(work, jobs):
+            found.append(outcome)
+        keep(found, "domain", *texts)
+    yield from found
 
-    return Outcome(name, "listed", proved(), 0.0)
+
+def prove_rule(load: Load, place: int) -> list[Outcome]:
+    """Prove one obligation of a domain, and keep it."""
+    obligation = _owed(load)[place]
+    found = kept("rule", obligation.content)
+    if found is None:
+        found = [decided(obligation)]
+        keep(found, "rule", obligation.content)
+    return [replace(each, subject=obligation.subject, claim=obligation.claim) for each in found]
+
+
+@cache
+def _owed(load: Load) -> tuple[Obligation, ...]:
+    from absolver.dsl.prover.domains import obligations
+
+    return tuple(obligations(load()))
+
+
+def _run(work: Sequence[Callable[[], list[Outcome]]], jobs: int) -> Iterator[Outcome]:
+    with ExitStack() as stack:
+        results: Iterator[list[Outcome]] = (each() for each in work)
+        if jobs > 1 and len(work) > 1:
+            # Spawned: a forked copy would lack the threads of torch.
+            pool = stack.enter_context(ProcessPoolExecutor(jobs, get_context("spawn")))
+            results = pool.map(_called, work)
+        for outcomes in results:
+            yield from outcomes
+
+
+def _called(work: Callable[[], list[Outcome]]) -> list[Outcome]:
+    return work()

@@ -15,6 +15,7 @@ from absolver.dsl.operators.arithmetic import Formula
 from absolver.dsl.operators.piece import Bend, Piece
 from absolver.dsl.operators.record import Interval
 from absolver.dsl.operators.unary import Unary
+from absolver.dsl.prover.exact import enclosed
 from absolver.dsl.prover.paths import assume, fresh, fresh_flag
 from absolver.dsl.prover.reals import Real, both, rational
 from absolver.dsl.prover.terms import Term, real_of
@@ -27,6 +28,8 @@ class Curve:
         """Nothing is known yet; without `values`, nothing but slopes ever is."""
         self._values = values
         self.spans: list[Piece] = []
+        self.flat: list[float] = []
+        """Ends of pieces at which the derivative is known to be finite."""
         self._points: list[tuple[Any, ...]] = []
 
     def value(self, x: Term, _: object) -> Term:
@@ -45,6 +48,8 @@ class Curve:
         new = (x, fresh("f"), fresh("slope"), fresh_flag("up"), fresh_flag("down"))
         _, value, slope, up, down = new
         assume(z3.Not(z3.And(up, down)))
+        for end in self.flat:
+            assume(z3.Implies(x == rational(end), z3.Not(z3.Or(up, down))))
         for span in self.spans:
             assume(*_vertical(span, new))
         for other in self._points:
@@ -131,34 +136,42 @@ def sketch(operator: Unary, *, values: bool = True, **replaced: Any) -> Any:  # 
     """Make an operator with the pieces and the methods of another one, and unknown formulas.
 
     Its pieces meet at the joints, and its derivative is continuous where formulas are shared.
-    Without `values`, only of its slopes something is known. `replaced` are methods that are others in it.
+    Without `values`, something is known of its slopes only. `replaced` are methods of its own.
     """
     curves: dict[Formula, Curve] = {}
     pieces = []
     for piece in operator.pieces:
         curve = curves.setdefault(piece.value, Curve(values=values))
         curve.spans.append(piece)
+        ends = [end for end in (piece.start, piece.end) if not isinf(end)]
+        curve.flat += [end for end in ends if enclosed(piece.derivative, end, end)[0].is_finite()]
         unknown = replace(
             piece, value=curve.value, derivative=curve.derivative, stationary=anything
         )
         pieces.append(unknown)
     # A bound method is a new object each time: pieces of one curve have to share theirs.
-    shared = {id(piece.value.__self__): piece for piece in reversed(pieces)}  # type: ignore[attr-defined]
+    first_of = {id(owner(piece)): piece for piece in reversed(pieces)}
     pieces = [
         replace(piece, value=first.value, derivative=first.derivative)
         for piece in pieces
-        for first in (shared[id(piece.value.__self__)],)  # type: ignore[attr-defined]
+        for first in (first_of[id(owner(piece))],)
     ]
     for before, piece in zip(pieces, pieces[1:], strict=False):
         if values and before.value is not piece.value:
             joint: Any = Term.of(piece.start)
-            values = [real_of(each.value_at(joint)).value for each in (before, piece)]
-            assume(values[0] == values[1])
-    return _with_pieces(operator, tuple(pieces), replaced)
+            heights = [real_of(each.value_at(joint)).value for each in (before, piece)]
+            assume(heights[0] == heights[1])
+    return _remade(operator, tuple(pieces), replaced)
 
 
-def _with_pieces(operator: Unary, pieces: tuple[Piece, ...], replaced: dict[str, Any]) -> Any:  # noqa: ANN401
-    body = {"pieces": pieces, "__call__": Unary.__call__, **replaced}
+def owner(piece: Piece) -> Curve:
+    """The curve that a piece of a sketch belongs to."""
+    curve: Curve = piece.value.__self__  # type: ignore[attr-defined]
+    return curve
+
+
+def _remade(operator: Unary, pieces: tuple[Piece, ...], own: dict[str, Any]) -> Any:  # noqa: ANN401
+    body = {"pieces": pieces, "__call__": Unary.__call__, **own}
     kind = type(f"Sketched{type(operator).__name__}", (type(operator),), body)
     copy: Any = object.__new__(kind)
     kept = {name: value for name, value in vars(operator).items() if name != "pieces"}

@@ -1,4 +1,4 @@
-"""Questions to z3: does a claim follow on every way through a symbolic program?"""
+"""Questions to z3: whether a claim follows on every way through a symbolic program."""
 
 from collections.abc import Callable
 from fractions import Fraction

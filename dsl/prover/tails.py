@@ -5,6 +5,7 @@ E = exp(-p(x)) that vanishes at infinity. From some x = T on, every monomial wit
 it is at T, and the polynomial in x alone is monotone in size and exceeds their sum.
 """
 
+from math import prod
 from typing import Any
 
 import flint
@@ -15,6 +16,8 @@ from absolver.dsl.prover.exact import PRECISION, X
 E = sympy.Symbol("E", positive=True)
 # Where a tail may begin; what is before is for interval evaluation.
 STARTS = (2, 4, 8, 16, 32)
+# Functions that sympy and Arb call alike.
+_FUNCTIONS = frozenset({"log", "erf", "erfc", "tanh", "atan"})
 
 
 def tail_sign(expression: Any, *, left: bool) -> tuple[int, int]:  # noqa: ANN401
@@ -98,7 +101,7 @@ def _grows(coefficients: list[Any]) -> bool:
 
 
 def evaluated(constant: Any) -> Any:  # noqa: ANN401
-    """Enclose a constant expression in a ball."""
+    """Enclose a constant expression in a ball; NaN, which encloses all, for other forms."""
     flint.ctx.prec = PRECISION
     match constant:
         case sympy.Rational():
@@ -106,26 +109,13 @@ def evaluated(constant: Any) -> Any:  # noqa: ANN401
         case sympy.Add(args=parts):
             return sum((evaluated(part) for part in parts), flint.arb(0))
         case sympy.Mul(args=parts):
-            result = flint.arb(1)
-            for part in parts:
-                result = result * evaluated(part)
-            return result
+            return prod((evaluated(part) for part in parts), start=flint.arb(1))
         case sympy.Pow(base=base, exp=power) if power.is_Rational:
             return evaluated(base) ** evaluated(power)
         case sympy.exp():
             return evaluated(constant.exp).exp()
-        case sympy.log(args=(inner,)):
-            return evaluated(inner).log()
-        case sympy.erf(args=(inner,)):
-            return evaluated(inner).erf()
-        case sympy.erfc(args=(inner,)):
-            return evaluated(inner).erfc()
-        case sympy.tanh(args=(inner,)):
-            return evaluated(inner).tanh()
-        case sympy.atan(args=(inner,)):
-            return evaluated(inner).atan()
+        case sympy.Function(args=(inner,)) if constant.func.__name__ in _FUNCTIONS:
+            return getattr(evaluated(inner), constant.func.__name__)()
     if constant == sympy.pi:
         return flint.arb.pi()
-    if constant == sympy.E:
-        return flint.arb.const_e()
-    return flint.arb.nan()
+    return flint.arb.const_e() if constant == sympy.E else flint.arb.nan()

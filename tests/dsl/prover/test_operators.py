@@ -1,0 +1,63 @@
+"""Operators are proved; what is false of them is refuted, with a point that shows it."""
+
+import pytest
+
+from absolver.dsl.operators.relu import Relu
+from absolver.dsl.prover import facts, lemmas
+from absolver.dsl.prover.obligations import Status, decided
+from absolver.dsl.prover.operators import LEMMAS, obligations
+from absolver.dsl.prover.solver import follows
+
+QUICK = (LEMMAS, "relu", "leaky_relu (any alpha)", "clip (any min, any max)", "sigmoid", "log")
+
+
+@pytest.mark.soundness
+@pytest.mark.parametrize("subject", QUICK)
+def test_what_an_operator_owes_is_proved(subject: str) -> None:
+    for obligation in obligations(subject):
+        outcome = decided(obligation)
+        assert outcome.answer.status is Status.PROVED, outcome
+
+
+def test_contradictory_hypotheses_prove_nothing() -> None:
+    import z3
+
+    from absolver.dsl.prover.paths import assume
+
+    def program() -> object:
+        assume(z3.Real("x") < z3.Real("x"))
+        return z3.BoolVal(False)
+
+    assert follows(program).status is Status.UNDECIDED
+
+
+def test_an_error_of_the_prover_proves_nothing() -> None:
+    from absolver.dsl.prover.obligations import Obligation
+
+    outcome = decided(Obligation("x", "y", lambda: 1 / 0))  # type: ignore[arg-type, return-value]
+    assert outcome.answer.status is Status.UNDECIDED
+
+
+def test_a_question_out_of_time_is_undecided() -> None:
+    program = lemmas.bound_on_a_piece(lemmas.Bend.CONVEX, positive=True)
+    assert follows(program, seconds=0.001, satisfiable=False).status is Status.UNDECIDED
+
+
+class Optimistic(Relu):
+    """A ReLU whose support forgets the breakpoint."""
+
+    def support(self, a, b, box):
+        (slope,), ((lower, upper),) = a, box
+        ends = [slope * x + b * self(x) for x in (lower, upper)]
+        return ends[0].minimum(ends[1])
+
+
+def test_a_forgotten_breakpoint_is_found() -> None:
+    answer = follows(facts.support_is_sound(Optimistic))
+    assert answer.status is Status.REFUTED
+    assert answer.point is not None
+    at = answer.point.values
+    value = at["a0"] * at["x"] + at["b"] * max(at["x"], 0)
+    ends = [at["a0"] * x + at["b"] * max(x, 0) for x in (at["l"], at["u"])]
+    assert at["l"] <= at["x"] <= at["u"]
+    assert value < min(ends)
