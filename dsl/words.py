@@ -28,7 +28,7 @@ STRUCTURE: Mapping[str, str] = {
     "line": "a line written with its intercept, which is proved and then computed anew",
     "groups": "`relu in groups of k: slope vector parameter`: k neurons are bounded together",
     "of": "`in groups of k`: how many neurons a group has",
-    "among": "`among n`: groups lie within runs of n undecided neurons, sorted by the area they lose",
+    "among": "`among n`: groups lie within runs of n undecided neurons, sorted by area",
     "sharing": "`sharing m`: how many neurons two groups may have in common",
     "vector": "`slope vector`: one slope for each neuron of a group",
     "norm": "`in norm p`: the norm in which a radius is meant, 1, 2 or inf",
