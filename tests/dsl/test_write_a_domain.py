@@ -24,6 +24,13 @@ def test_the_guide_followed_literally_works(capsys: pytest.CaptureFixture[str]) 
     assert domains.load("softer.dom").optimised
 
 
+def test_its_domain_is_proved(capsys: pytest.CaptureFixture[str]) -> None:
+    for package in ("z3", "sympy", "flint"):
+        pytest.importorskip(package)
+    for session in in_order(blocks(GUIDE, "dom", "proof")):
+        follow(session.text, capsys)
+
+
 def test_its_domain_verifies_a_public_property_by_branch_and_bound(
     bench_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
