@@ -9,6 +9,7 @@ from absolver.dsl.expressions import closest
 from absolver.dsl.syntax import CarrierStatement, Declaration, Name, NormStatement
 
 _NORM_CARRIER = "|x - center| <= radius in norm 2"
+_BOX = "box"
 _NORM_WORDS = ("center", "radius", "norm")
 _NORMS: Mapping[str, float] = {"1": 1.0, "2": 2.0, "inf": inf}
 
@@ -48,7 +49,15 @@ def carrier_of(
         )
         message = f"an element over {carrier.value} is not declared in this way"
         raise CarrierError(statement.span, message, f"write `{right}`")
+    if (beside := statement.beside) is not None and beside.text != _BOX:
+        message = f"`{beside.text}` is nothing that an affine form has beside it"
+        raise CarrierError(beside.span, message, f"write `x = affine over symbols + {_BOX}`")
     return carrier
+
+
+def has_box(statement: CarrierStatement | None, *, inherited: bool) -> bool:
+    """Say whether each neuron has a box of its own beside the symbols."""
+    return inherited if statement is None else statement.beside is not None
 
 
 def norm_of(statement: CarrierStatement | None, inherited: float | None) -> float | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
-from absolver.dsl.carriers import carrier_of, norm_of
+from absolver.dsl.carriers import carrier_of, has_box, norm_of
 from absolver.dsl.domain import MOST_PARTS, Carrier, Grouping
 from absolver.dsl.errors import (
     CarrierError,
@@ -78,13 +78,15 @@ class CheckedDomain:
     norm: float | None = None
     parts: int = 1
     """Into how many parts a powerset splits the input set."""
+    box: bool = False
+    """Whether the errors of operators go into a box of each neuron beside the symbols."""
 
     @property
     def element(self) -> str:
         """What bounds are expressed over, in the language's words."""
         if self.norm is not None:
             return f"in norm {self.norm:g}"
-        return f"over {self.carrier.value}"
+        return f"over {self.carrier.value}{' + box' if self.box else ''}"
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,7 @@ def check(declaration: Declaration, surroundings: Surroundings) -> CheckedDomain
         groups=MappingProxyType({**(parent.groups if parent else {}), **groups}),
         bounds_from=bounds_from,
         norm=norm_of(carrier_statement, parent.norm if parent else None),
+        box=has_box(carrier_statement, inherited=bool(parent and parent.box)),
     )
 
 

@@ -53,6 +53,7 @@ def compile_domain(checked: CheckedDomain) -> Domain:
         bounds_from=compile_domain(checked.bounds_from) if checked.bounds_from else None,
         source=source,
         norm=checked.norm,
+        box=checked.box,
     )
 
 

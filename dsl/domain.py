@@ -169,6 +169,8 @@ class Domain:
     """The p of a domain `in norm p`."""
     parts: int = 1
     """Into how many parts the input set is split, each bounded by this domain."""
+    box: bool = False
+    """Over symbols: whether errors of operators go into a box of each neuron, and share nothing."""
 
     @property
     def optimised(self) -> bool:

@@ -245,8 +245,9 @@ class _Builder(Transformer[Token, Any]):
         _, _, variable, _, _, carrier = parts
         return CarrierStatement(self._at(meta), variable, carrier, lines=True)
 
-    def symbol_carrier(self, meta: Meta, parts: list[Name]) -> CarrierStatement:
-        return CarrierStatement(self._at(meta), parts[0], parts[1], lines=False)
+    def symbol_carrier(self, meta: Meta, parts: list[Any]) -> CarrierStatement:
+        variable, carrier, _, beside = parts
+        return CarrierStatement(self._at(meta), variable, carrier, lines=False, beside=beside)
 
     def norm_carrier(self, meta: Meta, parts: list[Any]) -> NormStatement:
         _, variable, _, center, _, _, radius, word, norm = parts

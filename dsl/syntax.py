@@ -164,11 +164,15 @@ class Name(Node):
 
 @dataclass(frozen=True)
 class CarrierStatement(Node):
-    """What an element means: `lower <= x <= upper over …` or `x = affine over …`."""
+    """What an element means: `lower <= x <= upper over …` or `x = affine over …`.
+
+    `beside` is what is added to the latter: `+ box`.
+    """
 
     variable: Name
     carrier: Name
     lines: bool
+    beside: Name | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -167,7 +167,7 @@ def _elements_at_once(graph: Graph, domain: Domain, region: Region, memory_bytes
         while chain is not None:
             match chain.carrier:
                 case Carrier.SYMBOLS:
-                    columns = max(columns, inputs + fresh)
+                    columns = max(columns, inputs + (0 if chain.box else fresh))
                 case Carrier.INPUTS:
                     columns = max(columns, inputs + 1)
                 case _:

@@ -71,8 +71,9 @@ class _Form:
 class SymbolsPropagator(Propagator):
     """Zonotopes (DeepZ, Singh et al. 2018): one fresh symbol for each inexact neuron.
 
-    Where the generators of a node would pass the memory budget, the youngest are replaced by a
-    radius for each neuron (a hybrid zonotope; Mirman et al. 2018), which is sound and less tight.
+    Where a domain has a box beside its symbols (a hybrid zonotope; Mirman et al., "Differentiable
+    Abstract Interpretation", ICML 2018), and where the generators of a node would pass the memory
+    budget, errors stay with their neurons as radii, which is sound, cheaper and less tight.
     """
 
     def __init__(
@@ -200,14 +201,13 @@ class SymbolsPropagator(Propagator):
 
     def _with_fresh(self, form: _Form, error: Float[Tensor, "batch *shape"]) -> _Form:
         """Add a fresh symbol of radius `error` for every neuron where it is not zero."""
+        if self._domain.box:
+            return _with_own(form, error)
         fresh = _diagonal(error)
         if fresh.shape[1] == 0:
             return form
         if (self._symbols + fresh.shape[1]) * error.numel() * error.element_size() > self._budget:
-            # No room for symbols of its own: the error stays with its neuron.
-            radius = error if form.radius is None else form.radius + error
-            slack = None if form.slack is None else form.slack + _share(4, radius) * radius
-            return _Form(form.center, form.generators, radius, slack)
+            return _with_own(form, error)
         old = _padded(form.generators, self._symbols)
         self._symbols += fresh.shape[1]
         return replace(form, generators=torch.cat([old, fresh], dim=1))
@@ -223,6 +223,13 @@ class SymbolsPropagator(Propagator):
         terms = 2 * form.generators.shape[1] + 4
         slack = None if form.slack is None else form.slack + _share(terms, radius) * radius
         return _Form(form.center, form.generators[:, :keep].clone(), radius, slack)
+
+
+def _with_own(form: _Form, error: Float[Tensor, "batch *shape"]) -> _Form:
+    """Leave an error with its neuron, as a symbol that it shares with nobody."""
+    radius = error if form.radius is None else form.radius + error
+    slack = None if form.slack is None else form.slack + _share(4, radius) * radius
+    return replace(form, radius=radius, slack=slack)
 
 
 def _share(terms: int, like: Tensor) -> float:

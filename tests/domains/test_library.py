@@ -30,6 +30,7 @@ CARRIERS = {
     "frown": Carrier.NEURONS,
     "polyhedra": Carrier.NEURONS,
     "zonotope_powerset": Carrier.SYMBOLS,
+    "hybrid_zonotope": Carrier.SYMBOLS,
     "lipschitz": Carrier.NORM,
     "lipschitz_inf": Carrier.NORM,
 }
@@ -65,7 +66,7 @@ def test_a_domain_of_the_library_is_a_few_lines(name: str) -> None:
 
 
 @pytest.mark.precision
-@pytest.mark.parametrize("name", ["zonotope", "symbolic_interval", "fast_lin"])
+@pytest.mark.parametrize("name", ["zonotope", "hybrid_zonotope", "symbolic_interval", "fast_lin"])
 def test_parallel_domains_have_the_chord_on_both_sides(name: str) -> None:
     slopes = relu(name)
     assert slopes.lower[0].tolist() == slopes.upper[0].tolist() == CHORD
