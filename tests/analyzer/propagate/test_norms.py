@@ -15,7 +15,7 @@ from absolver.analyzer.graph.linear.dense import Dense, MatrixProduct
 from absolver.analyzer.graph.linear.map import LinearMap
 from absolver.analyzer.graph.linear.movement import Embed, Select, Slice
 from absolver.analyzer.graph.linear.scaling import Division, Negation, Scaling
-from absolver.analyzer.propagate.engine import propagate
+from absolver.analyzer.propagate.engine import Given, propagate
 from absolver.analyzer.propagate.execution import Rounding
 from absolver.analyzer.propagate.operator_norms import operator_norm, row_norms, spectral_norm
 from absolver.analyzer.regions.ball import Ball
@@ -253,3 +253,18 @@ def test_a_single_point_has_the_runs_own_value(operator: str) -> None:
     value = graph(point).flatten()
     if bool(value.isfinite().all()):
         assert np.allclose(found.rows[0, :2], value, atol=1e-6)
+
+
+@pytest.mark.precision
+@pytest.mark.parametrize("name", ["lipschitz & interval", "crown & zonotope & lipschitz_inf"])
+def test_one_meet_after_each_node_is_the_fixpoint_of_a_forward_exchange(name: str) -> None:
+    """With all that a pass has found, another one finds nothing more."""
+    graph = relu_network((4, 12, 12, 12, 2), 3)
+    region = ball(2, 0.4, graph.input.shape)
+    rows = torch.cat([torch.eye(2, dtype=DTYPE), -torch.eye(2, dtype=DTYPE)]).unsqueeze(0)
+    first = propagate(graph, domains.load(name), region, rows)
+    again = propagate(graph, domains.load(name), region, rows, given=Given(first.hidden))
+    assert torch.allclose(first.rows, again.rows, rtol=0, atol=1e-9)
+    for node, bounds in first.hidden.items():
+        for side, other in zip(bounds, again.hidden[node], strict=True):
+            assert torch.allclose(side, other, rtol=0, atol=1e-9)
