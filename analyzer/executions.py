@@ -10,6 +10,7 @@ from absolver.analyzer.combinations import with_combinations
 from absolver.analyzer.deadline import Deadline, DeadlineExpired
 from absolver.analyzer.decide import Execution, chunk_size
 from absolver.analyzer.errors import AbsolverError
+from absolver.analyzer.frontends.onnx_loop import has_loop
 from absolver.analyzer.graph.graph import Graph
 from absolver.analyzer.loops.verify import RunsQuery, verify_runs
 from absolver.analyzer.problem import DEFAULT_DOMAIN, Query, Safety, pose
@@ -40,6 +41,8 @@ def answer(
     execution refute every clause. No checker has accepted that, and the report says so.
     """
     execution, session = execution or Execution(), session or Session()
+    if isinstance(query, Path) and has_loop(network):
+        query = RunsQuery(query)
     if isinstance(query, RunsQuery):
         return verify_runs(
             *(network, query), domain=domain, execution=execution, wishes=wishes, session=session

@@ -17,11 +17,12 @@ from absolver.analyzer.graph.graph import Graph
 from absolver.analyzer.loops.invariant import Loop
 from absolver.analyzer.networks import Networks
 from absolver.analyzer.properties.errors import PropertyMismatchError
-from absolver.analyzer.properties.property import Property
+from absolver.analyzer.properties.property import Declaration, Property
 from absolver.analyzer.properties.query import Array, Neighbourhood, ball_property, load_array
 from absolver.analyzer.properties.simplices import with_impossible
 from absolver.analyzer.properties.specification import Specification, outward_bounds
 from absolver.analyzer.properties.unbounded import bounded
+from absolver.analyzer.properties.variables import Signature
 from absolver.analyzer.properties.vnnlib import read_query
 from absolver.analyzer.regions.box import Box
 from absolver.analyzer.regions.region import Region
@@ -178,6 +179,24 @@ def _pose_query(network: Path, query: Path | NamedQuery, execution: Execution) -
     loaded = networks.joined(prop)
     claim, around = bounded(prop, loaded.graph.inputs)
     around = with_impossible(around, loaded.graph)
+    return Safety(loaded, claim, around, execution.device)
+
+
+def pose_loop(loaded: LoadedNetwork, query: Path, states: int, execution: Execution) -> Safety:
+    """Read a query about a network's outputs without the last ones, so many tensors of states."""
+    graph = loaded.graph
+    seen = graph.outputs[: len(graph.outputs) - states]
+    prop = read_query(query, lambda declared: Signature(graph.inputs, seen))
+    hidden = graph.outputs[len(seen) :]
+    start = prop.outputs
+    declarations = list(prop.declared_outputs)
+    for spec in hidden if declarations else ():
+        known = Declaration(spec.name, spec.element_type, spec.shape, "hidden", start)
+        declarations.append(known)
+        start += known.size
+    outputs = prop.outputs + sum(prod(spec.shape) for spec in hidden)
+    whole = replace(prop, outputs=outputs, declared_outputs=tuple(declarations))
+    claim, around = bounded(whole, graph.inputs)
     return Safety(loaded, claim, around, execution.device)
 
 

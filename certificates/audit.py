@@ -25,10 +25,11 @@ CLAIMS: Mapping[str, str] = {
     "falsified": "an input of the property's input set makes the network's output unsafe",
 }
 RUNS = (
-    "no step of any run makes the network's output unsafe, of whatever length: the first step's "
-    "input is in the property's input set; in later ones the inputs fed back are the outputs of "
-    "the step before, all other inputs any of that set"
+    "no step of any run, of whatever length, makes the network's output unsafe: the first input is "
+    "in the property's input set; later, inputs fed back are outputs of the step before, and all "
+    "other inputs any of that set"
 )
+FED = "OUT is the input IN of the next step, and the property is about every step of every run"
 SEMANTICS: Mapping[str, str] = {
     "real": "the real numbers; nothing is said about rounding",
     "float32": "every float32 execution, sums in any order, fused or not; and the real numbers",
@@ -69,13 +70,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("property", nargs="?", help="the VNN-LIB file")
     parser.add_argument("proof", help="the certificate")
     parser.add_argument("--query", metavar="FILE", help="a query record, in place of PROPERTY")
-    parser.add_argument(
-        "--recurrent",
-        action="append",
-        default=[],
-        metavar="OUT=IN",
-        help="the output OUT is the input IN of the next step, and the property is about all steps",
-    )
+    parser.add_argument("--recurrent", metavar="OUT=IN", action="append", default=[], help=FED)
     tiers = ["fast", "exact", "rational"]
     parser.add_argument("--tier", choices=tiers, default="fast", help="the arithmetic (fast)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -106,10 +101,6 @@ def _check(options: argparse.Namespace, facts: dict[str, Any]) -> None:
         records = read_records(stream)
         claim = _claim(next(records, {}))
         facts |= {"tier": options.tier, "claim": CLAIMS[claim["verdict"]]}
-        if options.recurrent:
-            facts |= {"claim": RUNS, "recurrent": ", ".join(options.recurrent)}
-            if claim["verdict"] != "verified":
-                raise Unsupported("there is no rule for counterexamples of several steps")
         for name, content in contents.items():
             digest = hashlib.sha256(content).hexdigest()
             facts |= {name: sources[name], f"{name}_sha256": digest}
@@ -120,12 +111,17 @@ def _check(options: argparse.Namespace, facts: dict[str, Any]) -> None:
                 )
         network = read_network(contents["network"])
         read_property = read_query if options.query else read_vnnlib
-        prop = read_property(contents["property"], network.inputs, network.outputs)
+        outputs = network.outputs[: len(network.outputs) - len(network.states)]
+        prop = read_property(contents["property"], network.inputs, outputs)
         facts |= {"clauses": len(prop.clauses), **prop.words}
         declared, semantics = prop.semantics, claim["semantics"]
-        if options.recurrent:
-            states = feedback(network, options.recurrent)
-            prop = step_property(prop, states, next(records, {}))
+        if pairs := [*network.states, *options.recurrent]:
+            facts |= {"claim": RUNS, "recurrent": ", ".join(pairs)}
+            if claim["verdict"] != "verified" or (network.states and options.recurrent):
+                raise Unsupported(
+                    "no rule for counterexamples of several steps, or for states beside a loop's"
+                )
+            prop = step_property(prop, feedback(network, pairs), next(records, {}))
         if claim["verdict"] == "verified":
             facts["over"] = SEMANTICS[semantics]
             # Every float32 error may be 0, so that a proof over float32 is one over the reals.

@@ -42,49 +42,39 @@ def step_property(prop: Property, states: Mapping[int, int], record: Mapping[str
         raise Broken(f"a record {record.get('record')!r} stands where the invariant should")
     fields(record, ("record", "lower", "upper", "rows", "bound"))
     lower, upper = ([*ends] for ends in _box(prop))
-    known = zip(states, (lower[i] for i in states), (upper[i] for i in states), strict=True)
-    starts = {i: (low, high) for i, low, high in known if low is not None and high is not None}
-    if len(starts) < len(states):
+    starts = {i: (lower[i], upper[i]) for i in states}
+    if any(None in ends for ends in starts.values()):
         raise Broken("a state has no bounds in the first step")
-    halves = list(_halves(sorted(states), record))
+    halves, unsafe = list(_halves(sorted(states), record)), list[tuple[Constraint, ...]]()
     for number, half in enumerate(halves):
-        reach = [max(q * end for end in starts[i]) for i, q in half.terms]
-        excess = sum(reach, -half.bound)
+        excess = sum((max(q * end for end in starts[i]) for i, q in half.terms), -half.bound)
         if excess > 0:
             raise Broken(f"facet {number}: a first state is outside by {float_below(excess):.6g}")
+        outside = tuple((states[i], -q) for i, q in half.terms)
+        unsafe.append((Constraint(outside, -half.bound, strict=True),))
     for half in halves[: 2 * len(states)]:
         ((state, sign),) = half.terms
         (lower if sign < 0 else upper)[state] = sign * half.bound
-    left = [
-        Constraint(tuple((states[i], -q) for i, q in half.terms), -half.bound, strict=True)
-        for half in halves
-    ]
-    clause = replace(
-        prop.clauses[0],
-        lower=tuple(lower),
-        upper=tuple(upper),
-        on_inputs=tuple(halves[2 * len(states) :]),
-    )
-    unsafe = [(constraint,) for constraint in left] + [c.on_outputs for c in prop.clauses]
+    cuts = tuple(halves[2 * len(states) :])
+    clause = replace(prop.clauses[0], lower=tuple(lower), upper=tuple(upper), on_inputs=cuts)
+    unsafe += [c.on_outputs for c in prop.clauses]
     return replace(prop, clauses=tuple(replace(clause, on_outputs=c) for c in unsafe))
 
 
-def _box(prop: Property) -> tuple[Sequence[Fraction | None], ...]:
+def _box(prop: Property) -> tuple[Sequence[Any], ...]:
     """Return the bounds of the inputs, which have to be all that is said of them."""
     boxes = {(clause.lower, clause.upper) for clause in prop.clauses}
-    if len(boxes) != 1 or prop.ball is not None:
-        raise Unsupported("a property of runs needs one box of inputs, the same in all clauses")
-    for clause in prop.clauses:
-        inputs = range(len(clause.lower))
-        if clause.on_inputs or any(i in inputs for c in clause.on_outputs for i, _ in c.terms):
-            raise Unsupported("in a property of runs, inputs have bounds and nothing else")
+    every = [(len(k.lower), c) for k in prop.clauses for c in k.on_inputs + k.on_outputs]
+    more = any(i < inputs for inputs, constraint in every for i, _ in constraint.terms)
+    if len(boxes) != 1 or prop.ball is not None or more:
+        raise Unsupported("a property of runs has one box of inputs, and says no more of them")
     return boxes.pop()
 
 
 def _halves(states: Sequence[int], record: Mapping[str, Any]) -> Iterator[Constraint]:
     """Yield the facets of the invariant: the states' lower and upper bounds, then the rows."""
-    ends = [numbers(record[end], "f", (len(states),)).tolist() for end in ("lower", "upper")]
-    for sign, values in zip((-1, 1), ends, strict=True):
+    for sign, end in ((-1, "lower"), (1, "upper")):
+        values = numbers(record[end], "f", (len(states),)).tolist()
         for state, value in zip(states, values, strict=True):
             yield Constraint(((state, Fraction(sign)),), sign * Fraction(value), strict=False)
     bound = numbers(record["bound"], "f").ravel().tolist()

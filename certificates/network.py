@@ -100,7 +100,8 @@ class Network:
 
     `nodes[0]` is None. `output` is the node of all outputs joined. The semantics of executions
     cover the network only if `executions` is true: all that the output depends on is of binary32,
-    and what the file computes from constants does not depend on the execution.
+    and what the file computes from constants does not depend on the execution. Where the file has a
+    loop, `states` has the outputs that the last ones are in the next iteration, as `OUT=IN`.
     """
 
     nodes: tuple[Affine | Operator | None, ...]
@@ -109,6 +110,7 @@ class Network:
     output: int
     sizes: tuple[int, ...]
     executions: bool = True
+    states: tuple[str, ...] = ()
 
     @property
     def operands(self) -> list[tuple[int, ...]]:

@@ -1,7 +1,6 @@
 """Reads the network of an ONNX file: parses it, evaluates constants, lowers the other nodes."""
 
 import math
-from graphlib import TopologicalSorter
 
 import numpy as np
 import onnx
@@ -10,6 +9,7 @@ from onnx import AttributeProto, TensorProto, helper, numpy_helper
 from absolver.certificates.network import Broken, Network, Tensor, Unsupported
 from absolver.certificates.onnx_evaluation import constants
 from absolver.certificates.onnx_graph import Graph, Step, Value, Variable
+from absolver.certificates.onnx_loop import needed, one_iteration
 from absolver.certificates.onnx_operators import lower
 
 OLDEST, NEWEST = 7, 23
@@ -20,7 +20,7 @@ _FAULTS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError
 
 
 def read_network(data: bytes) -> Network:
-    """The network of an ONNX file's bytes.
+    """The network of an ONNX file's bytes; one iteration of it, where it has a loop.
 
     Guarantee: over the reals, the network's function is that of the file with its exact constants;
     what the file computes from constants alone is rounded as their types say.
@@ -48,6 +48,7 @@ def _parse(data: bytes) -> onnx.ModelProto:
 
 def _read(model: onnx.ModelProto) -> Network:
     proto = model.graph
+    states = one_iteration(proto)
     opset = next(item.version for item in model.opset_import if item.domain in ("", "ai.onnx"))
     stored = {item.name: item for item in proto.initializer}
     # An input that is stored as well has the stored value.
@@ -65,7 +66,7 @@ def _read(model: onnx.ModelProto) -> Network:
         values[item.name] = Variable(0, part, np.dtype(item.dtype))
         start += part.size
     wanted = [item.name for item in proto.output]
-    nodes = _needed(proto, set(wanted))
+    nodes = needed(proto, wanted)
     for name in stored.keys() & {*wanted, *(name for node in nodes for name in node.input)}:
         if stored[name].data_location == TensorProto.EXTERNAL:
             raise Unsupported(f"tensor {name!r} is stored in another file")
@@ -87,7 +88,9 @@ def _read(model: onnx.ModelProto) -> Network:
     # Integers and truth values are constants.
     types = {value.dtype for value in values.values() if value.dtype.kind not in "iub"}
     executions = graph.executions and types == {np.dtype(np.float32)}
-    return Network(tuple(graph.nodes), inputs, outputs, output, tuple(graph.sizes), executions)
+    return Network(
+        tuple(graph.nodes), inputs, outputs, output, tuple(graph.sizes), executions, states
+    )
 
 
 def _tensor(item: onnx.ValueInfoProto) -> Tensor:
@@ -96,20 +99,6 @@ def _tensor(item: onnx.ValueInfoProto) -> Tensor:
     if not tensor.HasField("shape") or dtype not in ("float32", "float64"):
         raise Unsupported(f"input {item.name!r}: no rule for elements of {dtype} or unknown rank")
     return Tensor(item.name, tuple(max(int(axis.dim_value), 1) for axis in tensor.shape.dim), dtype)
-
-
-def _needed(graph: onnx.GraphProto, wanted: set[str]) -> list[onnx.NodeProto]:
-    """The nodes that the outputs depend on, in an order in which operands come first."""
-    origins = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
-    before = {
-        i: {origins[name] for name in node.input if name in origins}
-        for i, node in enumerate(graph.node)
-    }
-    order = list(TopologicalSorter(before).static_order())
-    needed = {origins[name] for name in wanted & origins.keys()}
-    for number in reversed(order):
-        needed |= before[number] if number in needed else set()
-    return [graph.node[number] for number in order if number in needed]
 
 
 def _results(step: Step) -> list[Value]:

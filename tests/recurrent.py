@@ -62,3 +62,58 @@ def write_runs(path: Path, states: Ends, inputs: Ends, unsafe: str, *, outputs: 
 
 def _tensor(name: str, size: int) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size])
+
+
+def write_loop(
+    path: Path,
+    state: ArrayLike,
+    inputs: ArrayLike,
+    *,
+    changes: Sequence[onnx.NodeProto] = (),
+    length: int | str = "steps",
+    outputs: Sequence[str] = ("y",),
+) -> Path:
+    """Write `y = 2 h` after a loop `h = tanh(h A + x[i] B)` over all of x `[steps, 1, m]`.
+
+    `changes` are nodes of the body that take the place of those with the same first output.
+    """
+    matrices = {"A": np.asarray(state, np.float32), "B": np.asarray(inputs, np.float32)}
+    n, m = len(matrices["A"]), len(matrices["B"])
+    nodes = {
+        "x_i": helper.make_node("Gather", ["x", "i"], ["x_i"], axis=0),
+        "from_state": helper.make_node("MatMul", ["h", "A"], ["from_state"]),
+        "from_input": helper.make_node("MatMul", ["x_i", "B"], ["from_input"]),
+        "both": helper.make_node("Add", ["from_state", "from_input"], ["both"]),
+        "h_next": helper.make_node("Tanh", ["both"], ["h_next"]),
+        "go_on": helper.make_node("Identity", ["go"], ["go_on"]),
+    }
+    nodes |= {node.output[0]: node for node in changes}
+    body = helper.make_graph(
+        list(nodes.values()),
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            _tensor("h", n),
+        ],
+        [helper.make_tensor_value_info("go_on", TensorProto.BOOL, []), _tensor("h_next", n)],
+        [numpy_helper.from_array(array, name) for name, array in matrices.items()],
+    )
+    graph = helper.make_graph(
+        [
+            helper.make_node("Shape", ["x"], ["shape"]),
+            helper.make_node("Gather", ["shape", "first"], ["count"]),
+            helper.make_node("Loop", ["count", "", "start"], ["last"], body=body),
+            helper.make_node("Add", ["last", "last"], ["y"]),
+        ],
+        "recurrent",
+        [
+            _tensor("start", n),
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, [length, 1, m]),
+        ],
+        [_tensor(name, n) for name in outputs],
+        [numpy_helper.from_array(np.array(0), "first")],
+    )
+    versions = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, opset_imports=versions, ir_version=8), path)
+    return path

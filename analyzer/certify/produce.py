@@ -118,7 +118,7 @@ def _claim(problem: Safety, target: Target, verdict: str) -> Entry:
             "there is no rule yet for hidden tensors, several networks and products of variables"
         )
     network = file_bytes(problem.network.path)
-    if network != problem.network.model:
+    if network != problem.network.file:
         raise NotCertifiable(
             f"{problem.network.path}: weights in files of their own are not hashed with it; save "
             "the network as one file"

@@ -35,6 +35,11 @@ class LoadedNetwork:
     exposed: int = field(default=0, kw_only=True)
     """How many of the outputs are hidden tensors of the file."""
 
+    @property
+    def file(self) -> bytes:
+        """The bytes of the file, which certificates name."""
+        return self.model
+
     @cached_property
     def runtime(self) -> AbstractRuntime:
         """The original network in onnxruntime."""
@@ -49,14 +54,20 @@ def load_onnx(path: Path | str, hidden: Sequence[str] = ()) -> LoadedNetwork:
     `check_against_onnxruntime` tests it by points.
     """
     path = Path(path)
-    content = _read(path)
-    model = _parse(path, content)
-    if _load_external_data(path, model):
-        content = model.SerializeToString()
+    content, model = load_model(path)
     exposed = _expose(path, model, hidden)
     if exposed:
         content = model.SerializeToString()
     return LoadedNetwork(path, graph_of_model(model), content, exposed=exposed)
+
+
+def load_model(path: Path) -> tuple[bytes, onnx.ModelProto]:
+    """Read a file and the weights that it names; the bytes are the file's own if it has all."""
+    content = _read(path)
+    model = _parse(path, content)
+    if _load_external_data(path, model):
+        content = model.SerializeToString()
+    return content, model
 
 
 def _expose(path: Path, model: onnx.ModelProto, hidden: Sequence[str]) -> int:

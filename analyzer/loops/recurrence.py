@@ -13,7 +13,7 @@ class Recurrence:
     """The states of a step network: flat inputs, each with the flat output that it is next."""
 
     pairs: tuple[str, ...]
-    """As `audit` takes them, `OUT=IN` each."""
+    """As `audit` is told them, `OUT=IN` each; none where the file has a loop that says it."""
     states: tuple[int, ...]
     """Flat inputs, in ascending order."""
     following: tuple[int, ...]

@@ -13,7 +13,8 @@ from absolver.analyzer.deadline import Deadline, DeadlineExpired
 from absolver.analyzer.decide import Execution, Monitor, refute
 from absolver.analyzer.fixpoint.loops import Divergence, ascend, narrowings
 from absolver.analyzer.frontends.joined import JoinedNetwork
-from absolver.analyzer.loops.errors import UnsupportedRunsError
+from absolver.analyzer.frontends.onnx_loop import load_loop
+from absolver.analyzer.loops.errors import RecurrenceError, UnsupportedRunsError
 from absolver.analyzer.loops.invariant import Invariant, Loop
 from absolver.analyzer.loops.recurrence import Recurrence
 from absolver.analyzer.loops.runs import RunSearch
@@ -25,6 +26,7 @@ from absolver.analyzer.problem import (
     Safety,
     default_ladder,
     pose,
+    pose_loop,
 )
 from absolver.analyzer.properties.property import Property
 from absolver.analyzer.report import Kind, Margin, Report, Semantics, Verdict
@@ -48,10 +50,13 @@ _SHOWN = 6
 
 @dataclass(frozen=True)
 class RunsQuery:
-    """A VNN-LIB file about all runs of a network whose outputs are fed back, `OUT=IN` each."""
+    """A VNN-LIB file about all runs of a network whose outputs are fed back, `OUT=IN` each.
+
+    Where no output is named, the network has a loop, and each iteration of it is a step.
+    """
 
     path: Path
-    recurrent: tuple[str, ...]
+    recurrent: tuple[str, ...] = ()
 
 
 def verify_runs(
@@ -72,6 +77,8 @@ def verify_runs(
     Guarantee: `verified` only if the checker has accepted a certificate for the files and this
     recurrence; `falsified` only for a run that onnxruntime has executed step by step.
     """
+    if session is not None and session.checkpoint is not None:
+        raise RecurrenceError("--checkpoint keeps nothing of runs of many steps: leave it out")
     run = _Run(execution or Execution(), wishes or Wishes(), session or Session())
     try:
         with run.deadline.enforced():
@@ -143,11 +150,11 @@ class _Run:
         self._execution.check()
         with self._stage("load"):
             factors = load(domain or DEFAULT_DOMAIN)
-            problem = pose(network, query.path, self._execution)
-            assert isinstance(problem, Safety), "there is a query"
-            prop, recurrence = posed(problem, query.recurrent)
+            problem, pairs = _read(network, query, self._execution)
+            prop, recurrence = posed(problem, pairs)
             self._asked = self._wishes.asked(problem.declared)
-            about = f"every step of every run, {', '.join(recurrence.pairs)}"
+            about = f"every step of every run, {', '.join(pairs)}"
+            recurrence = replace(recurrence, pairs=query.recurrent)
             self._found = replace(self._found, about=about, domain=factors.name)
             problem.check(self._execution)
             graph = problem.graph(self._execution, torch.float64)
@@ -279,6 +286,16 @@ class _Run:
         self._progress(0, 1)
         with self._timeline.during(Kind.STAGE, name):
             yield
+
+
+def _read(network: Path, query: RunsQuery, execution: Execution) -> tuple[Safety, tuple[str, ...]]:
+    """Read the files; return the problem of the first step, and the states."""
+    if not query.recurrent:
+        loaded = load_loop(network)
+        return pose_loop(loaded, query.path, len(loaded.pairs), execution), loaded.pairs
+    problem = pose(network, query.path, execution)
+    assert isinstance(problem, Safety), "there is a query"
+    return problem, query.recurrent
 
 
 def posed(problem: Safety, recurrent: Sequence[str]) -> tuple[Property, Recurrence]:

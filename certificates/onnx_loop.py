@@ -1,0 +1,62 @@
+"""Networks with a loop: one iteration in its place; and which nodes of a graph are needed."""
+
+from collections.abc import Iterable
+from graphlib import TopologicalSorter
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from absolver.certificates.network import Unsupported
+
+
+def one_iteration(graph: onnx.GraphProto) -> tuple[str, ...]:
+    """Put one iteration in place of the graph's loop, if it has one; return its states, `OUT=IN`.
+
+    What the loop gives is what it begins with then, and what it carries on comes after all outputs.
+    A run's step n so has the outputs that the file gives after n iterations, for whatever number of
+    them and from whatever condition; of an input of unknown length that the iteration's number
+    indexes it has one element, and that is read in no other way.
+    """
+    loops = [n for n in graph.node if n.op_type == "Loop" and n.domain in ("", "ai.onnx")]
+    if not loops:
+        return ()
+    body, starts, given = loops[0].attribute[0].g, [*loops[0].input[2:]], [*loops[0].output]
+    (number, condition, *carried), following = (x.name for x in body.input), body.output[1:]
+    known = {x.name: x.type.tensor_type.shape.dim for x in graph.input}
+    names = zip(starts * 2, carried + given, strict=False)
+    aliases = [helper.make_node("Identity", [start], [name]) for start, name in names if name]
+    nodes = [*aliases, *body.node, *(node for node in graph.node if node.op_type != "Loop")]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    stored = [numpy_helper.from_array(np.array(x), n) for n, x in ((number, 0), (condition, True))]
+    graph.initializer.extend([*stored, *body.initializer])
+    graph.output.extend(following)
+    wanted = {item.name for item in graph.output}
+    lengths = {name for name, axes in known.items() if axes and not axes[0].dim_value}
+    taken = {node.input[0] for node in nodes if number in node.input}
+    fixed = {*starts, number, condition, *taken}
+    odd = len(loops) > 1 or body.sparse_initializer or not starts or fixed & wanted
+    odd = odd or not len(starts) == len(carried) == len(following) >= len(given)
+    odd = odd or not {*starts} <= known.keys() or not taken <= lengths - {*starts}
+    for node in needed(graph, wanted):
+        indexes = [node.op_type, *node.input[1:]] == ["Gather", number]
+        indexes = indexes and not any(item.i for item in node.attribute)
+        odd = odd or (fixed & {*node.input} and not indexes and node not in aliases)
+    if odd:
+        raise Unsupported("the loop is not alone, or more of it is used than states and elements")
+    return tuple(f"{x.name}={start}" for x, start in zip(following, starts, strict=True))
+
+
+def needed(graph: onnx.GraphProto, wanted: Iterable[str]) -> list[onnx.NodeProto]:
+    """The nodes that the outputs depend on, in an order in which operands come first."""
+    origins = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
+    before = {
+        i: {origins[name] for name in node.input if name in origins}
+        for i, node in enumerate(graph.node)
+    }
+    order = list(TopologicalSorter(before).static_order())
+    found = {origins[name] for name in wanted if name in origins}
+    for number in reversed(order):
+        found |= before[number] if number in found else set()
+    return [graph.node[number] for number in order if number in found]
