@@ -118,9 +118,7 @@ def _check(options: argparse.Namespace, facts: dict[str, Any]) -> None:
         if pairs := [*network.states, *options.recurrent]:
             facts |= {"claim": RUNS, "recurrent": ", ".join(pairs)}
             if claim["verdict"] != "verified" or (network.states and options.recurrent):
-                raise Unsupported(
-                    "no rule for counterexamples of several steps, or for states beside a loop's"
-                )
+                raise Unsupported("no rule: a witness of several steps, or states beside a loop's")
             prop = step_property(prop, feedback(network, pairs), next(records, {}))
         if claim["verdict"] == "verified":
             facts["over"] = SEMANTICS[semantics]

@@ -18,12 +18,12 @@ def one_iteration(graph: onnx.GraphProto) -> tuple[str, ...]:
     them and from whatever condition; of an input of unknown length that the iteration's number
     indexes it has one element, and that is read in no other way.
     """
-    loops = [n for n in graph.node if n.op_type == "Loop" and n.domain in ("", "ai.onnx")]
+    used = needed(graph, {x.name for x in graph.output})
+    loops = [n for n in used if n.op_type == "Loop" and n.domain in ("", "ai.onnx")]
     if not loops:
         return ()
     body, starts, given = loops[0].attribute[0].g, [*loops[0].input[2:]], [*loops[0].output]
     (number, condition, *carried), following = (x.name for x in body.input), body.output[1:]
-    known = {x.name: x.type.tensor_type.shape.dim for x in graph.input}
     names = zip(starts * 2, carried + given, strict=False)
     aliases = [helper.make_node("Identity", [start], [name]) for start, name in names if name]
     nodes = [*aliases, *body.node, *(node for node in graph.node if node.op_type != "Loop")]
@@ -33,16 +33,16 @@ def one_iteration(graph: onnx.GraphProto) -> tuple[str, ...]:
     graph.initializer.extend([*stored, *body.initializer])
     graph.output.extend(following)
     wanted = {item.name for item in graph.output}
-    lengths = {name for name, axes in known.items() if axes and not axes[0].dim_value}
+    known = {x.name: [axis.dim_value for axis in x.type.tensor_type.shape.dim] for x in graph.input}
     taken = {node.input[0] for node in nodes if number in node.input}
     fixed = {*starts, number, condition, *taken}
     odd = len(loops) > 1 or body.sparse_initializer or not starts or fixed & wanted
     odd = odd or not len(starts) == len(carried) == len(following) >= len(given)
-    odd = odd or not {*starts} <= known.keys() or not taken <= lengths - {*starts}
+    endless = {name for name, axes in known.items() if axes[:1] == [0]}
+    odd = odd or not {*starts} <= known.keys() - taken or not taken <= endless
     for node in needed(graph, wanted):
-        indexes = [node.op_type, *node.input[1:]] == ["Gather", number]
-        indexes = indexes and not any(item.i for item in node.attribute)
-        odd = odd or (fixed & {*node.input} and not indexes and node not in aliases)
+        read = [node.op_type, *node.input[1:], *(item.i for item in node.attribute if item.i)]
+        odd = odd or (fixed & {*node.input} and read != ["Gather", number] and node not in aliases)
     if odd:
         raise Unsupported("the loop is not alone, or more of it is used than states and elements")
     return tuple(f"{x.name}={start}" for x, start in zip(following, starts, strict=True))

@@ -40,7 +40,8 @@ def has_loop(path: Path) -> bool:
             return False
     except OSError:
         return False
-    return any(map(_is_loop, load_model(path)[1].graph.node))
+    graph = load_model(path)[1].graph
+    return any(map(_is_loop, graph.node))
 
 
 def load_loop(path: Path) -> LoopStep:

@@ -1,6 +1,7 @@
 """Files with a loop: verified for every number of iterations, or falsified, or refused."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,9 +65,9 @@ def test_the_step_is_told_from_other_networks(network: Path, examples_folder: Pa
     ],
 )
 def test_loops_that_one_iteration_does_not_show_are_refused(
-    tmp_path: Path, changes: dict[str, object], reason: str
+    tmp_path: Path, changes: dict[str, Any], reason: str
 ) -> None:
-    path = write_loop(tmp_path / "loop.onnx", STATE, INPUT, **changes)  # type: ignore[arg-type]
+    path = write_loop(tmp_path / "loop.onnx", STATE, INPUT, **changes)
     with pytest.raises(UnsupportedFormError, match=reason):
         load_loop(path)
 
