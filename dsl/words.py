@@ -11,6 +11,7 @@ STRUCTURE: Mapping[str, str] = {
     "from": "`bounds from A`: l and u of the hidden layers are those of A",
     "over": "names what bounds are expressed over: `values`, `inputs`, `neurons` or `symbols`",
     "affine": "`x = affine over symbols`: a centre and generators over shared noise symbols",
+    "box": "`+ box`: errors of operators go into an interval of the neuron, shared with nobody",
     "x": "the value of a neuron",
     "any": "the rule for every operator of one operand that has no rule of its own",
     "lower": "the line below the operator",
