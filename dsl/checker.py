@@ -39,6 +39,7 @@ from absolver.dsl.syntax import (
     Span,
     Statement,
 )
+from absolver.dsl.written import split_lines
 
 ANY = "any"
 """The head of the rule for every operator of one operand that has no rule of its own."""
@@ -253,7 +254,8 @@ def _own_rules(
             of = _ANY_OPERANDS if name == ANY else operands[name]
             for slope in (slope for side in written.sides for slope in side.others):
                 check_slope(slope, name, of)
-            rule = resolved(combined(written, _inherited_by(name, of, inherited)), variables)
+            whole = split_lines(written, name, of)
+            rule = resolved(combined(whole, _inherited_by(name, of, inherited)), variables)
             rules[name], lines[name] = _sides(rule, carrier), operator.span.line
             for side in rule.sides:
                 check_slope(side.slope, name, of)

@@ -15,6 +15,7 @@ from absolver.dsl.checker import CheckedDomain
 from absolver.dsl.domain import Domain, ParametricRule, Rule
 from absolver.dsl.operators.record import Shape
 from absolver.dsl.parameters import parameters_of
+from absolver.dsl.prover.run import require_lines
 from absolver.dsl.quotation import quoted
 from absolver.dsl.relaxation import Slopes
 from absolver.dsl.syntax import CheckedRule
@@ -38,6 +39,7 @@ def compile_domain(checked: CheckedDomain) -> Domain:
     if checked.factors:
         factors = [compile_domain(factor) for factor in checked.factors]
         return product(factors, name=checked.name, doc=checked.doc)
+    require_lines(checked)
     source, functions = _source(checked)
     defined = _functions_of(source, checked.name)
     return Domain(

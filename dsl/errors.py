@@ -81,6 +81,10 @@ class OperandError(LocatedError):
     """A slope does not fit the operator's operands."""
 
 
+class LineError(LocatedError):
+    """A line that is written out is not proved to bound its operator."""
+
+
 class UnknownWordError(LocatedError):
     """An expression uses a word that means nothing where it stands."""
 

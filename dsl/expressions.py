@@ -68,7 +68,7 @@ def check_slope(slope: Slope, operator: str, operands: tuple[str, ...]) -> None:
     """Check that a slope has one meaningful number for each operand of the operator."""
     _check_arity(slope, operator, operands)
     scope = Scope(operator, operands, slope.each)
-    for entry in slope.entries:
+    for entry in (*slope.entries, *([slope.intercept] if slope.intercept else [])):
         _check(entry, scope, "number")
 
 

@@ -50,6 +50,19 @@ def slopes(
     )
 
 
+def line(
+    slope: Slope,
+    operator: Operator,
+    operands: tuple[str, ...],
+    box: Sequence[Range],
+    parameters: Mapping[str, float] | None = None,
+) -> tuple[tuple[float, ...], float]:
+    """Evaluate a line that was written out, on one neuron, as (slopes, intercept)."""
+    neuron = _Neuron(operator, tuple(box), operands, 0, parameters or {})
+    assert slope.intercept is not None, "the line was split"
+    return _side(slope, neuron), neuron.number(slope.intercept)
+
+
 def parameter(
     declared: Parameter, rule: CheckedRule, operator: Operator, box: Sequence[Range], operand: int
 ) -> tuple[float, float, float]:

@@ -65,7 +65,7 @@ def _check_name(
     if name in taken:
         message = f"`{name}` is a word of the language, no name for a parameter"
         raise ParameterError(parameter.span, message, "choose another name")
-    if name in declared:
+    if name in declared and declared[name].span != parameter.span:
         message = f"a second parameter `{name}`; line {declared[name].span.line} has the first"
         remedy = f"write `{name}` for the same value, or choose another name"
         raise ParameterError(parameter.span, message, remedy)
@@ -80,7 +80,8 @@ class _Names:
 
     def resolve(self, slope: Slope) -> Slope:
         entries = tuple(self._resolved(entry, "slope") for entry in slope.entries)
-        return replace(slope, entries=entries)
+        intercept = slope.intercept and self._resolved(slope.intercept, "slope")
+        return replace(slope, entries=entries, intercept=intercept)
 
     def _resolved(self, expression: Expression, place: Place) -> Expression:
         match expression:

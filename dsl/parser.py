@@ -40,7 +40,6 @@ from absolver.dsl.syntax import (
 )
 
 LATER: Mapping[str, str] = {
-    "line": "lines with a written intercept",
     "noise": "noise domains",
     "certifies": "noise domains",
 }
@@ -290,6 +289,9 @@ class _Builder(Transformer[Token, Any]):
         return Slope(self._at(meta), tuple(parts))
 
     vector = single
+
+    def line(self, meta: Meta, parts: list[Expression]) -> Slope:
+        return Slope(self._at(meta), tuple(parts), written=True)
 
     def each(self, meta: Meta, parts: list[Expression]) -> Slope:
         return Slope(self._at(meta), tuple(parts), each=True)

@@ -136,10 +136,16 @@ def rebuilt(expression: Expression, parts: tuple[Expression, ...]) -> Expression
 
 @dataclass(frozen=True)
 class Slope(Node):
-    """One expression for each operand, or a single one for `each` of them in turn."""
+    """One expression for each operand, or a single one for `each` of them in turn.
+
+    A line that was `written` out has its intercept too, for the prover; `written.split_lines` finds
+    both in the one expression that the parser leaves.
+    """
 
     entries: tuple[Expression, ...]
     each: bool = False
+    written: bool = False
+    intercept: Expression | None = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from absolver import domains
+from absolver.analyzer.cli.pictures import drawn, plotted
 from absolver.analyzer.cli.shell import UsageError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def add_parser(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     parser.add_argument("--all", action="store_true", help="the whole library")
     parser.add_argument("--verbose", action="store_true", help="show what is proved one by one")
     parser.add_argument("--json", action="store_true", help="one JSON object in place of the table")
+    parser.add_argument("--plot", metavar="FILE", type=Path, help="draw the first refuted line")
     parser.add_argument("--smt2", metavar="DIR", type=Path, help="write each question to z3 there")
     parser.add_argument(
         "--jobs", metavar="N", type=int, default=os.cpu_count() or 1, help="processes at a time"
@@ -53,6 +55,9 @@ def run(arguments: argparse.Namespace) -> int:
     seconds = perf_counter() - start
     if arguments.smt2 is not None:
         _write_queries(outcomes, arguments.smt2)
+    pictures = [o.answer.point.picture for o in outcomes if o.answer.point]
+    if arguments.plot is not None and any(pictures):
+        plotted(next(filter(None, pictures)), arguments.plot)
     if arguments.json:
         print(json.dumps({"outcomes": [_record(each) for each in outcomes], "seconds": seconds}))
     else:
@@ -108,6 +113,7 @@ def _place(outcome: "Outcome") -> Iterator[str]:
     point = outcome.answer.point
     if point is not None:
         yield ", ".join(f"{name} = {value!r}" for name, value in point.values.items())
+        yield from drawn(point.picture)
         if point.claimed != point.actual:
             yield f"claimed {point.claimed!r}, actual {point.actual!r}"
 

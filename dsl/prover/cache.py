@@ -75,12 +75,20 @@ def _record(outcome: Outcome) -> dict[str, Any]:
         "status": answer.status.value,
         "detail": answer.detail,
         "queries": list(answer.queries),
-        "point": None if point is None else [dict(point.values), point.claimed, point.actual],
+        "point": None
+        if point is None
+        else [dict(point.values), point.claimed, point.actual, point.picture],
     }
 
 
 def _outcome(record: dict[str, Any]) -> Outcome:
-    point = None if record["point"] is None else Point(*record["point"])
+    point = None if record["point"] is None else _point(*record["point"])
     status, queries = Status(record["status"]), tuple(record["queries"])
     answer = Answer(status, record["detail"], point, queries)
     return Outcome(record["subject"], record["claim"], answer, record["seconds"])
+
+
+def _point(
+    values: dict[str, float], claimed: float, actual: float, picture: list[list[float]]
+) -> Point:
+    return Point(values, claimed, actual, tuple((x, y, line) for x, y, line in picture))

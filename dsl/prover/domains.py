@@ -110,6 +110,8 @@ def abstract(operator: Any, *, values: bool) -> Any:  # noqa: ANN401
     match operator:
         case PiecewiseLinear():
             return operator
+        case Unary() if values and runs_as_it_stands(operator):
+            return operator
         case Unary():
             return sketch(operator, values=values)
         case Staircase():
@@ -117,6 +119,18 @@ def abstract(operator: Any, *, values: bool) -> Any:  # noqa: ANN401
         case _ if operator.operands == ("x",) and operator.name != "sign":
             return Smooth(operator)
     return operator
+
+
+def runs_as_it_stands(operator: Unary) -> bool:
+    """Whether all formulas of an operator are rational, so that z3 knows them exactly."""
+    x: Any = Term.unknown("x")
+    try:
+        for piece in operator.pieces:
+            piece.value_at(x)
+            piece.slope_at(x)
+    except NotImplementedError:
+        return False
+    return True
 
 
 class Smooth:

@@ -22,6 +22,8 @@ class Point:
     """By name: `l`, `u`, `x` and parameters; `l(y)` and so on where there are several operands."""
     claimed: float = 0.0
     actual: float = 0.0
+    picture: tuple[tuple[float, float, float], ...] = field(default=(), repr=False)
+    """(x, actual, claimed) along the operand, to be drawn."""
 
 
 @dataclass(frozen=True)

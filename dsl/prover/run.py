@@ -9,9 +9,10 @@ from importlib.util import find_spec
 from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
-from absolver.dsl.errors import ProverMissingError
+from absolver.dsl.errors import LineError, ProverMissingError
 from absolver.dsl.prover.cache import keep, kept
-from absolver.dsl.prover.obligations import Obligation, Outcome, decided, proved
+from absolver.dsl.prover.obligations import Obligation, Outcome, Status, decided, proved
+from absolver.dsl.written import written_lines
 
 if TYPE_CHECKING:
     from absolver.dsl.checker import CheckedDomain
@@ -78,11 +79,34 @@ def prove_rule(load: Load, place: int) -> list[Outcome]:
     return [replace(each, subject=obligation.subject, claim=obligation.claim) for each in found]
 
 
+def require_lines(domain: "CheckedDomain") -> None:
+    """Raise a located error unless every line that a domain writes out is proved."""
+    for line in written_lines(domain.rules):
+        require_solvers()
+        from absolver.dsl.prover.lines import line_obligation
+
+        obligation = line_obligation(domain.name, line)
+        found = kept("rule", obligation.content)
+        if found is None:
+            found = [decided(obligation)]
+            keep(found, "rule", obligation.content)
+        (outcome,) = found
+        if outcome.answer.status is Status.PROVED:
+            continue
+        at = outcome.answer.point
+        where = "".join(f", {name} = {value!r}" for name, value in at.values.items()) if at else ""
+        message = f"{outcome.answer.status.value}: {outcome.answer.detail}{where}"
+        remedy = "write `slope …`, whose intercept is computed, or correct the line"
+        raise LineError(line.slope.span, message, remedy)
+
+
 @cache
 def _owed(load: Load) -> tuple[Obligation, ...]:
     from absolver.dsl.prover.domains import obligations
+    from absolver.dsl.prover.lines import line_obligations
 
-    return tuple(obligations(load()))
+    domain = load()
+    return (*obligations(domain), *line_obligations(domain))
 
 
 def _run(work: Sequence[Callable[[], list[Outcome]]], jobs: int) -> Iterator[Outcome]:

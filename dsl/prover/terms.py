@@ -5,6 +5,7 @@ terms in place of tensors. So what is proved is what runs, up to rounding.
 """
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any, Union
 
 import torch
@@ -224,6 +225,12 @@ class Term(Symbolic):
     def square(self) -> "Term":
         """The product with itself."""
         return self * self
+
+    def pow(self, exponent: float) -> "Term":
+        """A small whole power."""
+        if not float(exponent).is_integer() or not 0 <= exponent <= 8:
+            raise NotImplementedError(f"a symbolic number has no power {exponent}")
+        return prod((self,) * int(exponent), start=Term.of(1))
 
     def sign(self) -> "Term":
         """-1, 0 or 1."""
