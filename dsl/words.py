@@ -17,7 +17,7 @@ STRUCTURE: Mapping[str, str] = {
     "lower": "the line below the operator",
     "upper": "the line above the operator",
     "both": "`both slope E`: one slope for the lower and the upper line",
-    "slope": "the slope of a line; the intercept is computed, and cannot be written",
+    "slope": "the slope of a line; the intercept is computed",
     "slopes": "several lines on one side at once, combined by multipliers that are searched",
     "each": "one slope for every operand, of an operator of any number of them",
     "parameter": "`parameter a in [E, E] start E`: a value that the analyzer searches",

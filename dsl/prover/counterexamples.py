@@ -1,7 +1,6 @@
 """Points at which a written line fails, found and shown by plain evaluation."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
 from itertools import combinations, product
 from math import isfinite
 from typing import Any
@@ -125,7 +124,7 @@ def _failures(
 ) -> Iterator[Point]:
     slopes, intercept = evaluated(line.slope, operator, line.operands, box, given)
     sign = 1 if line.side == "upper" else -1
-    attributes = {each.name: getattr(operator, each.name) for each in fields(operator)}  # type: ignore[arg-type]
+    attributes = {name: value for name, value in vars(operator).items() if name != "pieces"}
     for point in points:
         value = operator(*(_tensor(x) for x in point)).item()
         terms = [slope * x for slope, x in zip(slopes, point, strict=True)]

@@ -36,7 +36,6 @@ def mistakes() -> dict[str, Mistake]:
 MISTAKES = mistakes()
 
 LATER = {
-    "relu: upper line chord*x + 1": "`line`: lines with a written intercept",
     "noise normal(sigma)": "`noise`: noise domains",
     "certifies norm 2 radius sigma * normal_quantile(p_lower)": "`certifies`: noise domains",
 }
