@@ -124,7 +124,8 @@ def _failures(
 ) -> Iterator[Point]:
     slopes, intercept = evaluated(line.slope, operator, line.operands, box, given)
     sign = 1 if line.side == "upper" else -1
-    attributes = {name: value for name, value in vars(operator).items() if name != "pieces"}
+    shown = vars(operator).items()
+    attributes = {name: value for name, value in shown if type(value) in (int, float)}
     for point in points:
         value = operator(*(_tensor(x) for x in point)).item()
         terms = [slope * x for slope, x in zip(slopes, point, strict=True)]
