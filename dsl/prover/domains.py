@@ -7,6 +7,8 @@ rule owes no more than that its slopes are finite; lines that it writes out are 
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from z3 import z3util
+
 from absolver.dsl.checker import CheckedDomain
 from absolver.dsl.expressions import ARITY_ANY
 from absolver.dsl.operators import OPERATORS
@@ -23,7 +25,7 @@ from absolver.dsl.prover.paths import assume, fresh, fresh_flag, paths
 from absolver.dsl.prover.reals import Flag, Real, both, choice, negation
 from absolver.dsl.prover.sketch import sketch
 from absolver.dsl.prover.solver import follows
-from absolver.dsl.prover.terms import Mask, Term, flag_of
+from absolver.dsl.prover.terms import Mask, Term, flag_of, real_of
 from absolver.dsl.syntax import CheckedRule
 
 # An operator of any number of operands is tried with this many: rules name one, the others, and
@@ -110,7 +112,7 @@ def abstract(operator: Any, *, values: bool) -> Any:  # noqa: ANN401
     match operator:
         case PiecewiseLinear():
             return operator
-        case Unary() if values and runs_as_it_stands(operator):
+        case Unary() if runs_as_it_stands(operator):
             return operator
         case Unary():
             return sketch(operator, values=values)
@@ -125,12 +127,11 @@ def runs_as_it_stands(operator: Unary) -> bool:
     """Whether all formulas of an operator are rational, so that z3 knows them exactly."""
     x: Any = Term.unknown("x")
     try:
-        for piece in operator.pieces:
-            piece.value_at(x)
-            piece.slope_at(x)
-    except NotImplementedError:
+        formulas = [each for p in operator.pieces for each in (p.value_at(x), p.slope_at(x))]
+    except (NotImplementedError, TypeError):  # a function that z3 does not have
         return False
-    return True
+    # A function of which nothing is known would leave an unknown of its own.
+    return all({str(v) for v in z3util.get_vars(real_of(f).value)} <= {"x"} for f in formulas)
 
 
 class Smooth:

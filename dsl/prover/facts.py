@@ -6,7 +6,7 @@ from typing import Any
 
 from absolver.dsl.operators.piecewise_linear import PiecewiseLinear
 from absolver.dsl.operators.record import Interval
-from absolver.dsl.prover.paths import assume
+from absolver.dsl.prover.paths import assume, decide
 from absolver.dsl.prover.reals import Flag, at_most, both, either, negation
 from absolver.dsl.prover.sketch import bounded_box, inside, point_in
 from absolver.dsl.prover.stacks import Stack  # noqa: F401  # torch.stack is found there
@@ -198,5 +198,25 @@ def inverse_keeps(make: Make, arity: int = 1) -> Callable[[], Flag]:
             for i, each in zip(operator.inverse(Interval(low, high), box), x, strict=True)
         ]
         return both(*kept)
+
+    return program
+
+
+def quotient_keeps(make: Make, place: int) -> Callable[[], Flag]:
+    """A factor of a product in the output is in what the inverse leaves of it: sign by sign."""
+
+    def program() -> Flag:
+        operator = make()
+        box, x = boxes(2)
+        low, high = Term.unknown("low"), Term.unknown("high")
+        value = operator(*x)
+        assume((low <= value).flag, (value <= high).flag)
+        other = box[1 - place]
+        if not decide(other.lower.value > 0):
+            decide(other.upper.value < 0)
+        for number in (x[place], low, high):
+            decide(number.value >= 0)
+        kept = operator.inverse(Interval(low, high), box)[place]
+        return both((kept.lower <= x[place]).flag, (x[place] <= kept.upper).flag)
 
     return program

@@ -4,16 +4,19 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
+from absolver.dsl.expressions import ARITY_ANY
 from absolver.dsl.operators import OPERATORS
 from absolver.dsl.operators.piece import Bend
 from absolver.dsl.operators.piecewise_linear import PiecewiseLinear
 from absolver.dsl.operators.record import Operator, Shape
 from absolver.dsl.operators.staircase import Staircase
 from absolver.dsl.operators.steps import Steps
+from absolver.dsl.operators.tan import Tan
 from absolver.dsl.operators.unary import Unary
+from absolver.dsl.operators.wave import Wave
 from absolver.dsl.prover import facts, lemmas
 from absolver.dsl.prover.calculus import bend_is_right, derivative_is_right, pieces_touch, slope_at
-from absolver.dsl.prover.jumps import staircase
+from absolver.dsl.prover.jumps import level_by_level, staircase
 from absolver.dsl.prover.obligations import (
     Answer,
     Obligation,
@@ -27,6 +30,14 @@ from absolver.dsl.prover.reals import Flag
 from absolver.dsl.prover.sketch import sketch
 from absolver.dsl.prover.solver import follows
 from absolver.dsl.prover.terms import Term
+from absolver.dsl.prover.waves import (
+    is_a_wave,
+    periods_repeat,
+    tan_support,
+    tangent_bends,
+    values_are_bounded,
+    wave_support,
+)
 
 # Operators with attributes are proved for these; a symbol stands for every number.
 INSTANCES: Mapping[str, tuple[Mapping[str, Any], ...]] = {
@@ -109,17 +120,37 @@ def _owed(make: Callable[[], Any]) -> Owed:
         case Unary():
             yield from _curved(operator)
         case Staircase():
-            yield from _direct(lambda: staircase(operator), 1)
+            yield "the support is a lower bound", _by_z3(level_by_level(operator))
+            yield from _values_of(lambda: staircase(operator), 1)
         case Steps():
             yield from _direct(make, 1)
+        case Wave():
+            yield from _wave(operator)
+        case Tan():
+            yield "the function bends as its support says", tangent_bends
+            yield "the support is a lower bound", _by_z3(tan_support(operator))
         case _:
             yield from _several(make, operator)
 
 
+def _wave(operator: Wave) -> Owed:
+    yield "the function is a wave with its crest", lambda: is_a_wave(operator)
+    yield "no period is below the first", _by_z3(periods_repeat)
+    yield "values in [-1, 1] bound the form", _by_z3(values_are_bounded)
+    for rising in (True, False):
+        sign = ">= 0" if rising else "< 0"
+        support = wave_support(operator, rising=rising)
+        yield f"the support is a lower bound for a {sign}", _by_z3(support)
+
+
 def _direct(make: Callable[[], Any], arity: int) -> Owed:
     """What runs on symbolic numbers as it stands."""
+    yield "the support is a lower bound", _by_z3(facts.support_is_sound(make, arity))
+    yield from _values_of(make, arity)
+
+
+def _values_of(make: Callable[[], Any], arity: int) -> Owed:
     programs = {
-        "the support is a lower bound": facts.support_is_sound,
         "the range encloses": facts.range_encloses,
         "affine where it says so": facts.affine_where_it_says,
     }
@@ -137,12 +168,18 @@ def _piecewise_linear(make: Callable[[], Any]) -> Owed:
 
 def _several(make: Callable[[], Any], operator: Operator) -> Owed:
     arity = 2
-    yield from _direct(make, arity)
-    yield "the derivative encloses", _by_z3(facts.derivative_encloses(make, arity))
-    yield "the inverse keeps what it must", _by_z3(facts.inverse_keeps(make, arity))
-    if operator.name == "mul":
-        attained = facts.support_is_attained(make, arity, facts.vertices)
-        yield "the support is attained", _by_z3(attained)
+    # What is proved of two operands is said of two only.
+    of = " (2 operands)" if operator.operands == ARITY_ANY else ""
+    yield from ((claim + of, decide) for claim, decide in _direct(make, arity))
+    yield f"the derivative encloses{of}", _by_z3(facts.derivative_encloses(make, arity))
+    if operator.name != "mul":
+        yield f"the inverse keeps what it must{of}", _by_z3(facts.inverse_keeps(make, arity))
+        return
+    for place, name in enumerate(operator.operands):
+        inverse = facts.quotient_keeps(make, place)
+        yield f"the inverse keeps what it must of {name}", _by_z3(inverse)
+    attained = facts.support_is_attained(make, arity, facts.vertices)
+    yield "the support is attained", _by_z3(attained)
 
 
 def _curved(operator: Unary) -> Owed:

@@ -27,6 +27,7 @@ class _Path:
     assumed: list[Any] = field(default_factory=list)
     solver: Any = field(default_factory=z3.Solver)
     names: Iterator[int] = field(default_factory=count)
+    known: list[tuple[Any, Any]] = field(default_factory=list)
 
     def assume(self, condition: Any) -> None:  # noqa: ANN401
         self.assumed.append(condition)
@@ -84,6 +85,17 @@ def assume(*conditions: Any) -> None:  # noqa: ANN401
 def fresh(name: str) -> Any:  # noqa: ANN401
     """Make a real unknown with a name that the program has not used before."""
     return z3.Real(f"{name}_{next(_PATH.get().names)}")
+
+
+def named(name: str, formula: Any) -> Any:  # noqa: ANN401
+    """Make an unknown for what is a function of a formula: the same one for the same formula."""
+    path = _PATH.get()
+    for known, unknown in path.known:
+        if known.eq(formula):
+            return unknown
+    unknown = fresh(name)
+    path.known.append((formula, unknown))
+    return unknown
 
 
 def fresh_flag(name: str) -> Any:  # noqa: ANN401

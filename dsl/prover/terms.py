@@ -11,7 +11,7 @@ from typing import Any, Union
 import torch
 import z3
 
-from absolver.dsl.prover.paths import assume, decide, fresh
+from absolver.dsl.prover.paths import assume, decide, fresh, named
 from absolver.dsl.prover.reals import (
     Flag,
     Real,
@@ -280,11 +280,16 @@ class Term(Symbolic):
     expand_as = to
 
     def round(self) -> "Term":
-        """A whole number at most one half away."""
-        result = fresh("whole")
+        """A number at most one half away; that it is whole is not used."""
+        result = named("whole", self.value)
         assume(result - self.value <= z3.Q(1, 2), self.value - result <= z3.Q(1, 2))
-        assume(z3.IsInt(result))
         return Term(Real(result))
+
+    def unknown_value(self) -> "Term":
+        """Any number: of these functions nothing is known, which is enough where they propose."""
+        return Term(Real(fresh("any")))
+
+    asin = atan = sqrt = unknown_value
 
 
 def _single(number: object) -> bool:
