@@ -23,18 +23,24 @@ Slope = NDArray[Any] | str
 
 
 class Lines(NamedTuple):
-    """Proposed slopes of an operator, for each operand: numbers, "chord" or "adaptive"."""
+    """Proposed slopes of an operator, for each operand: numbers, "chord" or "adaptive".
+
+    Groups take a share of a row, and tilt the slopes of what they take.
+    """
 
     lower: Sequence[Slope]
     upper: Sequence[Slope]
+    share: NDArray[Any] | None = None
+    tilt: NDArray[Any] | None = None
 
     def chosen(self, places: Ints) -> "Lines":
-        """Return the lines of some nodes of a tree, or rows, where slopes have an axis of them."""
+        """Return the lines of some nodes of a tree, or rows, where arrays have an axis of them."""
         lower, upper = (
             [s if isinstance(s, str) or s.ndim == 1 else s[places].astype(np.float64) for s in side]
-            for side in self
+            for side in self[:2]
         )
-        return Lines(lower, upper)
+        groups = (x if x is None or x.ndim == 2 else x[places] for x in self[2:])
+        return Lines(lower, upper, *groups)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +70,7 @@ class Step:
     box: Box
     largest: Floats
     line: Callable[[], Line]
+    lines: Lines | None = None
 
 
 def size_of(box: Box) -> Floats:
@@ -162,7 +169,7 @@ class OperatorNode:
         if error.any():
             image = Box(down(image.lower - error), up(image.upper + error))
         largest = size_of(image).max(axis=1, initial=0.0)
-        return Step(boxes, image, largest, cache(partial(self._line, boxes, lines, error)))
+        return Step(boxes, image, largest, cache(partial(self._line, boxes, lines, error)), lines)
 
     def _line(self, boxes: Sequence[Box], lines: Lines | None, error: Floats) -> Line:
         """Find the offsets of the proposed slopes; where f is affine, it is its own line."""

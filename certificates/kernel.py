@@ -10,36 +10,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from operator import is_
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from absolver.certificates.arithmetic import Array, Constants, Fast, cost, float_below, spread
 from absolver.certificates.boxes import AffineNode, Lines, OperatorNode, Step, meet, size_of
-from absolver.certificates.network import Affine, Ball, Broken, Floats, Ints, Network
+from absolver.certificates.groups import GroupRequest, Groups, RowRequest, groups_of
+from absolver.certificates.network import Affine, Ball, Broken, Floats, Ints, Network, Operator
 from absolver.certificates.rounding import Box, add_down, add_up, down, mul_up, up
 from absolver.certificates.semantics import Profile
-from absolver.certificates.terms import CONSTANT, Terms
+from absolver.certificates.terms import CONSTANT, Cut, Terms
 
 CHUNK, ROWS = 2**19, 1024
 """Numbers, and rows, in a matrix of rows: some six exist at a time, best in a cache."""
 
 
 @dataclass(frozen=True, eq=False)
-class RowRequest:
-    """Rows that bound elements of a node, each by its side (0 below, 1 above), owner and element.
-
-    `lines` are for these rows only, which have a single branch; slopes may have an axis of rows.
-    """
-
-    rows: tuple[Ints, ...]
-    lines: Mapping[int, Lines]
-
-
-@dataclass(frozen=True, eq=False)
 class Proposals:
-    """The facts of a record: lines of operators, and rows for each node.
+    """The facts of a record: lines and groups of operators, and rows for each node.
 
     With `undecided`, rows also bound what operators are not known to be affine on.
     """
@@ -47,45 +36,21 @@ class Proposals:
     lines: Mapping[int, Lines] = field(default_factory=dict)
     rows: Mapping[int, Sequence[RowRequest]] = field(default_factory=dict)
     undecided: bool = False
-
-
-class Cut(NamedTuple):
-    """For each branch an element of a node, and ends of the half-space that it is in."""
-
-    node: Ints
-    element: Ints
-    lower: Floats
-    upper: Floats
-
-
-@dataclass(frozen=True)
-class Half:
-    """The half-space of points where an element is at most the threshold, or at least."""
-
-    node: int
-    element: int
-    threshold: Fraction
-    at_most: bool
-
-    def cut(self) -> Cut:
-        """Return it for a single branch, rounded outwards."""
-        below, above = float_below(self.threshold), -float_below(-self.threshold)
-        ends = (-np.inf, above) if self.at_most else (below, np.inf)
-        place = np.array([[self.node], [self.element]])
-        return Cut(*place, *np.array(ends)[:, None])
+    groups: Mapping[int, GroupRequest] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
 class Facts:
     """What holds at the points of some branches: boxes and steps of all nodes.
 
-    `case` bounds the input, exactly; `region` is its box, ready for `minimum`. Only the branches
-    that are `alive` have points.
+    `groups` hold for all branches. `case` bounds the input, exactly; `region` is its box, ready for
+    `minimum`. Only the branches that are `alive` have points.
     """
 
     boxes: Sequence[Box]
     steps: Sequence[Step | None]
     lines: Mapping[int, Lines]
+    groups: Mapping[int, Groups]
     case: Array
     region: Constants
     alive: NDArray[np.bool_]
@@ -133,13 +98,13 @@ class Kernel:
         boxes = [Box(np.full((1, n), -np.inf), np.full((1, n), np.inf)) for n in self.network.sizes]
         boxes[0] = Box(_enclose(case[0])[0], _enclose(case[1])[1])
         region = self._region(boxes[0], case)
-        return Facts(boxes, [None] * len(boxes), {}, case, region, np.ones(1, np.bool_))
+        return Facts(boxes, [None] * len(boxes), {}, {}, case, region, np.ones(1, np.bool_))
 
     def branches(self, facts: Facts, chosen: Ints) -> Facts:
         """Return what is known of some branches, which may occur repeatedly."""
         boxes = [Box(*(end[chosen] for end in box)) for box in facts.boxes]
-        region, alive = self._region(boxes[0], facts.case), facts.alive[chosen]
-        return Facts(boxes, [None] * len(boxes), facts.lines, facts.case, region, alive)
+        steps, region = [None] * len(boxes), self._region(boxes[0], facts.case)
+        return replace(facts, boxes=boxes, steps=steps, region=region, alive=facts.alive[chosen])
 
     def cut(self, facts: Facts, cut: Cut) -> Facts:
         """Return what is known in the half-spaces, before boxes are computed again."""
@@ -160,10 +125,12 @@ class Kernel:
         of the semantics.
         """
         boxes, steps, alive = list(parent.boxes), list(parent.steps), parent.alive.copy()
-        lines = {**parent.lines, **proposals.lines}
-        facts = replace(parent, boxes=boxes, steps=steps, lines=lines, alive=alive)
+        lines, groups = {**parent.lines, **proposals.lines}, dict(parent.groups)
+        facts = replace(parent, boxes=boxes, steps=steps, lines=lines, groups=groups, alive=alive)
         for v, node in enumerate(self._nodes):
             before, operands = boxes[v], [boxes[p] for p in self.operands[v]]
+            if v in proposals.groups:
+                groups[v] = self._groups(facts, v, proposals.groups[v])
             step = steps[v]
             known = step is not None and all(map(is_, step.operands, operands))
             if node is not None and (v in proposals.lines or not known):
@@ -271,21 +238,40 @@ class Kernel:
             value = a.plus(value, a.minimum(rows.pop(CONSTANT), one, terms.owner))
         return rows, value
 
+    def _groups(self, facts: Facts, v: int, request: GroupRequest) -> Groups:
+        """Return groups of an operator, for the boxes of its operand."""
+        node, (p,) = self.network.nodes[v], self.operands[v]
+        # The polytopes hold what is executed.
+        assert isinstance(node, Operator)
+        if self.profile.operator_error(node, facts.boxes[v]).any():
+            raise Broken(f"{node.name} has groups, and is not exact in {self.profile.name}")
+        forms = self._row_box(facts, p, request.bounds)
+        return groups_of(node, request, facts.boxes[p], forms, self.arithmetic, self._uses[p])
+
+    def _in_force(self, facts: Facts, v: int) -> Groups:
+        if v not in facts.groups:
+            raise Broken(f"node {v} has shares, but no groups are in force")
+        return facts.groups[v]
+
     def _row_box(self, facts: Facts, v: int, request: RowRequest) -> Box:
-        """Return the box of a node's elements by rows, infinite where none is asked for."""
+        """Return the box of elements of a node, or of forms, by rows, else infinite."""
         a, (lower, upper), steps = self.arithmetic, facts.boxes[v], facts.steps
-        ends = np.full((2, *lower.shape), -np.inf)
+        each = np.arange(lower.shape[1])[:, None]
+        elements, signs = request.forms or (each, np.ones_like(each))
+        ends = np.full((2, len(lower), len(signs)), -np.inf)
         # A point is as small as it can be.
-        wanted = np.flatnonzero(((lower < upper) & facts.alive[:, None])[request.rows[1:]])
+        moves = ((lower < upper)[:, elements] & (signs != 0)).any(axis=2) & facts.alive[:, None]
+        wanted = np.flatnonzero(moves[request.rows[1:]])
         wanted = wanted[np.argsort(request.rows[1][wanted], kind="stable")]
         for first, end in self._pieces(request.rows[1][wanted], v):
             chosen, count = wanted[first:end], end - first
-            place = side, owner, element = tuple(x[chosen] for x in request.rows)
+            place = side, owner, form = tuple(x[chosen] for x in request.rows)
             if request.lines:
                 lines = {w: line.chosen(chosen) for w, line in request.lines.items()}
                 steps, owner = self._with_lines(facts, lines), np.arange(count)
             rows = np.zeros((count, lower.shape[1]), order="F")
-            rows[np.arange(count), element] = 1.0 - 2.0 * side
+            signed = (1.0 - 2.0 * side)[:, None] * signs[form]
+            np.add.at(rows, (np.arange(count)[:, None], elements[form]), signed)
             found = self._substitute(facts, steps, {v: a.numbers(rows)}, np.zeros(count), owner)
             ends[place] = a.below(self._over_input(facts, *found, owner))
         return Box(ends[0], -ends[1])
@@ -308,7 +294,11 @@ class Kernel:
             step, node, coefficients = steps[v], self._nodes[v], rows.pop(v, None)
             if coefficients is None or step is None or node is None:
                 continue
-            line = step.line()
+            line, grouped, own = step.line(), None, step.lines
+            if own is not None and own.share is not None:
+                asked = own, line.slopes[0], a, coefficients, owner
+                coefficients, grouped, least = self._in_force(facts, v).take(*asked)
+                value = a.plus(value, least)
             value = a.plus(value, a.minimum(coefficients, line.constants, owner))
             for i, p in enumerate(self.operands[v]):
                 slack: Array | float = 0.0
@@ -318,9 +308,13 @@ class Kernel:
                     lower, upper = (spread(slope, owner) for slope in slopes)
                     moved = np.maximum(coefficients, 0) * lower
                     moved += np.minimum(coefficients, 0) * upper
+                    # Before other uses are added, whose roundings are counted.
+                    moved = moved if grouped is None else moved + grouped
                     slack = a.underflow
-                else:
+                elif grouped is None:
                     continue
+                else:
+                    moved = grouped
                 if np.any(slack):
                     # Twice: for the roundings of the sums that it becomes a part of.
                     price = up(2 * slack * spread(line.sums[i], owner))

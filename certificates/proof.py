@@ -9,11 +9,11 @@ import numpy as np
 
 from absolver.certificates.arithmetic import arithmetic, float_below
 from absolver.certificates.container import fields
-from absolver.certificates.kernel import Facts, Half, Kernel
+from absolver.certificates.kernel import Facts, Kernel
 from absolver.certificates.network import Broken, Clause, Network, Property
 from absolver.certificates.proposals import ProposalReader, listed, whole
 from absolver.certificates.semantics import profile
-from absolver.certificates.terms import Terms
+from absolver.certificates.terms import Half, Terms
 from absolver.certificates.tree import TreeCheck
 
 

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 
 from absolver.certificates.boxes import Lines, Slope
 from absolver.certificates.container import fields, rational
-from absolver.certificates.kernel import Half, Proposals, RowRequest
+from absolver.certificates.groups import GROUPED, GroupRequest, RowRequest, directions
+from absolver.certificates.kernel import Proposals
 from absolver.certificates.network import Broken, Clause, Constraint, Floats, Ints, Network
-from absolver.certificates.terms import Form
+from absolver.certificates.terms import Form, Half
 
 
 class Block(NamedTuple):
@@ -53,16 +55,16 @@ class ProposalReader:
     def proposals(self, facts: object) -> Proposals:
         """Return the facts of a record."""
         facts = mapping(facts)
-        fields(facts, (), ("lines", "rows"))
+        fields(facts, (), ("lines", "rows", "groups"))
         rows: defaultdict[int, list[RowRequest]] = defaultdict(list)
         for entry in listed(facts.get("rows", [])):
             fields(mapping(entry), ("operand", "lower", "upper"), ("lines",))
             node = self._bounded(entry["operand"])
-            size = self._network.sizes[node]
-            asked = np.nonzero([[_mask(entry[side], size)] for side in ("lower", "upper")])
-            lines = self._lines(entry.get("lines", []), len(asked[0]))
-            rows[node].append(RowRequest(asked, lines))
-        return Proposals(self._lines(facts.get("lines", [])), rows)
+            rows[node].append(self._rows(entry, ("lower", "upper"), self._network.sizes[node]))
+        groups = dict(map(self._groups, listed(facts.get("groups", []))))
+        if len(groups) < len(facts.get("groups", [])):
+            raise Broken("an operator has groups twice")
+        return Proposals(self._lines(facts.get("lines", [])), rows, groups=groups)
 
     def halves(self, record: Mapping[str, Any]) -> tuple[Half, Half]:
         """Return the two sides of a split, as their trees follow it."""
@@ -163,11 +165,42 @@ class ProposalReader:
             raise Broken(f"{name!r:.80} is not an operator of the network")
         return self._operators[name]
 
+    def _rows(self, entry: Mapping[str, Any], sides: Sequence[str], size: int) -> RowRequest:
+        """Return rows for the elements, or forms, that are named on two sides."""
+        asked = np.nonzero([[_mask(entry[side], size)] for side in sides])
+        return RowRequest(asked, self._lines(entry.get("lines", []), len(asked[0])))
+
+    def _groups(self, entry: object) -> tuple[int, GroupRequest]:
+        """Return an operator, and its groups."""
+        fields(entry := mapping(entry), _GROUPS, ("lines",))
+        v, members = self._operator(entry["operator"]), numbers(entry["members"], "i")
+        function, shape = getattr(self._network.nodes[v], "function", None), members.shape
+        if function not in GROUPED or len(shape) != 2 or shape[1] not in (2, 3) or not shape[0]:
+            raise Broken(f"{entry['operator']}: no groups of {function} of shape {shape}")
+        size, k, template = self._network.sizes[v], shape[1], directions(shape[1])
+        forms = numbers(entry["forms"], "i", (np.size(entry["forms"]) // k, k))
+        signs = numbers(entry["signs"], "i", forms.shape)
+        use = numbers(entry["use"], "i", (len(members), len(template))).astype(np.int64)
+        valid = np.isin(signs, (-1, 0, 1)) & ((signs == 0) == (forms == -1))
+        valid &= (forms >= -1) & (forms < size)
+        distinct = np.diff(np.sort(members), prepend=-1, append=size) > 0
+        if not (valid.all() and distinct.all() and (np.abs(use) <= len(forms)).all()):
+            raise Broken(f"{entry['operator']}: a member, a form or a use does not exist")
+        # Members with their signs, in any order.
+        group, direction = np.nonzero(use)
+        used = use[group, direction]
+        sign, form = template[direction] * np.sign(used)[:, None], np.abs(used) - 1
+        named = np.where(sign == 0, -4, 4 * members[group] + sign)
+        if not np.array_equal(np.sort(named), np.sort(4 * forms[form] + signs[form])):
+            raise Broken(f"{entry['operator']}: a form is not the direction that it is used for")
+        bounds = self._rows(entry, ("below", "above"), len(forms))
+        return v, GroupRequest(members, use, replace(bounds, forms=(forms, signs)))
+
     def _lines(self, entries: object, count: int = 0) -> dict[int, Lines]:
-        """Return lines; slopes may have an axis of so many nodes or rows before the elements."""
+        """Return lines; arrays may have an axis of so many nodes or rows before the elements."""
         lines = {}
         for entry in listed(entries):
-            fields(mapping(entry), ("operator", "lower", "upper"))
+            fields(mapping(entry), ("operator", "lower", "upper"), ("share", "tilt"))
             v = self._operator(entry["operator"])
             operands, size = len(self._network.operands[v]), self._network.sizes[v]
             sides = []
@@ -178,10 +211,15 @@ class ProposalReader:
                         f"{len(slopes)} slopes for the {operands} operands of {entry['operator']}"
                     )
                 sides.append([_slope(slope, (count, size), operands) for slope in slopes])
-            lines[v] = Lines(*sides)
+            tables = [numbers(entry[x], "f") if x in entry else None for x in ("share", "tilt")]
+            for x in tables:
+                if x is not None and x.ndim != 2 and (x.ndim != 3 or not 0 < count == len(x)):
+                    raise Broken(f"shares or tilts have shape {x.shape}")
+            lines[v] = Lines(sides[0], sides[1], *tables)
         return lines
 
 
+_GROUPS = ("operator", "members", "forms", "signs", "below", "above", "use")
 _TREE = ("record", "of", "split", "element", "threshold", "rows", "clip")
 _INPUTS = ("input_row", "input_constraint", "input_multiplier")
 _OPTIONAL = ("multiplier", *_INPUTS, "split_multiplier", "lines")

@@ -1,4 +1,4 @@
-"""Linear forms of a network's values, one by one as rationals or many as sums of terms."""
+"""Linear forms of a network's values, one by one or many as sums of terms; and half-spaces."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from absolver.certificates.arithmetic import Array, Fast
+from absolver.certificates.arithmetic import Array, Fast, float_below
 from absolver.certificates.network import Floats, Ints
 
 CONSTANT = -1
@@ -73,3 +73,29 @@ class Terms(NamedTuple):
         return Terms(
             self.owner[rows], self.row[chosen] - rows.start, *(x[chosen] for x in self[2:])
         )
+
+
+class Cut(NamedTuple):
+    """For each branch an element of a node, and ends of the half-space that it is in."""
+
+    node: Ints
+    element: Ints
+    lower: Floats
+    upper: Floats
+
+
+@dataclass(frozen=True)
+class Half:
+    """The half-space of points where an element is at most the threshold, or at least."""
+
+    node: int
+    element: int
+    threshold: Fraction
+    at_most: bool
+
+    def cut(self) -> Cut:
+        """Return it for a single branch, rounded outwards."""
+        below, above = float_below(self.threshold), -float_below(-self.threshold)
+        ends = (-np.inf, above) if self.at_most else (below, np.inf)
+        place = np.array([[self.node], [self.element]])
+        return Cut(*place, *np.array(ends)[:, None])

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from absolver.certificates.arithmetic import float_below
 from absolver.certificates.boxes import meet
-from absolver.certificates.kernel import Cut, Facts, Kernel, Proposals
+from absolver.certificates.kernel import Facts, Kernel, Proposals
 from absolver.certificates.network import Broken, Clause, Ints
 from absolver.certificates.proposals import Tree, form_of
 from absolver.certificates.rounding import Box
-from absolver.certificates.terms import CONSTANT, Terms
+from absolver.certificates.terms import CONSTANT, Cut, Terms
 
 BATCH = 2**19
 """Numbers in the boxes of a batch of nodes: some ten times as many exist at a time."""

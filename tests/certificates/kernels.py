@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from absolver.certificates.arithmetic import arithmetic
 from absolver.certificates.boxes import Lines
-from absolver.certificates.kernel import Facts, Kernel, Proposals, RowRequest
+from absolver.certificates.groups import RowRequest
+from absolver.certificates.kernel import Facts, Kernel, Proposals
 from absolver.certificates.network import Affine, Network, Operator, Product, Tensor
 from absolver.certificates.semantics import profile
 from absolver.certificates.terms import Form, Terms

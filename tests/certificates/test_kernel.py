@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from absolver.certificates.arithmetic import arithmetic
 from absolver.certificates.boxes import Lines
-from absolver.certificates.kernel import Half, Kernel, Proposals, RowRequest
+from absolver.certificates.groups import RowRequest
+from absolver.certificates.kernel import Kernel, Proposals
 from absolver.certificates.network import (
     Ball,
     Broken,
@@ -19,7 +20,7 @@ from absolver.certificates.network import (
     Unsupported,
 )
 from absolver.certificates.semantics import profile
-from absolver.certificates.terms import Form, Terms
+from absolver.certificates.terms import Form, Half, Terms
 from tests.certificates.kernels import (
     TIERS,
     adversarial_points,

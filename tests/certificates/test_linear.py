@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from absolver.certificates.arithmetic import arithmetic
 from absolver.certificates.boxes import Lines
-from absolver.certificates.kernel import Proposals, RowRequest
+from absolver.certificates.groups import RowRequest
+from absolver.certificates.kernel import Proposals
 from absolver.certificates.linear import Linear
 from absolver.certificates.network import Affine, Move, Operator, Product, Scale, Total
 from tests.certificates.kernels import (
