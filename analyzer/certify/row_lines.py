@@ -28,6 +28,8 @@ class RowLines:
 
     lower: Mapping[str, Sequence[Slopes]] = field(default_factory=dict)
     upper: Mapping[str, Sequence[Slopes]] = field(default_factory=dict)
+    shares: Mapping[str, Sequence[NDArray[np.floating]]] = field(default_factory=dict)
+    """What rows give to groups of an operator's neurons, and tilts: `[rows, groups * k]` each."""
 
 
 class RowEncoder:
@@ -43,18 +45,19 @@ class RowEncoder:
         boxes: Mapping[str, Interval],
         masks: Mapping[str, Masks],
         own: Mapping[str, RowLines],
+        sizes: Mapping[str, int] | None = None,
     ) -> None:
-        """Take the rows of a batch by name of a bounded tensor, and the boxes of operands."""
+        """Take the rows of a batch by name of a bounded tensor, and the boxes of operands.
+
+        `sizes` has how many neurons the groups of an operator have.
+        """
+        self._sizes = sizes or {}
         self._places = places_of(graph)
         self._masks = masks
         self._own = own
         self._nodes = {node.name: node for node in graph.nodes if isinstance(node, Nonlinear)}
-        named = {name for lines in own.values() for name in lines.lower}
-        self._needed = {
-            name: needs_slopes(node, [boxes[operand] for operand in node.inputs])
-            for name, node in self._nodes.items()
-            if name in named
-        }
+        self._boxes = boxes
+        self._needed: dict[str, NDArray[np.bool_]] = {}
 
     def entries(self, number: int) -> Iterator[tuple[Entry, int]]:
         """Yield the entries of one set, each with the number of its rows."""
@@ -66,20 +69,42 @@ class RowEncoder:
             if name in self._own:
                 before = int(masks.lower[:number].sum()) + int(masks.upper[:number].sum())
                 rows = slice(before, before + count)
-                entry["lines"] = list(self._lines(self._own[name], rows, number))
+                entry["lines"] = self.lines(self._own[name], rows, number)
             yield entry, count
 
-    def _lines(self, lines: RowLines, rows: slice, number: int) -> Iterator[Entry]:
+    def lines(self, lines: RowLines, rows: slice, number: int) -> list[Entry]:
+        """Return the lines of some rows of one set, for all operators that they name."""
+        entries = []
         for name in lines.lower:
             lower, upper = (
                 [self._slopes(name, slopes, rows, number) for slopes in side[name]]
                 for side in (lines.lower, lines.upper)
             )
-            yield {"operator": self._nodes[name].label, "lower": lower, "upper": upper}
+            entry: Entry = {"operator": self._nodes[name].label, "lower": lower, "upper": upper}
+            shares = [part[rows] for part in lines.shares.get(name, ())]
+            entries.append({**entry, **share_entry(shares, self._sizes[name])} if shares else entry)
+        return entries
 
     def _slopes(self, name: str, slopes: Slopes, rows: slice, number: int) -> object:
         if isinstance(slopes, str | int):
             return slopes
         finite = np.nan_to_num(slopes[rows].astype(np.float32))
+        if name not in self._needed:
+            box = [self._boxes[operand] for operand in self._nodes[name].inputs]
+            self._needed[name] = needs_slopes(self._nodes[name], box)
         finite[:, ~self._needed[name][number]] = 0
         return compact(finite) if finite.any() else 0
+
+
+def share_entry(shares: Sequence[NDArray[np.floating]], size: int) -> Entry:
+    """Return what goes to groups of so many neurons, and tilts, given `[rows, groups * size]`."""
+    share, tilt = (_floats(part.reshape(len(part), -1, size)) for part in shares)
+    return {"share": share, "tilt": tilt} if tilt.any() else {"share": share}
+
+
+def _floats(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return numbers in binary16 if that holds them exactly, else in binary32."""
+    single = np.nan_to_num(values.astype(np.float32))
+    with np.errstate(over="ignore"):
+        half = single.astype(np.float16)
+    return half if (half == single).all() else single

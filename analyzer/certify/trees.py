@@ -10,7 +10,7 @@ from absolver.analyzer.certify.errors import NotCertifiable
 from absolver.analyzer.certify.node_lines import node_lines
 from absolver.analyzer.certify.operands import origin, places_of
 from absolver.analyzer.certify.rehearsal import lines_of, proposed
-from absolver.analyzer.certify.row_lines import RowEncoder
+from absolver.analyzer.certify.row_lines import RowEncoder, share_entry
 from absolver.analyzer.graph.graph import Graph, Nonlinear
 from absolver.analyzer.properties.property import Clause
 from absolver.analyzer.properties.specification import Specification
@@ -84,11 +84,15 @@ class _Placed:
 
 def _line(node: Nonlinear, leaves: Leaves, placed: _Placed) -> Entry:
     """Return an operator's lines in every leaf: words where these name a side, else numbers."""
+    found = leaves.slopes[node.name]
     lower, upper = (
         [side if isinstance(side, str | int) else placed(side) for side in sides]
-        for sides in leaves.slopes[node.name]
+        for sides in (found.lower, found.upper)
     )
-    return {"operator": node.label, "lower": lower, "upper": upper}
+    entry: Entry = {"operator": node.label, "lower": lower, "upper": upper}
+    if not found.shares:
+        return entry
+    return {**entry, **share_entry([placed(part) for part in found.shares], found.group_size)}
 
 
 def _weights(
@@ -118,5 +122,12 @@ def root_facts(graph: Graph, proof: TreeProof) -> Entry:
             encoder = LineEncoder(node, slopes, [root.boxes[name] for name in node.inputs])
             if (entry := encoder.entry(proof.set)) is not None:
                 lines.append(entry)
-    rows = RowEncoder(graph, root.boxes, root.masks, root.own)
-    return dict(facts(lines, [entry for entry, _ in rows.entries(proof.set)]))
+    sizes = {name: found[0].members.shape[1] for name, found in root.groups.items()}
+    rows = RowEncoder(graph, root.boxes, root.masks, root.own, sizes)
+    known: Entry = dict(facts(lines, [entry for entry, _ in rows.entries(proof.set)]))
+    groups = [
+        root.groups[node.name][proof.set].entry(node.label, rows, proof.set)
+        for node in graph.nodes
+        if isinstance(node, Nonlinear) and node.name in root.groups
+    ]
+    return {**known, "groups": groups} if groups else known

@@ -20,9 +20,9 @@ from absolver.analyzer.search.lagrangian import Point
 from absolver.analyzer.search.leaf_log import LeafLog
 from absolver.analyzer.search.linear_program import optimise
 from absolver.analyzer.search.paths import Paths
-from absolver.analyzer.search.proof import Leaves, Root, Sides, TreeProof
+from absolver.analyzer.search.proof import LeafPassage, Leaves, Root, Sides, TreeProof
 from absolver.analyzer.search.search import BranchAndBound, Branches, Resources, State
-from absolver.analyzer.search.slopes import Slopes, slopes_at
+from absolver.analyzer.search.slopes import Passage, Slopes, slopes_at
 from absolver.analyzer.search.tolerance import Tolerance
 from absolver.analyzer.search.tree import Tree
 from absolver.dsl.domain import Domain
@@ -87,7 +87,8 @@ class ActivationSearch(BranchAndBound[Cuts]):
         present = (specification.clause >= 0) & ~refuted
         self._set, self._clause = present.nonzero(as_tuple=True)
         pairs = (self._set, self._clause)
-        self._exact = Instance.of(graph, domain, specification, root.boxes, pairs)
+        self._group_sizes = {name: of.members.shape[2] for name, of in root.points.items()}
+        self._exact = Instance.of(graph, domain, specification, root, pairs)
         self._quick = _in_single(self._exact)
         self._splittable = self._exact.splittable
         count = len(self._set)
@@ -272,8 +273,8 @@ class ActivationSearch(BranchAndBound[Cuts]):
         return Leaves(
             node=batch.node[done].cpu().numpy(),
             slopes={
-                name: (_of_leaves(lower, done), _of_leaves(upper, done))
-                for name, (lower, upper) in slopes_at(dual, best).items()
+                name: _of_leaves(passage, done, self._group_sizes.get(name, 0))
+                for name, passage in slopes_at(dual, best).items()
             },
             multipliers=paths.multiplier[done].float().cpu().numpy(),
             combination=best.combination[done, 0].float().cpu().numpy(),
@@ -300,7 +301,14 @@ def _in_single(exact: Instance) -> Instance:
     return single if bool(near.all()) else exact
 
 
-def _of_leaves(slopes: Slopes, done: Tensor) -> Sides:
+def _of_leaves(passage: Passage, done: Tensor, group_size: int) -> LeafPassage:
+    """Return how some leaves pass an operator."""
+    shares = tuple(s for s in _side_of_leaves(passage.shares, done) if isinstance(s, np.ndarray))
+    lower, upper = (_side_of_leaves(side, done) for side in (passage.lower, passage.upper))
+    return LeafPassage(lower, upper, shares, group_size)
+
+
+def _side_of_leaves(slopes: Slopes, done: Tensor) -> Sides:
     """Return one side's word, or its slopes in some leaves."""
     sides: list[NDArray[np.float32] | Word] = []
     for slope in slopes:

@@ -5,11 +5,14 @@ from collections.abc import Hashable, Mapping
 import torch
 from torch import Tensor
 
+from absolver.analyzer.search.groups import SHARE, TILT
 from absolver.analyzer.search.lagrangian import Lagrangian, Point
 
 _FIRST, _SECOND = 0.9, 0.999
 # Lengths of the first steps: shares of a parameter's range, and of the size of coefficients.
 _SLOPE_STEP, _MULTIPLIER_STEP, _COMBINATION_STEP = 0.25, 0.1, 0.1
+# Ranges of what groups of neurons get are wider than what is often of use.
+_GROUP_STEP = 0.05
 _DECAY = 0.96
 
 
@@ -37,7 +40,8 @@ class Adam:
         parameters = dict(point.parameters)
         for key, gradient in slopes.items():
             lower, upper = self._ranges[key]
-            length = _SLOPE_STEP * decay * (upper - lower)
+            share = _GROUP_STEP if key[1] in (SHARE, TILT) else _SLOPE_STEP
+            length = share * decay * (upper - lower)
             moved = parameters[key] + length * self._direction(key, gradient)
             parameters[key] = torch.minimum(torch.maximum(moved, lower), upper)
         multipliers = dict(point.multipliers)
@@ -68,6 +72,6 @@ class Adam:
 
 def _size(at: Lagrangian, name: str) -> Tensor:
     """Return the largest coefficient that a row has on any operator, as a scale of multipliers."""
-    met = [a.abs().flatten(2) for a in at.coefficients.values()]
+    met = [a.abs().flatten(2) for a in (f.coefficients for f in at.found.values())]
     size = torch.cat(met, dim=2).amax(2)
     return size.view(*size.shape, *[1] * (at.values[name].dim() - 2))

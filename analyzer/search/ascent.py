@@ -20,8 +20,9 @@ from absolver.analyzer.graph.graph import Affine, Graph, Nonlinear
 from absolver.analyzer.regions.box import Box
 from absolver.analyzer.regions.region import Region
 from absolver.analyzer.search.adam import Adam
+from absolver.analyzer.search.groups import Groups
 from absolver.analyzer.search.lagrangian import Key, Lagrangian, Point
-from absolver.analyzer.search.relaxed import Columns, Lines, Relaxed
+from absolver.analyzer.search.relaxed import Columns, Lines, Relaxed, Substituted
 from absolver.dsl.domain import Domain
 from absolver.dsl.operators.record import Interval
 
@@ -52,12 +53,16 @@ class Rows:
 
 @dataclass(frozen=True)
 class Problem:
-    """Elements to bound: input sets, hidden bounds, the rows, and splits."""
+    """Elements to bound: input sets, hidden bounds, the rows, splits, and groups of neurons.
+
+    Groups are those of operators by name, for the elements or for all of them.
+    """
 
     region: Region
     boxes: Mapping[str, Interval]
     rows: Rows
     splits: Mapping[str, Split] = field(default_factory=dict)
+    groups: Mapping[str, Groups] = field(default_factory=dict)
 
 
 class Dual:
@@ -79,6 +84,7 @@ class Dual:
                 domain,
                 [_with_rows(problem.boxes[name]) for name in node.inputs],
                 None if columns is None else columns.get(node.name),
+                problem.groups.get(node.name),
             )
             for node in self._graph.nodes
             if isinstance(node, Nonlinear)
@@ -144,16 +150,16 @@ class Dual:
         rows = self._problem.rows
         start = (rows.forms * point.combination.unsqueeze(3)).sum(2)
         start = torch.unflatten(start, 2, self._graph.output.shape)
-        coefficients, at_input = self._back(start, point, lines)
+        found, at_input = self._back(start, point, lines)
         least, beside = self._least(at_input)
-        values = self._forth(least, coefficients, lines)
+        values = self._forth(least, found, lines)
         output = values[self._graph.output.name].flatten(2).unsqueeze(2)
         excess = torch.where(rows.member, (rows.forms * output).sum(3) - rows.bound, 0.0)
         bound = (point.combination * excess).sum(2) + beside
         for name, multiplier in point.multipliers.items():
             bound = bound + (multiplier * self.violation(name, values)).flatten(2).sum(2)
         bound = torch.nan_to_num(bound, nan=-torch.inf, posinf=-torch.inf)
-        return Lagrangian(bound, coefficients, at_input, values, excess, lines)
+        return Lagrangian(bound, found, at_input, values, excess, lines)
 
     def violation(self, name: str, values: Mapping[str, Tensor]) -> Tensor:
         """Say by how much a node's values violate its splits; negative where they do not."""
@@ -168,18 +174,18 @@ class Dual:
         """Return the gradient of the sum of all bounds in the parameters."""
         found: dict[Key, Tensor] = {}
         for of, relaxed in self.relaxed.items():
-            if of in at.coefficients:
-                a = at.coefficients[of]
-                for name, gradient in relaxed.gradients(at.lines[of], a, at.values).items():
+            if of in at.found:
+                at_node = at.found[of]
+                for name, gradient in relaxed.gradients(at.lines[of], at_node, at.values).items():
                     found[of, name] = torch.nan_to_num(gradient)
         return found
 
     def _back(
         self, start: Tensor, point: Point, lines: Mapping[str, Lines]
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        """Substitute rows back; return the coefficients at operators and at the input."""
+    ) -> tuple[dict[str, Substituted], Tensor]:
+        """Substitute rows back; return what they find at operators, and the rows at the input."""
         pending = {self._graph.output.name: start}
-        met: dict[str, Tensor] = {}
+        met: dict[str, Substituted] = {}
         for node in reversed(self._graph.nodes[1:]):
             if (multiplier := point.multipliers.get(node.name)) is not None:
                 sign = self._problem.splits[node.name].sign
@@ -218,7 +224,7 @@ class Dual:
         return point, minimum.detach() - (row.detach() * point).flatten(2).sum(2)
 
     def _forth(
-        self, x: Tensor, coefficients: Mapping[str, Tensor], lines: Mapping[str, Lines]
+        self, x: Tensor, found: Mapping[str, Substituted], lines: Mapping[str, Lines]
     ) -> dict[str, Tensor]:
         """Carry points forward along the lines that the rows have taken."""
         values = {self._graph.input.name: x}
@@ -234,7 +240,7 @@ class Dual:
                 case Nonlinear():
                     relaxed = self.relaxed[node.name]
                     values[node.name] = relaxed.forth(
-                        lines[node.name], coefficients.get(node.name), values
+                        lines[node.name], found.get(node.name), values
                     )
         return values
 

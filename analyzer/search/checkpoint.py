@@ -21,14 +21,16 @@ import numpy as np
 from jaxtyping import Bool
 from torch import Tensor
 
+from absolver.analyzer.certify.group_entries import GroupFacts
 from absolver.analyzer.certify.rehearsal import Masks
 from absolver.analyzer.certify.row_lines import RowLines
 from absolver.analyzer.errors import EXIT_DATA, EXIT_NO_INPUT, AbsolverError
 from absolver.analyzer.results import UnwritableError, check_writable
 from absolver.analyzer.search.activations import Cuts
+from absolver.analyzer.search.groups import Groups
 from absolver.analyzer.search.inputs import Boxes
 from absolver.analyzer.search.paths import Paths
-from absolver.analyzer.search.proof import Leaves, Root
+from absolver.analyzer.search.proof import LeafPassage, Leaves, Root
 from absolver.analyzer.search.race import Standing
 from absolver.analyzer.search.records import Array, Decoder, encode
 from absolver.analyzer.search.search import State
@@ -36,7 +38,7 @@ from absolver.analyzer.search.tree import Splits
 from absolver.dsl.domain import Domain
 from absolver.dsl.operators.record import Interval
 
-_MAGIC = b"Absolver checkpoint, format 1\n"
+_MAGIC = b"Absolver checkpoint, format 2\n"
 _LONGEST_HEADER = 1 << 16
 # Seldom enough that writing takes at most this share of the time.
 _SECONDS, _SHARE = 5.0, 0.02
@@ -71,7 +73,7 @@ class Saved:
 
 _RECORDS = (
     *(Saved, Standing, State, Boxes, Cuts, Paths, Splits, Leaves),
-    *(Root, Interval, Masks, RowLines),
+    *(Root, Interval, Masks, RowLines, LeafPassage, GroupFacts, Groups),
 )
 
 

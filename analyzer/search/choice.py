@@ -75,8 +75,9 @@ def candidates(splittable: Splittable, dual: Dual, at: Lagrangian) -> Candidates
     found: list[tuple[Tensor, ...]] = [(none, none, nothing, nothing, nothing)]
     for number, name in enumerate(splittable.names):
         for node in splittable.users[name]:
-            if (a := at.coefficients.get(node.name)) is None:
+            if node.name not in at.found:
                 continue
+            a = at.found[node.name].coefficients
             relaxed = dual.relaxed[node.name]
             place = node.inputs.index(name)
             threshold = _thresholds(node, relaxed.box[place])

@@ -7,10 +7,11 @@ from math import prod
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from absolver.analyzer.certify.group_entries import GroupFacts
 from absolver.analyzer.certify.regions import as_checked
 from absolver.analyzer.certify.rehearsal import Masks, Rows, walk
 from absolver.analyzer.certify.row_lines import RowLines
@@ -23,19 +24,31 @@ from absolver.analyzer.properties.specification import Specification
 from absolver.analyzer.regions.region import Region
 from absolver.analyzer.search import ascent
 from absolver.analyzer.search.ascent import Dual, Problem, ascend
+from absolver.analyzer.search.groups import (
+    Forms,
+    Groups,
+    chosen_groups,
+    group_facts,
+    joined_groups,
+    padded_facts,
+)
 from absolver.analyzer.search.proof import Root
 from absolver.analyzer.search.relaxed import inexact_columns
-from absolver.analyzer.search.slopes import Slopes, slopes_at
-from absolver.dsl.domain import Domain
+from absolver.analyzer.search.slopes import Passage, slopes_at
+from absolver.dsl.domain import Domain, Grouping
+from absolver.dsl.operators.octahedron import Octahedra, vertices
+from absolver.dsl.operators.piecewise_linear import PiecewiseLinear
 from absolver.dsl.operators.record import Interval
 
-_STEPS = 8
+_STEPS, _GROUPED_STEPS = 8, 30
+_GROUPED_CHUNK, _MOST_GROUPS = 256, 400
 # Coefficients of so many rows stay in a CPU's cache on the way through a layer.
 _CHUNK = 64
 # How many slopes the rows of one tensor may have in a certificate.
 _MOST_SLOPES = 16 << 20
 
-Sides = Mapping[str, tuple[list[Written], list[Written]]]
+Sides = Mapping[str, tuple[list[Written], ...]]
+"""By name of an operator's node: what rows have as lower slopes, as upper ones, as shares."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +77,14 @@ def search_hidden(graph: Graph, specification: Specification, effort: Effort) ->
         *(graph, neurons, region, specification.rows), rows=Rows.ALL, most_work=effort.most_work
     )
     nothing = torch.full_like(found.rows, -torch.inf)
-    return Root(effort.domain, found.boxes, found.masks, nothing, neurons.own(found.masks))
+    own = neurons.own(found.masks)
+    known = (neurons.group_facts, neurons.groups)
+    return Root(effort.domain, found.boxes, found.masks, nothing, own, *known)
 
 
 @dataclass(frozen=True, eq=False)
 class _RowSlopes:
-    """Slopes of one tensor's rows on one set: of all lower bounds of some neurons, then of upper.
-
-    By name of an operator's node, the lower and the upper slopes in each operand.
-    """
+    """Slopes of one tensor's rows on one set: lower bounds of some neurons, then upper ones."""
 
     neurons: Int[Tensor, " neurons"]
     sides: Sides
@@ -93,11 +105,17 @@ class _SearchedNeurons(NeuronsPropagator):
         self._boxes: dict[str, Interval] = {}
         self._uses = bounded_tensors(graph)
         self._slopes: dict[str, Sequence[_RowSlopes]] = {}
+        self.groups: dict[str, Groups] = {}
+        self.group_facts: dict[str, Sequence[GroupFacts]] = {}
+        """By name of an operator's node, for each set."""
 
     def visit(self, node: Node, box: Sequence[Interval]) -> None:
         super().visit(node, box)
         if isinstance(node, Nonlinear):
             self._boxes.update(zip(node.inputs, box, strict=True))
+            grouping = self._domain.groups.get(node.operator.name)
+            if grouping is not None and isinstance(node.operator, PiecewiseLinear):
+                self._group(node.name, node.inputs[0], node.operator, grouping)
 
     def bounds(self, node: Node, wanted: Bool[Tensor, "batch *shape"] | None) -> Interval:
         bounds = super().bounds(node, wanted)
@@ -115,12 +133,49 @@ class _SearchedNeurons(NeuronsPropagator):
             for chunk in torch.split(own, _CHUNK) if len(own) else ():
                 if time.monotonic() > self._end_at:
                     return bounds
-                low, up = rows.search(chunk)
+                low, up = rows.search_neurons(chunk)
                 lower[number].view(-1)[chunk] = low
                 upper[number].view(-1)[chunk] = up
             found.append(rows.slopes(every))
         self._slopes[node.name] = found
         return Interval(lower, upper)
+
+    def _group(
+        self, name: str, operand: str, operator: PiecewiseLinear, grouping: Grouping
+    ) -> None:
+        """Bound the forms of groups of an operator's neurons, set after set."""
+        part, points, facts = self._graph.upto(operand), [], []
+        for number in range(len(self._boxes[operand].lower)):
+            rows = _Rows(part, self._domain, *self._set(number))
+            box = Interval(*(side[number].flatten() for side in self._boxes[operand]))
+            members = chosen_groups(operator, box, grouping, _MOST_GROUPS)
+            forms = Forms.of(members)
+            found = self._search_forms(rows, forms.rows(len(box.lower), box.lower))
+            if found is None:
+                return
+            bounds, lines = found
+            ends = Interval(*(side[members] for side in box))
+            octahedra = Octahedra(ends, forms.bounds(bounds))
+            points.append(Groups(members.unsqueeze(0), vertices(operator, octahedra).unsqueeze(0)))
+            facts.append(group_facts(members, forms, lines))
+        self.groups[name] = joined_groups(points)
+        self.group_facts[name] = padded_facts(facts)
+
+    def _search_forms(
+        self, rows: "_Rows", forms: Float[Tensor, "forms n"]
+    ) -> tuple[Interval, RowLines] | None:
+        """Bound forms on both sides; None where there is no form, or no time."""
+        low, up, passages = [], [], []
+        for numbers in torch.split(torch.arange(len(forms)), _GROUPED_CHUNK):
+            if time.monotonic() > self._end_at or not len(numbers):
+                return None
+            below, above, passage = rows.search(forms[numbers])
+            low.append(below)
+            up.append(above)
+            passages.append((numbers.tolist(), passage))
+        sides = rows.written(len(forms), forms, passages)
+        parts = [{name: side[i] for name, side in sides.items()} for i in range(3)]
+        return Interval(torch.cat(low), torch.cat(up)), _as_lines(parts)
 
     def own(self, masks: Mapping[str, Masks]) -> Mapping[str, RowLines]:
         """Return the slopes of those rows that were of use."""
@@ -130,66 +185,94 @@ class _SearchedNeurons(NeuronsPropagator):
             if name in masks
         }
 
-    def _set(self, number: int) -> tuple[Region, Mapping[str, Interval]]:
-        """Return one set, and the boxes that are known by now."""
+    def _set(self, number: int) -> tuple[Region, Mapping[str, Interval], Mapping[str, Groups]]:
+        """Return one set, and the boxes and groups that are known by now."""
         index = torch.tensor([number], device=self._region.device)
         boxes = {n: Interval(b.lower[index], b.upper[index]) for n, b in self._boxes.items()}
-        return self._region.select(index), boxes
+        groups = {name: found.of(number) for name, found in self.groups.items()}
+        return self._region.select(index), boxes, groups
 
 
 class _Rows:
     """The rows of one tensor on one set, and the slopes that were found for some of them."""
 
     def __init__(
-        self, graph: Graph, domain: Domain, region: Region, boxes: Mapping[str, Interval]
+        self,
+        graph: Graph,
+        domain: Domain,
+        region: Region,
+        boxes: Mapping[str, Interval],
+        groups: Mapping[str, Groups],
     ) -> None:
         self._graph = graph
         self._domain = domain
         self._region = region
         self._boxes = boxes
+        known = {node.name for node in graph.nodes}
+        self._groups = {name: of for name, of in groups.items() if name in known}
         self._columns = inexact_columns(graph, boxes)
-        self._found: list[tuple[Tensor, Mapping[str, tuple[Slopes, Slopes]]]] = []
+        self._found: list[tuple[Tensor, Mapping[str, Passage]]] = []
 
-    def search(self, neurons: Int[Tensor, " neurons"]) -> tuple[Tensor, Tensor]:
-        """Return lower and upper bounds of some neurons, flat."""
-        dual = self._dual(neurons)
-        best, _, _ = ascend(dual, dual.start(), steps=_STEPS)
+    def search_neurons(self, neurons: Int[Tensor, " neurons"]) -> tuple[Tensor, Tensor]:
+        """Return lower and upper bounds of some neurons, flat, and keep their slopes."""
+        lower, upper, slopes = self.search(self._units(neurons))
+        self._found.append((neurons, slopes))
+        return lower, upper
+
+    def search(
+        self, forms: Float[Tensor, "forms n"]
+    ) -> tuple[Tensor, Tensor, Mapping[str, Passage]]:
+        """Return lower and upper bounds of forms of the tensor, with the slopes that give them."""
+        dual = self._dual(forms)
+        steps = _STEPS if not self._groups else _GROUPED_STEPS
+        best, _, _ = ascend(dual, dual.start(), steps=steps if dual.ranges else 0)
         # As they are written, so that bounds are what the checker finds.
         rounded = {key: _rounded(value) for key, value in best.parameters.items()}
         best = replace(best, parameters=rounded)
         lower, negated = dual.evaluate(best).bound[0].chunk(2)
-        self._found.append((neurons, slopes_at(dual, best)))
-        return lower, -negated
+        return lower, -negated, slopes_at(dual, best)
 
     def slopes(self, neurons: Int[Tensor, " neurons"]) -> _RowSlopes:
         """Return the slopes of these neurons' rows: found ones, or those of the start."""
-        dual = self._dual(neurons[:1])
-        start = slopes_at(dual, dual.start())
         place = {neuron: i for i, neuron in enumerate(neurons.tolist())}
-        count = len(neurons)
+        found = [([place[neuron] for neuron in of.tolist()], one) for of, one in self._found]
+        return _RowSlopes(neurons.cpu(), self.written(len(neurons), self._units(neurons), found))
+
+    def written(
+        self,
+        count: int,
+        forms: Float[Tensor, "forms n"],
+        found: Sequence[tuple[Sequence[int], Mapping[str, Passage]]],
+    ) -> Sides:
+        """Return what rows have: lower bounds of so many forms, then upper ones.
+
+        Found ones by their numbers, the start for all others.
+        """
+        dual = self._dual(forms[:1])
         sides = {
-            name: ([_repeated(s, 2 * count) for s in low], [_repeated(s, 2 * count) for s in up])
-            for name, (low, up) in start.items()
+            name: tuple([_repeated(each, 2 * count) for each in side] for side in passage)
+            for name, passage in slopes_at(dual, dual.start()).items()
         }
-        for some, found in self._found:
-            below = np.array([place[neuron] for neuron in some.tolist()])
-            rows = np.concatenate([below, below + count])
-            for name, both in found.items():
-                for kept, side in zip(sides[name], both, strict=True):
+        for numbers, passages in found:
+            rows = np.concatenate([numbers, np.add(numbers, count)]).astype(np.int64)
+            for name, passage in passages.items():
+                for kept, side in zip(sides[name], passage, strict=True):
                     for operand, slope in zip(kept, side, strict=True):
                         if isinstance(operand, np.ndarray) and isinstance(slope, Tensor):
                             operand[rows] = slope[0].cpu().numpy()
-        return _RowSlopes(neurons.cpu(), sides)
+        return sides
 
-    def _dual(self, neurons: Int[Tensor, " neurons"]) -> Dual:
-        """Pose one row and its negation for each neuron."""
+    def _units(self, neurons: Int[Tensor, " neurons"]) -> Float[Tensor, "neurons n"]:
         like = self._region.bounding_box()[0]
         unit = like.new_zeros(len(neurons), prod(self._graph.output.shape))
-        unit.scatter_(1, neurons.unsqueeze(1), 1)
-        forms = torch.cat([unit, -unit])[None, :, None]
+        return unit.scatter_(1, neurons.unsqueeze(1), 1)
+
+    def _dual(self, rows: Float[Tensor, "forms n"]) -> Dual:
+        """Pose one row and its negation for each form."""
+        forms = torch.cat([rows, -rows])[None, :, None]
         zero = torch.zeros_like(forms[..., 0])
-        rows = ascent.Rows(forms, zero, torch.ones_like(zero, dtype=torch.bool))
-        problem = Problem(self._region, self._boxes, rows)
+        both = ascent.Rows(forms, zero, torch.ones_like(zero, dtype=torch.bool))
+        problem = Problem(self._region, self._boxes, both, groups=self._groups)
         return Dual(self._graph, self._domain, problem, self._columns)
 
 
@@ -210,12 +293,20 @@ def _repeated(slopes: Tensor | Word, rows: int) -> Written:
 def _row_lines(found: Sequence[_RowSlopes], masks: Masks) -> RowLines:
     """Put together the slopes of those rows that masks name, set after set."""
     used = [one.rows(low, up) for one, low, up in zip(found, masks.lower, masks.upper, strict=True)]
-    sides: tuple[dict[str, list[Written]], dict[str, list[Written]]] = ({}, {})
+    sides: tuple[dict[str, list[Written]], ...] = ({}, {}, {})
     for name in found[0].sides:
         for number, side in enumerate(sides):
             operands = zip(*(one.sides[name][number] for one in found), strict=True)
             side[name] = [_of_rows(slopes, used) for slopes in operands]
-    return RowLines(lower=sides[0], upper=sides[1])
+    return _as_lines(sides)
+
+
+def _as_lines(sides: Sequence[Mapping[str, Sequence[Written]]]) -> RowLines:
+    lower, upper, shares = sides
+    arrays = {
+        name: [part for part in of if isinstance(part, np.ndarray)] for name, of in shares.items()
+    }
+    return RowLines(lower=lower, upper=upper, shares={n: of for n, of in arrays.items() if of})
 
 
 def _of_rows(slopes: Sequence[Written], used: Sequence[NDArray[np.int64]]) -> Written:

@@ -1,7 +1,7 @@
 """What a search over operators' operands bounds, with all numbers in one dtype."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Self
 
@@ -14,7 +14,9 @@ from absolver.analyzer.properties.specification import Specification
 from absolver.analyzer.regions.region import Region
 from absolver.analyzer.search.ascent import Dual, Problem, Rows
 from absolver.analyzer.search.choice import Splittable
+from absolver.analyzer.search.groups import Groups
 from absolver.analyzer.search.paths import Paths
+from absolver.analyzer.search.proof import Root
 from absolver.analyzer.search.relaxed import Columns, inexact_columns
 from absolver.dsl.domain import Domain
 from absolver.dsl.operators.record import Interval
@@ -32,6 +34,8 @@ class Instance:
     set: Int[Tensor, "pairs"]
     rows: Rows
     """Each pair's constraints, one row a pair."""
+    groups: Mapping[str, Groups] = field(default_factory=dict)
+    """Groups of operators' neurons on the sets, by name of the operator's node."""
 
     @classmethod
     def of(
@@ -39,12 +43,13 @@ class Instance:
         graph: Graph,
         domain: Domain,
         specification: Specification,
-        boxes: Mapping[str, Interval],
+        root: Root,
         pairs: tuple[Int[Tensor, "pairs"], Int[Tensor, "pairs"]],
     ) -> Self:
         """Take the pairs of a specification, given as sets and columns of their clauses."""
         rows = Rows(*(part.unsqueeze(1) for part in specification.constraints_of(*pairs)))
-        return cls(graph, domain, specification.region, boxes, pairs[0], rows)
+        region = specification.region
+        return cls(graph, domain, region, root.boxes, pairs[0], rows, root.points)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -72,6 +77,7 @@ class Instance:
             {name: Interval(*(side.to(dtype) for side in box)) for name, box in self.boxes.items()},
             self.set,
             Rows(rows.forms.to(dtype), rows.bound.to(dtype), rows.member),
+            {name: groups.to(dtype) for name, groups in self.groups.items()},
         )
 
     def dual(self, pairs: Int[Tensor, "branches"], paths: Paths) -> Dual:
@@ -82,5 +88,7 @@ class Instance:
         for number, name in enumerate(self.splittable.names):
             boxes[name] = paths.cut(number, boxes[name])
         splits, _ = paths.splits(self.splittable.names, self.splittable.shapes)
-        problem = Problem(self.region.select(sets), boxes, self.rows.select(pairs), splits)
+        groups = {name: of.select(sets) for name, of in self.groups.items()}
+        rows = self.rows.select(pairs)
+        problem = Problem(self.region.select(sets), boxes, rows, splits, groups)
         return Dual(self.graph, self.domain, problem, self._columns)

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from absolver.analyzer.search.relaxed import Lines
+from absolver.analyzer.search.relaxed import Lines, Substituted
 
 Key = tuple[str, str]
 """A parameter: the name of a non-linear node, and the name that the rule gives it."""
@@ -44,8 +44,8 @@ class Lagrangian:
 
     bound: Float[Tensor, "batch rows"]
     """The combination of constraints exceeds its bound by at least this."""
-    coefficients: Mapping[str, Float[Tensor, "batch rows columns"]]
-    """Of an operator's inexact results, by name of its node."""
+    found: Mapping[str, Substituted]
+    """At operators, by name of the node."""
     at_input: Float[Tensor, "batch rows *shape"]
     """The rows as they reach the input."""
     values: Mapping[str, Float[Tensor, "batch rows *shape"]]

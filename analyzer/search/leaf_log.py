@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from absolver.analyzer.search.proof import Leaves, Sides
+from absolver.analyzer.search.proof import LeafPassage, Leaves, Sides
 
 Number = TypeVar("Number", bound=np.generic)
 
@@ -58,7 +58,7 @@ def in_few_arrays(parts: Sequence[Leaves]) -> tuple[Leaves, ...]:
 
 
 def _size(leaves: Leaves) -> int:
-    sides = [side for both in leaves.slopes.values() for side in (*both[0], *both[1])]
+    sides = [side for of in leaves.slopes.values() for side in (*of.lower, *of.upper, *of.shares)]
     slopes = sum(side.nbytes for side in sides if isinstance(side, np.ndarray))
     return slopes + leaves.node.nbytes + leaves.multipliers.nbytes + leaves.combination.nbytes
 
@@ -69,7 +69,12 @@ def _on_disk(leaves: Leaves) -> Leaves:
 
     return Leaves(
         _mapped(leaves.node),
-        {name: (move(lower), move(upper)) for name, (lower, upper) in leaves.slopes.items()},
+        {
+            name: LeafPassage(
+                move(of.lower), move(of.upper), tuple(map(_mapped, of.shares)), of.group_size
+            )
+            for name, of in leaves.slopes.items()
+        },
         _mapped(leaves.multipliers),
         _mapped(leaves.combination),
     )

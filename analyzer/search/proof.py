@@ -2,15 +2,18 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from absolver.analyzer.certify.group_entries import GroupFacts
 from absolver.analyzer.certify.rehearsal import Masks
 from absolver.analyzer.certify.row_lines import RowLines
 from absolver.analyzer.certify.words import Word
+from absolver.analyzer.search.groups import Groups
 from absolver.analyzer.search.tree import Levels
 from absolver.dsl.domain import Domain
 from absolver.dsl.operators.record import Interval
@@ -32,6 +35,19 @@ class Root:
     rows: Float[Tensor, "sets rows"]
     own: Mapping[str, RowLines] = field(default_factory=dict)
     """By name of a bounded tensor: slopes of its rows that are not those of `lines`."""
+    groups: Mapping[str, Sequence[GroupFacts]] = field(default_factory=dict)
+    """By name of an operator's node, for each set: groups of its neurons."""
+    points: Mapping[str, Groups] = field(default_factory=dict)
+    """The same groups, with the points of their octahedra."""
+
+
+class LeafPassage(NamedTuple):
+    """How the rows of leaves pass an operator; shares and tilts are `[leaves, groups * k]`."""
+
+    lower: Sides
+    upper: Sides
+    shares: tuple[Array, ...] = ()
+    group_size: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +55,8 @@ class Leaves:
     """Proposals that refute some leaves, by their numbers in the search."""
 
     node: NDArray[np.int64]
-    slopes: Mapping[str, tuple[Sides, Sides]]
-    """Lower and upper slopes of an operator, by name of its node."""
+    slopes: Mapping[str, LeafPassage]
+    """By name of an operator's node."""
     multipliers: Array
     """Of the splits on each leaf's path, the root's first."""
     combination: Array
@@ -58,15 +74,21 @@ class Leaves:
         return Leaves(
             np.concatenate([part.node for part in parts]),
             {
-                name: (
-                    _joined([part.slopes[name][0] for part in parts]),
-                    _joined([part.slopes[name][1] for part in parts]),
+                name: LeafPassage(
+                    _joined([part.slopes[name].lower for part in parts]),
+                    _joined([part.slopes[name].upper for part in parts]),
+                    _in_a_row([part.slopes[name].shares for part in parts]),
+                    parts[0].slopes[name].group_size,
                 )
                 for name in names
             },
             np.concatenate(padded),
             np.concatenate([part.combination for part in parts]),
         )
+
+
+def _in_a_row(parts: Sequence[tuple[Array, ...]]) -> tuple[Array, ...]:
+    return tuple(np.concatenate(each) for each in zip(*parts, strict=True))
 
 
 def _joined(parts: Sequence[Sides]) -> Sides:

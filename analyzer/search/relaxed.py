@@ -8,7 +8,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from absolver.analyzer.graph.graph import Graph, Nonlinear
+from absolver.analyzer.search.groups import SHARE, TILT, Grouped, Groups, Minima, Shares
 from absolver.dsl.domain import Domain, Parameter
+from absolver.dsl.operators.piecewise_linear import PiecewiseLinear
 from absolver.dsl.operators.record import Interval
 from absolver.dsl.relaxation import relax
 
@@ -28,6 +30,16 @@ class Lines:
     upper: tuple[Float[Tensor, "batch rows columns"], ...]
     upper_offset: Float[Tensor, "batch rows columns"]
     given: Mapping[str, Tensor]
+    shares: Shares | None = None
+    """What of a row goes to groups of neurons, where there are any."""
+
+
+@dataclass(frozen=True)
+class Substituted:
+    """What rows have found at an operator: coefficients of inexact results, minima of groups."""
+
+    coefficients: Float[Tensor, "batch rows columns"]
+    minima: Minima | None = None
 
 
 class Relaxed:
@@ -43,6 +55,7 @@ class Relaxed:
         domain: Domain,
         box: Sequence[Interval],
         columns: Int[Tensor, " columns"] | None,
+        groups: Groups | None = None,
     ) -> None:
         """Take the node's boxes `[batch, 1, *shape]`; columns of None stand for all neurons."""
         self.node = node
@@ -58,12 +71,16 @@ class Relaxed:
             for name, parameter in domain.parameters(node.operator, self.box).items()
             if bool((parameter.lower < parameter.upper).any())
         }
+        self._grouped = None if groups is None else self._grouping(groups)
+        if self._grouped is not None:
+            self.parameters = {**self.parameters, **self._grouped.parameters}
         self._fixed = Lines(
             tuple(self.at(slope) for slope in start.lower),
             self.at(start.lower_offset),
             tuple(self.at(slope) for slope in start.upper),
             self.at(start.upper_offset),
             {},
+            None if self._grouped is None else self._grouped.shares({}),
         )
         self.lower_moves, self.upper_moves = self._which_move()
 
@@ -90,36 +107,48 @@ class Relaxed:
             if self.upper_moves:
                 upper = slopes.upper
                 upper_offset = -operator.support(upper, -one, self.box)
-            return Lines(lower, lower_offset, upper, upper_offset, known)
+            shares = None if self._grouped is None else self._grouped.shares(known)
+            return Lines(lower, lower_offset, upper, upper_offset, known, shares)
 
     def back(
         self, lines: Lines, a: Float[Tensor, "batch rows *shape"]
-    ) -> tuple[Float[Tensor, "batch rows columns"], list[Float[Tensor, "batch rows *shape"]]]:
-        """Substitute lines into a row: its coefficients at the inexact neurons, and the result."""
+    ) -> tuple[Substituted, list[Float[Tensor, "batch rows *shape"]]]:
+        """Substitute lines into a row: what it finds at the inexact neurons, and the result."""
         flat = a.flatten(2)
-        inexact = self.at(flat)
-        positive = inexact.clamp(min=0)
-        negative = inexact - positive
+        inexact = left = self.at(flat)
+        added, minima = None, None
+        if self._grouped is not None and lines.shares is not None:
+            with torch.no_grad():
+                slope = own_slope(lines, inexact)
+                left, added, minima = self._grouped.back(inexact, slope, lines.shares)
+        positive = left.clamp(min=0)
+        negative = left - positive
         results = []
         for slope, low, up in zip(self.exact_slopes, lines.lower, lines.upper, strict=True):
             own = positive * low.detach() + negative * up.detach()
+            own = own if added is None else own + added
             if self.columns is not None:
                 own = (flat * slope).index_copy_(2, self.columns, own)
             results.append(own.view_as(a))
-        return inexact, results
+        return Substituted(inexact, minima), results
 
     def forth(
         self,
         lines: Lines,
-        a: Float[Tensor, "batch rows columns"] | None,
+        found: Substituted | None,
         values: Mapping[str, Float[Tensor, "batch rows *shape"]],
     ) -> Float[Tensor, "batch rows *shape"]:
         """Evaluate the lines that a row has taken, and the operator where it is exact."""
         operands = [values[name].flatten(2) for name in self.node.inputs]
         at_columns = [self.at(operand) for operand in operands]
-        if a is None:
-            a = torch.zeros_like(at_columns[0])
+        found = found or Substituted(torch.zeros_like(at_columns[0]))
+        a = found.coefficients
         own = _along(lines, a, at_columns).detach()
+        if self._grouped is not None and lines.shares is not None and found.minima is not None:
+            with torch.no_grad():
+                slope, (x,) = own_slope(lines, a), at_columns
+                grouped, left = self._grouped.forth(a, slope, lines.shares, found.minima, x)
+                own = grouped + left * _along(lines, a * left, at_columns)
         if self.columns is not None:
             total = self._offset
             for slope, operand in zip(self.exact_slopes, operands, strict=True):
@@ -128,17 +157,40 @@ class Relaxed:
         return torch.unflatten(own, 2, self.node.shape)
 
     def gradients(
-        self, lines: Lines, a: Tensor, values: Mapping[str, Tensor]
+        self, lines: Lines, found: Substituted, values: Mapping[str, Tensor]
     ) -> Mapping[str, Float[Tensor, "batch rows columns"]]:
         """Return the gradients of `a · (lines at the values)` in the parameters."""
         if not lines.given:
             return {}
+        a, minima = found.coefficients, found.minima
         operands = [self.at(values[name].flatten(2)) for name in self.node.inputs]
+        gradients, total = dict[str, Tensor](), torch.zeros_like(a[0, 0, 0])
+        own = {name: value for name, value in lines.given.items() if name not in (SHARE, TILT)}
         with torch.enable_grad():
-            total = (a * _along(lines, a, operands)).sum()
-            given = list(lines.given.values())
-            found = torch.autograd.grad(total, given, allow_unused=True)
-        return {n: g for n, g in zip(lines.given, found, strict=True) if g is not None}
+            if self._grouped is not None and lines.shares is not None and minima is not None:
+                slope, (x,), shares = own_slope(lines, a), operands, lines.shares
+                with torch.no_grad():
+                    left, pull = self._grouped.pulls(a, shares, minima, x)
+                    along = _along(lines, left, operands)
+                    known = self._grouped.gradients(a, slope, shares, minima, x, along)
+                gradients.update({n: known[n] for n in lines.given if n in known})
+                a, total = left, (pull * slope).sum()
+            total = total + (a * _along(lines, a, operands)).sum()
+            if total.requires_grad:
+                found_ = torch.autograd.grad(total, list(own.values()), allow_unused=True)
+                grown = zip(own, found_, strict=True)
+                gradients.update({name: each for name, each in grown if each is not None})
+        return gradients
+
+    def _grouping(self, groups: Groups) -> Grouped:
+        """Place groups among the inexact neurons; where boxes are exact they take no part."""
+        operator, count = self.node.operator, self.exact_slopes[0].shape[2]
+        assert isinstance(operator, PiecewiseLinear), "the language groups no other operator"
+        place = torch.arange(count, device=groups.members.device)
+        if self.columns is not None:
+            place = torch.zeros_like(place).index_copy(0, self.columns, place[: len(self.columns)])
+        exact, _ = operator.affine_on([Interval(*(side.squeeze(1) for side in self.box[0]))])
+        return Grouped(operator, groups, place, exact)
 
     def _which_move(self) -> tuple[bool, bool]:
         """Say on which sides slopes depend on parameters."""
@@ -149,6 +201,11 @@ class Relaxed:
             any(slope.requires_grad for slope in slopes.lower),
             any(slope.requires_grad for slope in slopes.upper),
         )
+
+
+def own_slope(lines: Lines, a: Tensor) -> Tensor:
+    """Return the slopes of the lines that a row's coefficients take, of a single operand."""
+    return torch.where(a > 0, lines.lower[0], lines.upper[0])
 
 
 def _along(lines: Lines, a: Tensor, operands: Sequence[Tensor]) -> Tensor:

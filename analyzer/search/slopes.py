@@ -1,6 +1,7 @@
 """The slopes that proposals stand for, as certificates hold them."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
@@ -17,16 +18,29 @@ Axes of size 1 stand for all batch elements, or for all rows.
 """
 
 
-def slopes_at(dual: Dual, point: Point) -> Mapping[str, tuple[Slopes, Slopes]]:
-    """Return the lower and the upper slopes of each operator, over all its neurons, by name."""
+class Passage(NamedTuple):
+    """How rows pass an operator: slopes on both sides, and what goes to groups of its neurons.
+
+    `shares` are shares and tilts, `[batch, rows, groups * k]` each, or none.
+    """
+
+    lower: Slopes
+    upper: Slopes
+    shares: Slopes
+
+
+def slopes_at(dual: Dual, point: Point) -> Mapping[str, Passage]:
+    """Return how rows pass each operator, over all its neurons, by name."""
     found = {}
     for name, relaxed in dual.relaxed.items():
         values = {own: value for (of, own), value in point.parameters.items() if of == name}
         lines = relaxed.lines(values)
         lower, upper = words(relaxed.domain, relaxed.node.operator)
-        found[name] = (
+        shares = lines.shares
+        found[name] = Passage(
             _side(relaxed, lines.lower, None if relaxed.lower_moves else lower),
             _side(relaxed, lines.upper, None if relaxed.upper_moves else upper),
+            () if shares is None else (shares.share.flatten(2), shares.tilt.flatten(2)),
         )
     return found
 

@@ -8,6 +8,7 @@ import torch
 
 from absolver.analyzer.certify.regions import as_checked
 from absolver.analyzer.certify.rehearsal import Rows, rehearse
+from absolver.analyzer.deadline import Deadline
 from absolver.analyzer.decide import MODEST_WORK, Execution
 from absolver.analyzer.graph.graph import Graph, Nonlinear
 from absolver.analyzer.problem import Safety
@@ -30,6 +31,8 @@ from absolver.dsl.domain import Carrier, Domain
 _MOST_INPUTS = 64
 # Where so few vary, halving them is nearly always best.
 _FEW_INPUTS, _FEW_WEIGHT = 10, 8.0
+# How much of the time may go into hidden bounds where neurons are grouped.
+_GROUPED_SHARE = 0.6
 # Inputs are split in single precision where its roundings are at most this share of margins, and
 # where that pays: certificates of such searches have to name more slopes.
 _NEGLIGIBLE, _MANY_NEURONS = 1e-3, 1000
@@ -79,7 +82,7 @@ def decide_by_search(task: Task, rivals: Rivals, standing: Standing | None = Non
         specification.region.to(execution.device, torch.float32),
         task.replay,
     )
-    race = Race(list(_contenders(task, prober)), rivals, standing)
+    race = Race(list(_contenders(task, prober, rivals.deadline)), rivals, standing)
     winner = race.run()
     summary = "; ".join(
         f"{s.name}: {s.bounded} branches bounded, {s.open} open, {s.closed:.1%} closed"
@@ -104,7 +107,9 @@ def prove_by_search(task: Task, rivals: Rivals) -> bool:
     return Race([Contender(search.name, lambda _: search)], rivals).run() is search
 
 
-def _contenders(task: Task, prober: Prober[Counterexample]) -> Iterator[Contender]:
+def _contenders(
+    task: Task, prober: Prober[Counterexample], deadline: Deadline
+) -> Iterator[Contender]:
     specification = task.specification
     resources = Resources(task.execution.memory_bytes, prober)
     graph = task.problem.graph(task.execution, specification.rows.dtype)
@@ -120,6 +125,9 @@ def _contenders(task: Task, prober: Prober[Counterexample]) -> Iterator[Contende
 
     def by_activations(state: State | None) -> Search | None:
         assert task.searched is not None and lines is not None
+        if state is None and task.searched.groups:
+            # Groups are bounded together with hidden neurons.
+            return with_hidden_slopes(_GROUPED_SHARE * deadline.remaining)
         root = state.root if state is not None else _root(task, graph, lines)
         if root is None:
             return None
@@ -139,7 +147,8 @@ def _contenders(task: Task, prober: Prober[Counterexample]) -> Iterator[Contende
         yield Contender(InputSearch.name, by_inputs, weight)
     lines = over_neurons(task.domain)
     if task.searched is not None and lines is not None:
-        yield Contender(ActivationSearch.name, by_activations, again=with_hidden_slopes)
+        again = None if task.searched.groups else with_hidden_slopes
+        yield Contender(ActivationSearch.name, by_activations, again=again)
 
 
 def _in_single(task: Task) -> tuple[Graph, Specification, Tolerance] | None:

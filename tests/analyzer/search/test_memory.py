@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from absolver.analyzer.search.leaf_log import LeafLog, in_few_arrays
-from absolver.analyzer.search.proof import Leaves
+from absolver.analyzer.search.proof import LeafPassage, Leaves
 from tests.analyzer.search.problems import SEARCHES, box, specify
 from tests.networks import relu_network
 
@@ -73,7 +73,7 @@ def leaves(first: int, count: int) -> Leaves:
     slopes = random.normal(size=(count, 7)).astype(np.float32)
     return Leaves(
         np.arange(first, first + count),
-        {"relu": ((slopes,), ("chord",))},
+        {"relu": LeafPassage((slopes,), ("chord",))},
         random.normal(size=(count, first % 3)).astype(np.float32),
         random.normal(size=(count, 1)).astype(np.float32),
     )
