@@ -12,7 +12,7 @@ _FIRST, _SECOND = 0.9, 0.999
 # Lengths of the first steps: shares of a parameter's range, and of the size of coefficients.
 _SLOPE_STEP, _MULTIPLIER_STEP, _COMBINATION_STEP = 0.25, 0.1, 0.1
 # Ranges of what groups of neurons get are wider than what is often of use.
-_GROUP_STEP = 0.05
+_GROUP_STEP = 0.0125
 _DECAY = 0.96
 
 

@@ -40,7 +40,7 @@ from absolver.dsl.operators.octahedron import Octahedra, vertices
 from absolver.dsl.operators.piecewise_linear import PiecewiseLinear
 from absolver.dsl.operators.record import Interval
 
-_STEPS, _GROUPED_STEPS = 8, 30
+_STEPS, _GROUPED_STEPS = 8, 20
 _GROUPED_CHUNK, _MOST_GROUPS = 256, 400
 # Coefficients of so many rows stay in a CPU's cache on the way through a layer.
 _CHUNK = 64

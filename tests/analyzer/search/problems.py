@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import torch
@@ -28,11 +29,13 @@ from absolver.analyzer.search.proof import Root
 from absolver.analyzer.search.search import Resources, Search
 from absolver.analyzer.search.tolerance import Tolerance
 from absolver.domains import load
+from absolver.dsl.domain import Domain
 from absolver.dsl.operators import OPERATORS
 from tests.networks import DTYPE, NetworkBuilder, operator_network, relu_network
 
 MEMORY_BYTES = 1 << 28
 BOUNDING, LINES, SEARCHED = load("crown & interval"), load("crown"), load("alpha_crown")
+PAIRS, TRIPLES = load("pair_crown"), load("triple_crown")
 
 Constraint = tuple[Sequence[float], float]
 """Coefficients of the outputs, and the bound: `coefficients · y <= bound`."""
@@ -83,20 +86,23 @@ def by_activations(
 
 
 def by_hidden_slopes(
-    graph: Graph, whole: Specification, prober: Prober[Tensor] | None = None
+    graph: Graph,
+    whole: Specification,
+    prober: Prober[Tensor] | None = None,
+    domain: Domain = SEARCHED,
 ) -> ActivationSearch:
     """The same with hidden bounds whose slopes are searched first."""
     tolerance = Tolerance.of(graph, BOUNDING, whole, float32=False)
-    root = search_hidden(graph, whole, Effort(SEARCHED, 60.0, MEMORY_BYTES))
-    return ActivationSearch(
-        graph, SEARCHED, whole, root, tolerance, Resources(MEMORY_BYTES, prober)
-    )
+    root = search_hidden(graph, whole, Effort(domain, 60.0, MEMORY_BYTES))
+    return ActivationSearch(graph, domain, whole, root, tolerance, Resources(MEMORY_BYTES, prober))
 
 
 SEARCHES: dict[str, Callable[..., Search]] = {
     "inputs": by_inputs,
     "activations": by_activations,
     "hidden slopes": by_hidden_slopes,
+    "pairs": partial(by_hidden_slopes, domain=PAIRS),
+    "triples": partial(by_hidden_slopes, domain=TRIPLES),
 }
 
 
