@@ -15,7 +15,6 @@ from absolver.dsl.prover.solver import follows
 
 
 @pytest.mark.soundness
-@pytest.mark.timeout(600)
 def test_the_whole_library_is_proved_and_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
