@@ -23,7 +23,8 @@ def feedback(network: Network, pairs: Sequence[str]) -> dict[int, int]:
             known[side, tensor.name] = (tensor.shape, tensor.dtype), first
             first += math.prod(tensor.shape)
     for pair in pairs:
-        output, _, state = pair.partition("=")
+        # Names may hold "=", too, and then a pair has two meanings.
+        output, state = pair.split("=") if pair.count("=") == 1 else (pair, "")
         source, target = known.get((1, output)), known.get((0, state))
         if source is None or target is None or source[0] != target[0] or target[1] in found:
             raise Broken(f"{pair!r} names no output and input alike, or an input that has one")

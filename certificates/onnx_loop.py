@@ -29,8 +29,11 @@ def one_iteration(graph: onnx.GraphProto) -> tuple[str, ...]:
     nodes = [*aliases, *body.node, *(node for node in graph.node if node.op_type != "Loop")]
     del graph.node[:]
     graph.node.extend(nodes)
-    stored = [numpy_helper.from_array(np.array(x), n) for n, x in ((number, 0), (condition, True))]
-    graph.initializer.extend([*stored, *body.initializer])
+    constant = {item.name for item in graph.initializer}
+    first = body.input[0].type.tensor_type
+    begin = (number, np.zeros([1] * len(first.shape.dim), int)), (condition, np.array(True))
+    own = [*(numpy_helper.from_array(x, name) for name, x in begin), *body.initializer]
+    graph.initializer.extend(own)
     graph.output.extend(following)
     wanted = {item.name for item in graph.output}
     known = {x.name: [axis.dim_value for axis in x.type.tensor_type.shape.dim] for x in graph.input}
@@ -38,7 +41,10 @@ def one_iteration(graph: onnx.GraphProto) -> tuple[str, ...]:
     fixed = {*starts, number, condition, *taken}
     odd = len(loops) > 1 or body.sparse_initializer or not starts or fixed & wanted
     odd = odd or not len(starts) == len(carried) == len(following) >= len(given)
-    endless = {name for name, axes in known.items() if axes[:1] == [0]}
+    # A name of the body that hides an input is of another tensor.
+    odd = odd or known.keys() & {item.name for item in own} or not first.HasField("shape")
+    # An input that is stored as well has a length, and elements that are known.
+    endless = {name for name, axes in known.items() if axes[:1] == [0]} - constant
     odd = odd or not {*starts} <= known.keys() - taken or not taken <= endless
     for node in needed(graph, wanted):
         read = [node.op_type, *node.input[1:], *(item.i for item in node.attribute if item.i)]

@@ -222,6 +222,15 @@ def test_states_are_inputs_of_the_shape_and_type_of_their_outputs() -> None:
             feedback(network, [pair])
 
 
+@pytest.mark.soundness
+@pytest.mark.regression
+def test_a_pair_that_can_be_read_in_two_ways_names_no_state() -> None:
+    tensors = {name: Tensor(name, (2,), "float32") for name in ("a", "b=c", "a=b", "c")}
+    sides = (tensors["b=c"], tensors["c"]), (tensors["a"], tensors["a=b"])
+    with pytest.raises(Broken, match="names no output and input"):
+        feedback(Network((), *sides, 0, (4,)), ["a=b=c"])
+
+
 def test_the_clauses_are_the_facets_turned_outwards_and_the_property() -> None:
     record = loop([-2, -3], [4, 5], [[0.5, -1.0]], [7.0])
     prop = step_property(simple(), {0: 3, 1: 4}, record)

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper, numpy_helper
 
 from absolver.certificates.loops import feedback
 from absolver.certificates.network import Broken, Unsupported
@@ -62,6 +63,49 @@ def test_what_one_iteration_does_not_show_is_refused(
     data = write_loop(tmp_path / "loop.onnx", STATE, INPUT, **changes).read_bytes()
     with pytest.raises((Unsupported, Broken)):
         read_network(data)
+
+
+@pytest.mark.soundness
+@pytest.mark.regression
+def test_an_input_with_a_default_has_other_elements_in_later_iterations(tmp_path: Path) -> None:
+    path = write_loop(tmp_path / "loop.onnx", STATE, INPUT)
+    model = onnx.load(path)
+    defaults = np.array([[[0.0]], [[100.0]]], np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(defaults, "x"))
+    with pytest.raises(Unsupported, match="loop"):
+        read_network(model.SerializeToString())
+
+
+@pytest.mark.soundness
+@pytest.mark.regression
+@pytest.mark.parametrize("name", ["A", "i", "go"])
+def test_a_name_of_the_body_does_not_hide_an_input(tmp_path: Path, name: str) -> None:
+    path = write_loop(tmp_path / "loop.onnx", STATE, INPUT)
+    model = onnx.load(path)
+    model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2]))
+    model.graph.node[-1].CopyFrom(helper.make_node("Add", ["last", "A"], ["y"]))
+    with pytest.raises(Unsupported, match="loop"):
+        read_network(model.SerializeToString())
+
+
+@pytest.mark.soundness
+@pytest.mark.regression
+def test_a_number_of_rank_1_keeps_the_axis_of_the_element(tmp_path: Path) -> None:
+    # x[[i]] is [1, 1, 2]: the second axis has one element, where that of x[i] has two.
+    mean = [helper.make_node("ReduceMean", ["x_i", "axes"], ["from_input"], keepdims=0)]
+    model = onnx.load(write_loop(tmp_path / "loop.onnx", STATE, np.eye(2), changes=mean))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1]), "axes"))
+    number = model.graph.node[2].attribute[0].g.input[0].type.tensor_type
+    number.shape.dim.add().dim_value = 1
+    data = model.SerializeToString()
+    start, u = np.array([[0.25, -0.5]], np.float32), np.array([[[1.0, -1.0]]], np.float32)
+    (expected,) = session(data).run(["y"], {"start": start, "x": u})
+    network = read_network(data)
+    outputs = np.asarray(evaluate(network, np.concatenate([start.ravel(), u.ravel()])), np.float64)
+    assert np.allclose(2 * outputs[2:], expected.ravel(), atol=1e-6)
+    number.ClearField("shape")
+    with pytest.raises(Unsupported, match="loop"):
+        read_network(model.SerializeToString())
 
 
 @pytest.mark.soundness
