@@ -160,7 +160,8 @@ class OperatorNode:
         """Find its rule."""
         self._node, self._arithmetic, self._profile = node, arithmetic, profile
         self._rule = rule_for(node.function)
-        self._charges = [arithmetic.charge(1 + n) for n in uses]
+        # A product, what groups have, and the other uses.
+        self._charges = [arithmetic.charge(2 + n) for n in uses]
 
     def step(self, boxes: Sequence[Box], lines: Lines | None = None) -> Step:
         """Find the range."""
@@ -177,7 +178,7 @@ class OperatorNode:
         lower, below = self._side(boxes, lines.lower if lines else nothing, above=False)
         upper, above = self._side(boxes, lines.upper if lines else nothing, above=True)
         sizes = [size_of(box) for box in boxes]
-        # The product of a coefficient and a slope is rounded, and then added to other uses.
+        # The product of a coefficient and a slope is rounded, and then added to others.
         costs = [
             [error]
             + [

@@ -74,8 +74,10 @@ def _put_iteration(graph: onnx.GraphProto, loop: onnx.NodeProto) -> tuple[str, .
     others = [node for node in graph.node if not _is_loop(node)]
     names = [*zip(starts, carried, strict=True), *zip(starts, loop.output, strict=False)]
     same = [helper.make_node("Identity", [a], [b]) for a, b in names if b]
+    # Where the number has an axis, the elements that it indexes keep theirs.
+    rank = len(body.input[0].type.tensor_type.shape.dim)
     constants = [
-        numpy_helper.from_array(np.array(0, np.int64), number),
+        numpy_helper.from_array(np.zeros([1] * rank, np.int64), number),
         numpy_helper.from_array(np.array(True), condition),
     ]
     outputs = list(body.output[1:])
@@ -104,6 +106,10 @@ def _check(path: Path, graph: onnx.GraphProto, loop: onnx.NodeProto) -> None:
             f"{where}: it collects outputs of all iterations; use what it carries to the end"
         )
     number = body.input[0].name
+    if not body.input[0].type.tensor_type.HasField("shape"):
+        raise UnsupportedFormError(f"{where}: declare the shape of the body's input {number!r}")
+    if hidden := sorted(_names(body) & _names(graph)):
+        raise UnsupportedFormError(f"{where}: the body and the graph have {', '.join(hidden)} both")
     outside = [node for node in graph.node if not _is_loop(node)]
     gathered = {node.input[0] for node in body.node if _takes_element(node, number)}
     for name in sorted(gathered):
@@ -122,6 +128,12 @@ def _check(path: Path, graph: onnx.GraphProto, loop: onnx.NodeProto) -> None:
     shown = {item.name for item in chain(graph.output, body.output[1:])}
     if shown & {*starts, number, *gathered}:
         raise UnsupportedFormError(f"{where}: an output is {', '.join(sorted(shown))} itself")
+
+
+def _names(graph: onnx.GraphProto) -> set[str]:
+    """Collect the names of the tensors that a graph has of its own."""
+    outputs = chain.from_iterable(node.output for node in graph.node)
+    return {item.name for item in chain(graph.input, graph.initializer)} | {*outputs} - {""}
 
 
 def _takes_element(node: onnx.NodeProto, number: str) -> bool:

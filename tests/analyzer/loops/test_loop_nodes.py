@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper, numpy_helper
 
 from absolver.analyzer.certifier import Wishes
 from absolver.analyzer.deadline import Deadline
@@ -70,6 +71,37 @@ def test_loops_that_one_iteration_does_not_show_are_refused(
     path = write_loop(tmp_path / "loop.onnx", STATE, INPUT, **changes)
     with pytest.raises(UnsupportedFormError, match=reason):
         load_loop(path)
+
+
+@pytest.mark.soundness
+@pytest.mark.regression
+@pytest.mark.parametrize("name", ["A", "i", "both"])
+def test_a_name_of_the_body_does_not_hide_an_input(network: Path, name: str) -> None:
+    model = onnx.load(network)
+    model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2]))
+    onnx.save(model, network)
+    with pytest.raises(UnsupportedFormError, match=f"have {name} both"):
+        load_loop(network)
+
+
+@pytest.mark.soundness
+@pytest.mark.regression
+def test_a_number_of_rank_1_keeps_the_axis_of_the_element(network: Path) -> None:
+    # x[[i]] is [1, 1, 2]: the second axis has one element, where that of x[i] has two.
+    mean = [helper.make_node("ReduceMean", ["x_i", "axes"], ["from_input"], keepdims=0)]
+    model = onnx.load(write_loop(network, STATE, np.eye(2), changes=mean))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1]), "axes"))
+    number = model.graph.node[2].attribute[0].g.input[0].type.tensor_type
+    number.shape.dim.add().dim_value = 1
+    onnx.save(model, network)
+    start, u = np.array([[0.25, -0.5]], np.float32), np.array([[[1.0, -1.0]]], np.float32)
+    (expected,) = session(network.read_bytes()).run(["y"], {"start": start, "x": u})
+    _, h = load_loop(network).runtime.tensors(np.concatenate([start, u], axis=None))
+    assert np.allclose(2 * h, expected, atol=1e-6)
+    number.ClearField("shape")
+    onnx.save(model, network)
+    with pytest.raises(UnsupportedFormError, match="declare the shape"):
+        load_loop(network)
 
 
 def test_the_step_computes_what_the_loop_does(network: Path) -> None:
