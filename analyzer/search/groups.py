@@ -78,12 +78,12 @@ def chosen_groups(
 ) -> Int[Tensor, "groups k"]:
     """Choose groups of inexact neurons of one box `[n]`: at most so many.
 
-    Neurons are sorted by the area between their lines, then by number, and cut into runs; in a
-    run, groups are taken in order where no two share more than they may.
+    Neurons are sorted by the area between two lines with the chord's slope, then by number, and
+    cut into runs; in a run, groups are taken in order where no two share more than they may.
     """
     affine, _ = operator.affine_on([box])
     inexact = (~affine).nonzero().squeeze(1)
-    area = -(box.lower * box.upper)[inexact]
+    area = _area(operator, Interval(box.lower[inexact], box.upper[inexact]))
     order = inexact[area.argsort(descending=True, stable=True)].tolist()
     found: list[tuple[int, ...]] = []
     for start in range(0, len(order), grouping.among):
@@ -91,6 +91,14 @@ def chosen_groups(
     return torch.tensor(found[:most], dtype=torch.long, device=box.lower.device).view(
         -1, grouping.size
     )
+
+
+def _area(operator: PiecewiseLinear, box: Interval) -> Float[Tensor, "neurons"]:
+    """Return how much room lines leave: for ReLU, -l u (k-ReLU's score)."""
+    width, one = box.upper - box.lower, torch.ones_like(box.lower)
+    chord = (operator(box.upper) - operator(box.lower)) / width
+    gap = -operator.support([chord], -one, [box]) - operator.support([-chord], one, [box])
+    return gap * width
 
 
 def _in_run(run: Sequence[int], grouping: Grouping) -> list[tuple[int, ...]]:

@@ -36,7 +36,7 @@ from absolver.analyzer.search.proof import Root
 from absolver.analyzer.search.relaxed import inexact_columns
 from absolver.analyzer.search.slopes import Passage, slopes_at
 from absolver.dsl.domain import Domain, Grouping
-from absolver.dsl.operators.octahedron import Octahedra, vertices
+from absolver.dsl.operators.octahedron import Octahedra, directions, vertices
 from absolver.dsl.operators.piecewise_linear import PiecewiseLinear
 from absolver.dsl.operators.record import Interval
 
@@ -122,7 +122,7 @@ class _SearchedNeurons(NeuronsPropagator):
         if wanted is None or node.name not in self._uses:
             return bounds
         part = self._graph.upto(node.name)
-        slopes = sum(prod(n.shape) for n in part.nodes if isinstance(n, Nonlinear))
+        slopes = self._slopes_before(part)
         left = wanted & undecided(self._uses[node.name], bounds)
         if not slopes or not bool(left.any()) or 2 * int(wanted.sum()) * slopes > _MOST_SLOPES:
             return bounds
@@ -145,10 +145,12 @@ class _SearchedNeurons(NeuronsPropagator):
     ) -> None:
         """Bound the forms of groups of an operator's neurons, set after set."""
         part, points, facts = self._graph.upto(operand), [], []
+        rows_each = 2 * len(directions(grouping.size)) * max(1, self._slopes_before(part))
+        most = min(_MOST_GROUPS, _MOST_SLOPES // rows_each)
         for number in range(len(self._boxes[operand].lower)):
             rows = _Rows(part, self._domain, *self._set(number))
             box = Interval(*(side[number].flatten() for side in self._boxes[operand]))
-            members = chosen_groups(operator, box, grouping, _MOST_GROUPS)
+            members = chosen_groups(operator, box, grouping, most)
             forms = Forms.of(members)
             found = self._search_forms(rows, forms.rows(len(box.lower), box.lower))
             if found is None:
@@ -160,6 +162,12 @@ class _SearchedNeurons(NeuronsPropagator):
             facts.append(group_facts(members, forms, lines))
         self.groups[name] = joined_groups(points)
         self.group_facts[name] = padded_facts(facts)
+
+    def _slopes_before(self, part: Graph) -> int:
+        """Count what one row has of its own on the way through a part: slopes, shares and tilts."""
+        nodes = [node for node in part.nodes if isinstance(node, Nonlinear)]
+        shared = [self.groups[n.name].members[0].numel() for n in nodes if n.name in self.groups]
+        return sum(prod(node.shape) for node in nodes) + 2 * sum(shared)
 
     def _search_forms(
         self, rows: "_Rows", forms: Float[Tensor, "forms n"]
