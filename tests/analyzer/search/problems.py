@@ -101,8 +101,7 @@ SEARCHES: dict[str, Callable[..., Search]] = {
     "inputs": by_inputs,
     "activations": by_activations,
     "hidden slopes": by_hidden_slopes,
-    "pairs": partial(by_hidden_slopes, domain=PAIRS),
-    "triples": partial(by_hidden_slopes, domain=TRIPLES),
+    "groups": partial(by_hidden_slopes, domain=TRIPLES),
 }
 
 

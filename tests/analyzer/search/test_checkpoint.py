@@ -30,12 +30,13 @@ from tests.analyzer.search.problems import (
     NETWORKS,
     SEARCHED,
     SEARCHES,
+    TRIPLES,
     box,
     specify,
 )
 
 ABOUT = {"network": "12", "property": "34"}
-DOMAINS = (BOUNDING, LINES, SEARCHED)
+DOMAINS = (BOUNDING, LINES, SEARCHED, TRIPLES)
 
 
 def searching(name: str, kind: str, seed: int) -> tuple[Graph, Specification, BranchAndBound]:
@@ -95,7 +96,7 @@ def same(first: object, second: object) -> bool:
 
 
 @pytest.mark.parametrize("name", sorted(SEARCHES))
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(
     kind=st.sampled_from(("relu", "mixed", "max")),
     seed=st.integers(0, 10_000),
