@@ -48,7 +48,6 @@ def norm_above(x: Tensor, norm: Norm) -> Float[Tensor, "batch"]:
     return torch.where(largest == 0, 0.0, torch.where(largest < inf, found, inf))
 
 
-@lru_cache(maxsize=256)
 def operator_norm(linear: LinearMap, norm: Norm) -> float:
     """Bound how much a map can lengthen a vector: `|W x|_p <= operator_norm(W, p) |x|_p`.
 
@@ -56,13 +55,25 @@ def operator_norm(linear: LinearMap, norm: Norm) -> float:
     the least of the root of their product and, where that is not too much work, the bound by
     repeated squaring (Delattre et al., "Efficient Bound of Lipschitz Constant for Convolutional
     Layers by Gram Iteration", ICML 2023), of the matrix or of a convolution's values at all
-    frequencies. Rounded up.
+    frequencies. Rounded up. A number, constant to automatic differentiation.
     """
+    # Weights that are trained change in place: nothing is kept of them.
+    if any(coefficients.requires_grad for coefficients in linear.coefficients()):
+        return _computed(linear, norm)
+    return _kept(linear, norm)
+
+
+@lru_cache(maxsize=256)
+def _kept(linear: LinearMap, norm: Norm) -> float:
+    return _computed(linear, norm)
+
+
+def _computed(linear: LinearMap, norm: Norm) -> float:
     linear = _inner(linear).to(_device(linear), torch.float64)
     if norm == 2:
         rows, columns = operator_norm(linear, inf), operator_norm(linear, 1.0)
         product = sqrt(rows) * sqrt(columns) * (1 + 2.0**-40)
-        return min([product, *(float(bound) for bound in _by_squaring(linear))])
+        return min([product, *(float(bound.detach()) for bound in _by_squaring(linear))])
     one = torch.ones((1, *(linear.input_shape)), dtype=torch.float64, device=_device(linear))
     if norm == inf:
         sums, terms = linear.apply_abs(one), forward_terms(linear)
@@ -71,7 +82,7 @@ def operator_norm(linear: LinearMap, norm: Norm) -> float:
             sizes = linear.apply_abs(one.requires_grad_()).sum()
             (sums,) = torch.autograd.grad(sizes, one)
         terms = backward_terms(linear)
-    return float(summed_up(sums.amax(), terms + 4)) if sums.numel() else 0.0
+    return float(summed_up(sums.detach().amax(), terms + 4)) if sums.numel() else 0.0
 
 
 @lru_cache(maxsize=256)

@@ -113,6 +113,7 @@ CASES = [
 ]
 CASES += [pytest.param(name, "inputs") for name in NETWORKS]
 CASES += [pytest.param(name, "hidden slopes") for name in ("relu", "residual", "moved", "sigmoid")]
+CASES += [pytest.param(name, "groups") for name in ("relu", "residual", "convolution")]
 
 
 def write_query(path: Path, center: np.ndarray, bounds: tuple[float, float]) -> Path:

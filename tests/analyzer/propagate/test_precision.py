@@ -20,6 +20,9 @@ from tests.networks import DTYPE, relu_network, residual_network
 SEEDS = st.integers(0, 10_000)
 BOTH_SIDES = torch.cat([torch.eye(3, dtype=DTYPE), -torch.eye(3, dtype=DTYPE)]).unsqueeze(0)
 
+# One radius for all neurons of a layer is no help for a layer that scales each by itself.
+WITHOUT_NORMS = sorted(name for name, domain in DOMAINS.items() if domain.norm is None)
+
 
 def run(graph: Graph, domain: str, box: Box, **options) -> Propagation:
     return propagate(graph, DOMAINS[domain], box, BOTH_SIDES, **options)
@@ -140,7 +143,7 @@ def test_scaling_a_relu_by_a_positive_number_and_back_changes_nothing(seed: int)
         nodes += [up, relu, down]
     scaled = replace(graph, nodes=tuple(nodes))
     box = boxes(2, 0.3, seed, graph.input.shape)
-    for name in DOMAINS:
+    for name in WITHOUT_NORMS:
         assert close(run(scaled, name, box).rows, run(graph, name, box).rows)
 
 
@@ -178,6 +181,7 @@ def test_float32_bounds_are_close_to_float64_ones(name: str) -> None:
 
 
 def test_bounds_are_differentiable_in_the_weights() -> None:
+    """Operator norms count as constants: what is left is the gradient of the concrete run."""
     graph = relu_network((3, 5, 3), 2)
     weight = graph.nodes[1].maps[0].weight.requires_grad_()
     box = boxes(2, 0.2, 2, graph.input.shape)
