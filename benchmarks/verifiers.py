@@ -43,6 +43,24 @@ class AbsentError(Exception):
     """A verifier is not here; the message says how it is made to be."""
 
 
+def checkout(variable: str, folder_name: str, part: str) -> tuple[Path, Path]:
+    """Return a peer's folder and its interpreter, or raise `AbsentError`; `part` must be there."""
+    folder_variable, python_variable = f"ABSOLVER_{variable}", f"ABSOLVER_{variable}_PYTHON"
+    folder = Path(os.environ.get(folder_variable, RIVALS / folder_name)).absolute()
+    if not (folder / part).is_dir():
+        raise AbsentError(f"no {part} in {folder}; ${folder_variable} names a checkout")
+    python = Path(os.environ.get(python_variable, folder / ".venv/bin/python")).absolute()
+    if not python.exists():
+        raise AbsentError(f"no interpreter {python}; ${python_variable} names one")
+    return folder, python
+
+
+def commit(folder: Path) -> str:
+    """Return the commit that is checked out, abbreviated."""
+    command = ["git", "-C", str(folder), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip() or "unknown"
+
+
 class Verifier(Protocol):
     """A program that answers a query."""
 
@@ -73,7 +91,7 @@ class Absolver:
     @classmethod
     def find(cls) -> Self:
         """Ours is always here."""
-        return cls(_commit(ROOT))
+        return cls(commit(ROOT))
 
     def command(self, task: Task) -> list[str]:
         """Return the command."""
@@ -105,8 +123,8 @@ class AlphaBetaCrown:
     @classmethod
     def find(cls) -> Self:
         """Find a checkout with auto_LiRPA inside, and an interpreter that has what it needs."""
-        folder, python = _checkout("ALPHA_BETA_CROWN", "alpha-beta-CROWN", "complete_verifier")
-        return cls(_commit(folder), folder, python)
+        folder, python = checkout("ALPHA_BETA_CROWN", "alpha-beta-CROWN", "complete_verifier")
+        return cls(commit(folder), folder, python)
 
     def command(self, task: Task) -> list[str]:
         """Return the command; in a folder of its own, where it keeps pickles beside the query."""
@@ -136,8 +154,8 @@ class Nnenum:
     @classmethod
     def find(cls) -> Self:
         """Find a checkout, and an interpreter that has what it needs."""
-        folder, python = _checkout("NNENUM", "nnenum", "src/nnenum")
-        return cls(_commit(folder), folder, python)
+        folder, python = checkout("NNENUM", "nnenum", "src/nnenum")
+        return cls(commit(folder), folder, python)
 
     def command(self, task: Task) -> list[str]:
         """Return the command of its script for the competition, with a number of processes."""
@@ -152,23 +170,6 @@ class Nnenum:
         own = re.findall(r"^Runtime: (\S+) sec", ending.output, re.MULTILINE)
         words = {"holds": "unsat", "violated": "sat"}
         return _from_file(task, ending, words, sum(map(float, own)) if own else None)
-
-
-def _checkout(variable: str, folder_name: str, part: str) -> tuple[Path, Path]:
-    """Return a peer's folder and its interpreter."""
-    folder_variable, python_variable = f"ABSOLVER_{variable}", f"ABSOLVER_{variable}_PYTHON"
-    folder = Path(os.environ.get(folder_variable, RIVALS / folder_name)).absolute()
-    if not (folder / part).is_dir():
-        raise AbsentError(f"no {part} in {folder}; ${folder_variable} names a checkout")
-    python = Path(os.environ.get(python_variable, folder / ".venv/bin/python")).absolute()
-    if not python.exists():
-        raise AbsentError(f"no interpreter {python}; ${python_variable} names one")
-    return folder, python
-
-
-def _commit(folder: Path) -> str:
-    command = ["git", "-C", str(folder), "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip() or "unknown"
 
 
 def _in_folder(task: Task, variables: Mapping[str, str], command: list[object]) -> list[str]:
