@@ -52,6 +52,16 @@ class Execution:
         """The dtype of bounds."""
         return torch.float64 if self.dtype == "float64" else torch.float32
 
+    @property
+    def settings(self) -> dict[str, str | int | float | None]:
+        """What a report says of where and how was computed."""
+        return {
+            "device": self.device,
+            "dtype": self.dtype,
+            "seed": self.seed,
+            "memory_bytes": self.memory_bytes,
+        }
+
     def check(self) -> None:
         """Raise unless the device is there."""
         if self.device.startswith("cuda") and not torch.cuda.is_available():

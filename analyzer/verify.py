@@ -116,15 +116,7 @@ class _Run:
         self._attacks = 0
         self._left_open = ""
         self._proved: Semantics | None = None
-        self._found = Report(
-            verdict=Verdict.UNKNOWN,
-            settings={
-                "device": execution.device,
-                "dtype": execution.dtype,
-                "seed": execution.seed,
-                "memory_bytes": execution.memory_bytes,
-            },
-        )
+        self._found = Report(verdict=Verdict.UNKNOWN, settings=execution.settings)
 
     def answer(self, network: Path, query: Query | None, domain_text: str | None) -> Report:
         from absolver.domains import load

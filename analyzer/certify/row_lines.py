@@ -29,7 +29,7 @@ class RowLines:
     lower: Mapping[str, Sequence[Slopes]] = field(default_factory=dict)
     upper: Mapping[str, Sequence[Slopes]] = field(default_factory=dict)
     shares: Mapping[str, Sequence[NDArray[np.floating]]] = field(default_factory=dict)
-    """What rows give to groups of an operator's neurons, and tilts: `[rows, groups * k]` each."""
+    """What rows give to groups of an operator's neurons, and tilts: `[rows, groups, k]` each."""
 
 
 class RowEncoder:
@@ -45,13 +45,8 @@ class RowEncoder:
         boxes: Mapping[str, Interval],
         masks: Mapping[str, Masks],
         own: Mapping[str, RowLines],
-        sizes: Mapping[str, int] | None = None,
     ) -> None:
-        """Take the rows of a batch by name of a bounded tensor, and the boxes of operands.
-
-        `sizes` has how many neurons the groups of an operator have.
-        """
-        self._sizes = sizes or {}
+        """Take the rows of a batch by name of a bounded tensor, and the boxes of operands."""
         self._places = places_of(graph)
         self._masks = masks
         self._own = own
@@ -82,7 +77,7 @@ class RowEncoder:
             )
             entry: Entry = {"operator": self._nodes[name].label, "lower": lower, "upper": upper}
             shares = [part[rows] for part in lines.shares.get(name, ())]
-            entries.append({**entry, **share_entry(shares, self._sizes[name])} if shares else entry)
+            entries.append({**entry, **share_entry(shares)} if shares else entry)
         return entries
 
     def _slopes(self, name: str, slopes: Slopes, rows: slice, number: int) -> object:
@@ -96,9 +91,9 @@ class RowEncoder:
         return compact(finite) if finite.any() else 0
 
 
-def share_entry(shares: Sequence[NDArray[np.floating]], size: int) -> Entry:
-    """Return what goes to groups of so many neurons, and tilts, given `[rows, groups * size]`."""
-    share, tilt = (_floats(part.reshape(len(part), -1, size)) for part in shares)
+def share_entry(shares: Sequence[NDArray[np.floating]]) -> Entry:
+    """Return what goes to groups and, where some differ from 0, tilts: `[rows, groups, k]` each."""
+    share, tilt = map(_floats, shares)
     return {"share": share, "tilt": tilt} if tilt.any() else {"share": share}
 
 

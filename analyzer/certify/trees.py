@@ -92,7 +92,7 @@ def _line(node: Nonlinear, leaves: Leaves, placed: _Placed) -> Entry:
     entry: Entry = {"operator": node.label, "lower": lower, "upper": upper}
     if not found.shares:
         return entry
-    return {**entry, **share_entry([placed(part) for part in found.shares], found.group_size)}
+    return {**entry, **share_entry([placed(part) for part in found.shares])}
 
 
 def _weights(
@@ -122,8 +122,7 @@ def root_facts(graph: Graph, proof: TreeProof) -> Entry:
             encoder = LineEncoder(node, slopes, [root.boxes[name] for name in node.inputs])
             if (entry := encoder.entry(proof.set)) is not None:
                 lines.append(entry)
-    sizes = {name: found[0].members.shape[1] for name, found in root.groups.items()}
-    rows = RowEncoder(graph, root.boxes, root.masks, root.own, sizes)
+    rows = RowEncoder(graph, root.boxes, root.masks, root.own)
     known: Entry = dict(facts(lines, [entry for entry, _ in rows.entries(proof.set)]))
     groups = [
         root.groups[node.name][proof.set].entry(node.label, rows, proof.set)

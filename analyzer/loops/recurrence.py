@@ -27,9 +27,12 @@ class Recurrence:
         sources, targets = _places(outputs), _places(inputs)
         found: dict[int, int] = {}
         for pair in pairs:
-            output, equals, state = pair.partition("=")
-            if not equals:
-                raise RecurrenceError(f"--recurrent {pair}: write OUTPUT=INPUT")
+            # As for the checker: with a "=" in a name a pair would have two meanings.
+            if pair.count("=") != 1:
+                raise RecurrenceError(
+                    f"--recurrent {pair}: write OUTPUT=INPUT, of names without `=`"
+                )
+            output, state = pair.split("=")
             source, first = _find("output", output, sources)
             target, start = _find("input", state, targets)
             if (source.shape, source.element_type) != (target.shape, target.element_type):

@@ -112,15 +112,7 @@ class _Run:
         self._facets = 0
         self._proved: Semantics | None = None
         self._reasons: dict[str, None] = {}
-        self._found = Report(
-            verdict=Verdict.UNKNOWN,
-            settings={
-                "device": execution.device,
-                "dtype": execution.dtype,
-                "seed": execution.seed,
-                "memory_bytes": execution.memory_bytes,
-            },
-        )
+        self._found = Report(verdict=Verdict.UNKNOWN, settings=execution.settings)
 
     def report(self, reason: str = "", *, undecided: Verdict = Verdict.UNKNOWN) -> Report:
         """Put together what is known by now."""

@@ -87,7 +87,6 @@ class ActivationSearch(BranchAndBound[Cuts]):
         present = (specification.clause >= 0) & ~refuted
         self._set, self._clause = present.nonzero(as_tuple=True)
         pairs = (self._set, self._clause)
-        self._group_sizes = {name: of.members.shape[2] for name, of in root.points.items()}
         self._exact = Instance.of(graph, domain, specification, root, pairs)
         self._quick = _in_single(self._exact)
         self._splittable = self._exact.splittable
@@ -273,8 +272,7 @@ class ActivationSearch(BranchAndBound[Cuts]):
         return Leaves(
             node=batch.node[done].cpu().numpy(),
             slopes={
-                name: _of_leaves(passage, done, self._group_sizes.get(name, 0))
-                for name, passage in slopes_at(dual, best).items()
+                name: _of_leaves(passage, done) for name, passage in slopes_at(dual, best).items()
             },
             multipliers=paths.multiplier[done].float().cpu().numpy(),
             combination=best.combination[done, 0].float().cpu().numpy(),
@@ -301,11 +299,11 @@ def _in_single(exact: Instance) -> Instance:
     return single if bool(near.all()) else exact
 
 
-def _of_leaves(passage: Passage, done: Tensor, group_size: int) -> LeafPassage:
+def _of_leaves(passage: Passage, done: Tensor) -> LeafPassage:
     """Return how some leaves pass an operator."""
     shares = tuple(s for s in _side_of_leaves(passage.shares, done) if isinstance(s, np.ndarray))
     lower, upper = (_side_of_leaves(side, done) for side in (passage.lower, passage.upper))
-    return LeafPassage(lower, upper, shares, group_size)
+    return LeafPassage(lower, upper, shares)
 
 
 def _side_of_leaves(slopes: Slopes, done: Tensor) -> Sides:
@@ -314,7 +312,7 @@ def _side_of_leaves(slopes: Slopes, done: Tensor) -> Sides:
     for slope in slopes:
         if isinstance(slope, Tensor):
             own = slope[:, 0] if len(slope) == 1 else slope[done, 0]
-            sides.append(own.expand(len(done), -1).float().cpu().numpy())
+            sides.append(own.expand(len(done), *own.shape[1:]).float().cpu().numpy())
         else:
             sides.append(slope)
     return tuple(sides)

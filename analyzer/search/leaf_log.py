@@ -70,9 +70,7 @@ def _on_disk(leaves: Leaves) -> Leaves:
     return Leaves(
         _mapped(leaves.node),
         {
-            name: LeafPassage(
-                move(of.lower), move(of.upper), tuple(map(_mapped, of.shares)), of.group_size
-            )
+            name: LeafPassage(move(of.lower), move(of.upper), tuple(map(_mapped, of.shares)))
             for name, of in leaves.slopes.items()
         },
         _mapped(leaves.multipliers),

@@ -42,12 +42,11 @@ class Root:
 
 
 class LeafPassage(NamedTuple):
-    """How the rows of leaves pass an operator; shares and tilts are `[leaves, groups * k]`."""
+    """How the rows of leaves pass an operator; shares and tilts are `[leaves, groups, k]`."""
 
     lower: Sides
     upper: Sides
     shares: tuple[Array, ...] = ()
-    group_size: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +77,6 @@ class Leaves:
                     _joined([part.slopes[name].lower for part in parts]),
                     _joined([part.slopes[name].upper for part in parts]),
                     _in_a_row([part.slopes[name].shares for part in parts]),
-                    parts[0].slopes[name].group_size,
                 )
                 for name in names
             },

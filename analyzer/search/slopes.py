@@ -21,7 +21,7 @@ Axes of size 1 stand for all batch elements, or for all rows.
 class Passage(NamedTuple):
     """How rows pass an operator: slopes on both sides, and what goes to groups of its neurons.
 
-    `shares` are shares and tilts, `[batch, rows, groups * k]` each, or none.
+    `shares` are shares and tilts, `[batch, rows, groups, k]` each, or none.
     """
 
     lower: Slopes
@@ -40,7 +40,7 @@ def slopes_at(dual: Dual, point: Point) -> Mapping[str, Passage]:
         found[name] = Passage(
             _side(relaxed, lines.lower, None if relaxed.lower_moves else lower),
             _side(relaxed, lines.upper, None if relaxed.upper_moves else upper),
-            () if shares is None else (shares.share.flatten(2), shares.tilt.flatten(2)),
+            () if shares is None else (shares.share, shares.tilt),
         )
     return found
 
