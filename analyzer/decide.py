@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from absolver.analyzer.attack import Effort, attack
+from absolver.analyzer.engines.names import BRANCH_AND_BOUND
 from absolver.analyzer.errors import EXIT_USAGE, AbsolverError
 from absolver.analyzer.goals import Goals
 from absolver.analyzer.graph.graph import Graph
@@ -38,12 +39,16 @@ class DeviceError(AbsolverError):
 
 @dataclass(frozen=True)
 class Execution:
-    """Where, how precisely and with how much memory to compute."""
+    """Where, how precisely and with how much memory to compute, and what decides."""
 
     device: str = "cpu"
     dtype: str = "float64"
     seed: int = 0
     memory_bytes: int = 2 << 30
+    engine: str = BRANCH_AND_BOUND
+    """A name of `analyzer.engines.names`."""
+    solver: str = ""
+    """Which solver the engine asks; its own first choice if that is not named."""
     rounding: Rounding = Rounding()
     """Over which numbers bounds are proved, their own rounding included."""
 
@@ -60,6 +65,7 @@ class Execution:
             "dtype": self.dtype,
             "seed": self.seed,
             "memory_bytes": self.memory_bytes,
+            "engine": self.engine,
         }
 
     def check(self) -> None:

@@ -72,6 +72,13 @@ Query = Path | NamedQuery | Ball
 """A VNN-LIB file, or a neighbourhood of a point."""
 
 
+def query_file(query: Query | None) -> Path | None:
+    """Return the file of a query, None for a neighbourhood."""
+    if isinstance(query, NamedQuery):
+        return query.path
+    return query if isinstance(query, Path) else None
+
+
 @dataclass(frozen=True, eq=False)
 class Bounding:
     """A network whose outputs are to be bounded over a region of one set."""

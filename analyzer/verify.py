@@ -12,16 +12,18 @@ from absolver.analyzer.attack import Effort
 from absolver.analyzer.certifier import Certifier, Wishes
 from absolver.analyzer.deadline import DeadlineExpired
 from absolver.analyzer.decide import Execution, Monitor, Rung, bound_outputs, refute, search
+from absolver.analyzer.engines.engine import Control, engine_named
+from absolver.analyzer.engines.names import BRANCH_AND_BOUND
 from absolver.analyzer.problem import (
     DEFAULT_DOMAIN,
     SEARCHED_DOMAIN,
     Ball,
     Bounding,
-    NamedQuery,
     Query,
     Safety,
     default_ladder,
     pose,
+    query_file,
 )
 from absolver.analyzer.properties.specification import Specification
 from absolver.analyzer.replay import Replay
@@ -34,10 +36,11 @@ from absolver.analyzer.report import (
     Verdict,
 )
 from absolver.analyzer.resumption import Resumption, identity
+from absolver.analyzer.search import strategy
 from absolver.analyzer.search.proof import TreeProof
 from absolver.analyzer.search.race import Rivals
 from absolver.analyzer.search.search import Search
-from absolver.analyzer.search.strategy import Task, decide_by_search, over_neurons, prove_by_search
+from absolver.analyzer.search.strategy import Outcome, Task, decide_by_search, prove_by_search
 from absolver.analyzer.session import Interrupted, Session
 from absolver.analyzer.tally import Tally
 from absolver.analyzer.timeline import Timeline
@@ -138,12 +141,12 @@ class _Run:
         declared = problem.around.declared_inputs + problem.around.declared_outputs
         self._found = replace(self._found, declared=declared)
         # A domain that is named is used as it is; by default slopes are searched.
-        searched = load(SEARCHED_DOMAIN) if domain_text is None else over_neurons(domain)
+        searched = load(SEARCHED_DOMAIN) if domain_text is None else strategy.over_neurons(domain)
         assert query is not None, "a property to decide comes from a query"
         named = {"domain": domain, "searched domain": searched}
         about = partial(identity, network, query, named, self.execution, self._asked)
         self.resumption.begin(about, named, self.execution)
-        with Certifier(problem, _file(query), self._wishes, self.deadline) as certifier:
+        with Certifier(problem, query_file(query), self._wishes, self.deadline) as certifier:
             ladder = (Rung(domain),) if domain_text is not None else default_ladder(domain)
             replay = problem.replay(self._asked)
             return self._decide(_Case(problem, domain, ladder, searched, certifier, replay))
@@ -185,27 +188,20 @@ class _Run:
 
     def _bound(self, problem: Bounding, domain: Domain) -> Report:
         with self._stage("propagate"):
-            lower, upper = bound_outputs(
-                problem.graph(self.execution, self.execution.torch_dtype),
-                domain,
-                problem.region,
-                self.execution,
-                self._monitor,
-            )
-        bounds = tuple(
-            OutputBounds(name, low, high)
-            for name, low, high in zip(
-                problem.output_names, lower.tolist(), upper.tolist(), strict=True
-            )
-        )
+            graph = problem.graph(self.execution, self.execution.torch_dtype)
+            setting = (graph, domain, problem.region, self.execution, self._monitor)
+            lower, upper = (side.tolist() for side in bound_outputs(*setting))
+        bounds = tuple(map(OutputBounds, problem.output_names, lower, upper))
         self._found = replace(self._found, bounds=bounds)
         return self.report(undecided=Verdict.BOUNDS)
 
     def _decide(self, case: "_Case") -> Report:
         specification = case.problem.specify(self.execution.torch_dtype)
+        refuted = specification.clause < 0
+        alone = self.execution.engine != BRANCH_AND_BOUND
         if self.resumption.saved is not None:
             refuted = self.resumption.saved.refuted
-        else:
+        elif not alone:
             if self._falsified(case, specification, None, seconds=1.0):
                 return self.report()
             refuted = self._refuted(case, specification, prove=False)
@@ -214,13 +210,19 @@ class _Run:
             present = specification.clause >= 0
             count = f"{int((present & ~refuted).sum())} of {int(present.sum())} clauses are open"
             self._left_open = count
-            found = self._searched(case, specification, refuted)
-            if found is None:
-                return self.report(self._left_open)
-            proofs = found
+            outcome = self._searched(case, specification, refuted)
+            if outcome.proofs is None:
+                return self.report(outcome.reason or self._left_open)
+            if outcome.rigorous:
+                self._all_refuted = True
+                self._found = replace(self._found, unchecked=outcome.reason)
+                return self.report()
+            proofs = outcome.proofs
         self._certify(case, proofs)
-        # What the checker has accepted needs nothing else.
-        self._all_refuted = self._proved is not None or self._confirmed(case, specification, proofs)
+        # What the checker has accepted needs nothing else; nor does one engine help another.
+        self._all_refuted = self._proved is not None or (
+            not alone and self._confirmed(case, specification, proofs)
+        )
         return self.report("" if self._all_refuted else "what the search has refuted is not proved")
 
     def _confirmed(
@@ -254,24 +256,33 @@ class _Run:
 
     def _searched(
         self, case: "_Case", specification: Specification, refuted: torch.Tensor
-    ) -> Sequence[TreeProof] | None:
-        """Search on the sets with open clauses; return what proves them, if that succeeds."""
+    ) -> Outcome:
+        """Search on the sets with open clauses, or have the engine that was named do it."""
         sets = (~refuted).any(dim=1).nonzero().flatten()
         attack = partial(self._attacked, case, specification, ~refuted)
         with self._stage("search"):
             keep = self.resumption.keeper(refuted)
             rivals = Rivals(attack, self.deadline, self._watch_search, self._timeline, keep)
             task = self._task(case, specification.select(sets))
-            outcome = decide_by_search(task, rivals, self.resumption.standing)
+            if self.execution.engine == BRANCH_AND_BOUND:
+                outcome = decide_by_search(task, rivals, self.resumption.standing)
+            else:
+                control = Control(self.deadline, self._watch_engine, self._timeline)
+                outcome = engine_named(self.execution.engine)(task, control)
             self.resumption.flush()
         self._note(outcome.summary)
         if outcome.counterexample is not None:
             self._grade(case.certifier, outcome.counterexample)
         if outcome.proofs is None:
-            return None
+            return outcome
         nodes = sum(len(proof.levels.split) for proof in outcome.proofs)
         self._narrow = outcome.narrow or nodes > _MANY_NODES
-        return [replace(proof, set=int(sets[proof.set])) for proof in outcome.proofs]
+        proofs = [replace(proof, set=int(sets[proof.set])) for proof in outcome.proofs]
+        return replace(outcome, proofs=proofs)
+
+    def _watch_engine(self, share: float, words: str) -> None:
+        self._left_open = words
+        self._progress(int(1000 * share), 1000)
 
     def _watch_search(self, search: Search) -> None:
         self._left_open = f"{search.open} branches are open, the worst margin is {search.worst:.6g}"
@@ -383,10 +394,3 @@ class _Run:
         self._progress(0, 1)
         with self._timeline.during(Kind.STAGE, name):
             yield
-
-
-def _file(query: Query | None) -> Path | None:
-    """Return the file of a query, None for a neighbourhood."""
-    if isinstance(query, NamedQuery):
-        return query.path
-    return query if isinstance(query, Path) else None

@@ -74,6 +74,7 @@ def parser() -> Parser:
     shared.add_ball_arguments(parser)
     shared.add_certificate_arguments(parser)
     shared.add_run_arguments(parser)
+    shared.add_engine_arguments(parser)
     shared.add_checkpoint_argument(parser)
     output = parser.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="print one JSON object instead")
@@ -91,6 +92,7 @@ def parser() -> Parser:
 def _run(arguments: argparse.Namespace) -> int:
     shared.check_ball_arguments(arguments)
     _check_recurrent(arguments)
+    shared.check_engine_arguments(arguments)
     deadline = Deadline.after(arguments.timeout)
     wishes = shared.wishes(arguments, (arguments.network, arguments.property, arguments.input))
     from absolver.analyzer.cli.progress import progress

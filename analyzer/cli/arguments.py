@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absolver.analyzer.cli.shell import UsageError
+from absolver.analyzer.engines.names import BRANCH_AND_BOUND, NAMES, SOLVERS
 
 SMALLEST_MEMORY = 16 << 20
 _BYTES: Mapping[str, int] = {"MiB": 1 << 20, "GiB": 1 << 30, "MB": 10**6, "GB": 10**9}
@@ -44,6 +45,37 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what decides, and which solver it asks."""
+    group = parser.add_argument_group("what decides")
+    group.add_argument(
+        "--engine",
+        choices=NAMES,
+        default=BRANCH_AND_BOUND,
+        help="this engine alone, without the attack (default: bab, the analyzer's own branch and "
+        "bound); docs/engines.md has them",
+    )
+    group.add_argument(
+        "--solver",
+        choices=SOLVERS,
+        help="which solver an engine asks that knows several (default: highs, or z3)",
+    )
+
+
+def check_engine_arguments(arguments: argparse.Namespace) -> None:
+    """Refuse what an engine other than the analyzer's own has no meaning for."""
+    if arguments.engine == BRANCH_AND_BOUND:
+        if arguments.solver is not None:
+            raise UsageError("--solver says something about an --engine that asks one")
+        return
+    if arguments.property is None and arguments.input is None:
+        raise UsageError("--engine needs something to decide: add a property or --input")
+    if arguments.checkpoint is not None:
+        raise UsageError(f"--checkpoint cannot hold what --engine {arguments.engine} does")
+    if arguments.recurrent:
+        raise UsageError("runs of many steps are decided by the analyzer's own --engine bab")
+
+
 def execution(arguments: argparse.Namespace) -> "Execution":
     """Return what `add_run_arguments` has read."""
     from absolver.analyzer.decide import Execution
@@ -53,6 +85,8 @@ def execution(arguments: argparse.Namespace) -> "Execution":
         dtype=arguments.dtype,
         seed=arguments.seed,
         memory_bytes=round(arguments.memory * 1e9),
+        engine=getattr(arguments, "engine", BRANCH_AND_BOUND),
+        solver=getattr(arguments, "solver", None) or "",
     )
 
 

@@ -40,16 +40,20 @@ _NEGLIGIBLE, _MANY_NEURONS = 1e-3, 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a race of searches ended.
+    """How a race of searches, or another engine, has ended.
 
-    If `proofs` is not None, they refute each clause that was open. `narrow` says that some margin
+    If `proofs` is not None, each clause that was open is refuted: by one of these trees or, if
+    `rigorous`, by arithmetic whose roundings are all accounted for, of which no certificate is to
+    be had: `reason` says why. It also says why nothing is decided. `narrow` says that some margin
     may not suffice for executions in float32.
     """
 
     proofs: Sequence[TreeProof] | None = None
+    rigorous: bool = False
     narrow: bool = False
     counterexample: Counterexample | None = None
     summary: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Engines: what decides the open clauses of a problem, by name."""

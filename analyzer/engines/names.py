@@ -1,0 +1,21 @@
+"""The engines by name, without importing any of them: the command line asks."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+BRANCH_AND_BOUND = "bab"
+
+
+class Entry(NamedTuple):
+    """Where an engine is, and what it does in few words."""
+
+    module: str
+    """The module whose `decide` it is."""
+    words: str
+
+
+ENGINES: Mapping[str, Entry] = {}
+"""Every engine but branch and bound, which is the analyzer's own way."""
+
+NAMES = (BRANCH_AND_BOUND, *ENGINES)
+SOLVERS = ("highs", "gurobi", "z3", "cvc5")

@@ -1,0 +1,1 @@
+"""Programs: networks and properties as linear constraints with choices, and their solvers."""
