@@ -216,11 +216,12 @@ class _Run:
             if outcome.rigorous:
                 self._all_refuted = True
                 self._found = replace(self._found, unchecked=outcome.reason)
-                return self.report()
+                if outcome.reason:
+                    return self.report()
             proofs = outcome.proofs
         self._certify(case, proofs)
         # What the checker has accepted needs nothing else; nor does one engine help another.
-        self._all_refuted = self._proved is not None or (
+        self._all_refuted |= self._proved is not None or (
             not alone and self._confirmed(case, specification, proofs)
         )
         return self.report("" if self._all_refuted else "what the search has refuted is not proved")

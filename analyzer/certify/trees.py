@@ -75,9 +75,9 @@ class _Placed:
         self._here = leaves.node[candidates] == nodes
         self._row = candidates[self._here]
 
-    def __call__(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
         """Return `[nodes, ...]` from what all leaves of the search have."""
-        spread = np.zeros((len(self._here), *values.shape[1:]), dtype=np.float32)
+        spread = np.zeros((len(self._here), *values.shape[1:]), dtype=values.dtype)
         spread[self._here] = values[self._row]
         return spread
 

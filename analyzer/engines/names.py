@@ -14,7 +14,11 @@ class Entry(NamedTuple):
     words: str
 
 
-ENGINES: Mapping[str, Entry] = {}
+ENGINES: Mapping[str, Entry] = {
+    "simplex": Entry(
+        "absolver.analyzer.simplex.engine", "Reluplex: a simplex over exact rationals, and splits"
+    ),
+}
 """Every engine but branch and bound, which is the analyzer's own way."""
 
 NAMES = (BRANCH_AND_BOUND, *ENGINES)

@@ -18,7 +18,7 @@ from absolver.analyzer.search.tree import Levels
 from absolver.dsl.domain import Domain
 from absolver.dsl.operators.record import Interval
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating]
 Sides = tuple[Array | Word, ...]
 """Slopes `[leaves, n]` in each operand, or the word that names them in every leaf."""
 

@@ -43,9 +43,9 @@ class Outcome:
     """How a race of searches, or another engine, has ended.
 
     If `proofs` is not None, each clause that was open is refuted: by one of these trees or, if
-    `rigorous`, by arithmetic whose roundings are all accounted for, of which no certificate is to
-    be had: `reason` says why. It also says why nothing is decided. `narrow` says that some margin
-    may not suffice for executions in float32.
+    `rigorous`, by arithmetic whose roundings are all accounted for. Where that gives no
+    certificate, `reason` says why. It also says why nothing is decided. `narrow` says that some
+    margin may not suffice for executions in float32.
     """
 
     proofs: Sequence[TreeProof] | None = None

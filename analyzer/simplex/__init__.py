@@ -1,0 +1,1 @@
+"""An exact simplex for piecewise-linear networks (Reluplex), over rational numbers."""

@@ -1,0 +1,273 @@
+"""A network, an input set and one clause of a property as variables, forms and choices."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import combinations
+from math import prod
+
+import numpy as np
+import torch
+
+from absolver.analyzer.graph.graph import Affine, Graph, Input, Nonlinear
+from absolver.analyzer.properties.property import Clause, InputBox, LinearConstraint
+from absolver.analyzer.simplex.choices import AbstractChoice, Bent, Extreme, Place, Slack
+from absolver.analyzer.simplex.errors import NotPiecewiseLinearError, UnboundedSetError
+from absolver.analyzer.simplex.rationals import ONE, ZERO, Number, exact
+from absolver.analyzer.simplex.tableau import Form, Side, Tableau
+from absolver.dsl.operators.piecewise_linear import PiecewiseLinear
+from absolver.dsl.operators.record import Interval, Operator
+
+UNIT = 0
+"""The variable that is the number 1: constants are its coefficients."""
+
+Corner = tuple[Number, Number]
+
+
+@dataclass(frozen=True, eq=False)
+class Conditions:
+    """One clause on one input set: `box` and the clause's constraints, exactly as written."""
+
+    box: InputBox
+    clause: Clause
+
+
+class Encoding:
+    """The runs of a network in an input set whose outputs meet a clause.
+
+    Guarantee: they are the points within all bounds of `tableau` at which every choice's result is
+    its operator's value, strict constraints aside: those hold where `strictness` can be positive.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        boxes: Mapping[str, Interval],
+        conditions: Conditions,
+        tick: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Take proved boxes of operators' operands, `[*shape]` each, by name."""
+        self.tableau = Tableau(tick)
+        self.choices: list[AbstractChoice] = []
+        self.operators = [node for node in graph.joined.nodes if isinstance(node, Nonlinear)]
+        self.operand_names = {node.name: node.inputs for node in self.operators}
+        self.definitions: dict[int, Form] = {}
+        """Operands of choices as forms of inputs and of results."""
+        self.constraints: list[tuple[int, LinearConstraint]] = []
+        """What the clause asks, on outputs first: variables with an upper bound each."""
+        one = self.tableau.variable(ONE, ONE)
+        assert one == UNIT, "the number 1 is the first variable"
+        self.inputs = [
+            self._input(number, low, high)
+            for number, (low, high) in enumerate(
+                zip(conditions.box.lower, conditions.box.upper, strict=True)
+            )
+        ]
+        forms = _Forms(self, graph, boxes)
+        self.margin = self.tableau.variable(ZERO, ONE)
+        """By how much all constraints are met, up to 1."""
+        self.strictness = self.tableau.variable(ZERO, ONE)
+        """By how much strict constraints are met besides."""
+        clause = conditions.clause
+        for constraint in dict.fromkeys(clause.on_outputs):
+            self._constrain(constraint, forms[graph.output.name])
+        for constraint in dict.fromkeys(clause.on_inputs):
+            self._constrain(constraint, forms[graph.input.name])
+        self.strict = any(constraint.strict for _, constraint in self.constraints)
+        for choice in self.choices:
+            for limit in choice.limits(choice.options):
+                self.tableau.tighten(*limit)
+
+    @property
+    def point(self) -> list[Number]:
+        """The inputs of the tableau's assignment."""
+        return [self.tableau.value[variable] for variable in self.inputs]
+
+    def _input(self, number: int, low: Fraction | None, high: Fraction | None) -> int:
+        if low is None or high is None:
+            raise UnboundedSetError(
+                f"the engine simplex needs bounds on both sides of input {number}; "
+                "bound it, or use --engine bab"
+            )
+        return self.tableau.variable(exact(low), exact(high))
+
+    def _constrain(self, constraint: LinearConstraint, forms: Sequence[Form]) -> None:
+        total: Form = {self.margin: ONE}
+        if constraint.strict:
+            total[self.strictness] = ONE
+        for variable, coefficient in constraint.terms:
+            add(total, forms[variable], exact(coefficient))
+        variable = self.tableau.form(total)
+        self.tableau.tighten(variable, Side.UPPER, exact(constraint.bound))
+        self.constraints.append((variable, constraint))
+
+
+class _Forms:
+    """Every element of every node as a form of the inputs and of inexact operators' results."""
+
+    def __init__(self, encoding: Encoding, graph: Graph, boxes: Mapping[str, Interval]) -> None:
+        self._encoding = encoding
+        self._tableau = encoding.tableau
+        self._boxes = boxes
+        self._known: dict[str, list[Form]] = {}
+        for node in graph.joined.nodes:
+            match node:
+                case Input():
+                    self._known[node.name] = [{v: ONE} for v in encoding.inputs]
+                case Affine():
+                    self._known[node.name] = self._affine(node)
+                case Nonlinear():
+                    self._known[node.name] = [
+                        self._element(node, element) for element in range(prod(node.shape))
+                    ]
+
+    def __getitem__(self, name: str) -> list[Form]:
+        """Return the forms of a node's elements, flat."""
+        return self._known[name]
+
+    def _affine(self, node: Affine) -> list[Form]:
+        size = prod(node.shape)
+        found: list[Form] = [{} for _ in range(size)]
+        for linear, name in zip(node.maps, node.inputs, strict=True):
+            matrix = linear.rows(torch.arange(size)).flatten(1).double().numpy()
+            rows, columns = np.nonzero(matrix)
+            for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+                add(found[row], self._known[name][column], exact(float(matrix[row, column])))
+        if node.bias is not None:
+            bias = node.bias.double().expand(node.shape).flatten().tolist()
+            for form, constant in zip(found, bias, strict=True):
+                add(form, {UNIT: ONE}, exact(constant))
+        return found
+
+    def _element(self, node: Nonlinear, element: int) -> Form:
+        operator = node.operator
+        forms = [self._known[name][element] for name in node.inputs]
+        ends = [self._ends(name, element) for name in node.inputs]
+        if isinstance(operator, PiecewiseLinear):
+            return self._bent(Place(node.name, element), operator, forms[0], ends[0])
+        sign = extreme_sign(operator)
+        if sign == 0:
+            raise NotPiecewiseLinearError(
+                f"the engine simplex splits operators into linear pieces, and {operator.name} "
+                f"({node.origin}) has none that are known; use --engine bab"
+            )
+        return self._extreme(Place(node.name, element), sign, forms, ends)
+
+    def _ends(self, name: str, element: int) -> tuple[float, float]:
+        lower, upper = (float(side.reshape(-1)[element]) for side in self._boxes[name])
+        if not -np.inf < lower <= upper < np.inf:
+            raise UnboundedSetError(
+                f"the engine simplex needs finite bounds of all neurons, and element {element} of "
+                f"{name} has [{lower}, {upper}]; use --engine bab"
+            )
+        return lower, upper
+
+    def _bent(
+        self, place: Place, operator: PiecewiseLinear, form: Form, ends: tuple[float, float]
+    ) -> Form:
+        met = [line for line in _lines(operator) if line.start < ends[1] and ends[0] < line.end]
+        met = met or [line for line in _lines(operator) if line.start <= ends[0] <= line.end][:1]
+        if len(met) == 1:
+            line, result = met[0], dict[int, Number]()
+            add(result, form, line.slope)
+            add(result, {UNIT: ONE}, line.offset)
+            return result
+        corners = tuple(_corners(met, *ends))
+        tableau = self._tableau
+        operand, variable = self._operand(form), tableau.variable()
+        slopes = dict.fromkeys((q - y) / (p - x) for (x, y), (p, q) in combinations(corners, 2))
+        slacks = []
+        for slope in slopes:
+            slack = variable if slope == 0 else tableau.form({variable: ONE, operand: -slope})
+            slacks.append(Slack(slope, slack))
+        self._encoding.choices.append(
+            Bent(
+                place=place,
+                operands=(operand,),
+                result=variable,
+                corners=corners,
+                slacks=tuple(slacks),
+            )
+        )
+        return {variable: ONE}
+
+    def _extreme(
+        self, place: Place, sign: int, forms: Sequence[Form], ends: Sequence[tuple[float, float]]
+    ) -> Form:
+        signed = [(low, high) if sign > 0 else (-high, -low) for low, high in ends]
+        floor = max(low for low, _ in signed)
+        winners = [i for i, (_, high) in enumerate(signed) if high >= floor]
+        if len(winners) == 1:
+            return forms[winners[0]]
+        tableau = self._tableau
+        result = tableau.variable()
+        operands = tuple(self._operand(forms[i]) for i in winners)
+        distances = tuple(
+            tableau.form({result: exact(sign), operand: exact(-sign)}) for operand in operands
+        )
+        reach = tuple(exact(signed[i][1]) for i in winners)
+        self._encoding.choices.append(
+            Extreme(
+                place=place,
+                operands=operands,
+                positions=tuple(winners),
+                result=result,
+                sign=sign,
+                distances=distances,
+                reach=reach,
+            )
+        )
+        return {result: ONE}
+
+    def _operand(self, form: Form) -> int:
+        variable = self._tableau.form(form)
+        self._encoding.definitions[variable] = form
+        return variable
+
+
+def extreme_sign(operator: Operator) -> int:
+    """Return 1 for a maximum, -1 for a minimum, and 0 for all else.
+
+    A piecewise-linear operator of any arity whose slopes are those of one operand: where it is
+    convex it is above all operands, where concave below.
+    """
+    if not operator.piecewise_linear or operator.operands != ("each",):
+        return 0
+    point = [Interval(torch.zeros(1), torch.zeros(1))] * 2
+    return int(operator.curvature(point))
+
+
+@dataclass(frozen=True)
+class _Line:
+    """`slope * x + offset` between two ends, exactly."""
+
+    start: float
+    end: float
+    slope: Number
+    offset: Number
+
+
+def _lines(operator: PiecewiseLinear) -> list[_Line]:
+    return [
+        _Line(line.start, line.end, exact(float(line.slope)), exact(float(line.offset)))
+        for line in operator.lines
+    ]
+
+
+def _corners(met: Sequence[_Line], lower: float, upper: float) -> Iterator[Corner]:
+    """Yield the points of the graph at both ends and at the breakpoints between."""
+    for line in met:
+        x = exact(max(line.start, lower))
+        yield x, line.slope * x + line.offset
+    x = exact(upper)
+    yield x, met[-1].slope * x + met[-1].offset
+
+
+def add(total: Form, form: Mapping[int, Number], factor: Number) -> None:
+    """Add a multiple of a form to another one."""
+    for variable, coefficient in form.items():
+        value = total.get(variable, ZERO) + factor * coefficient
+        if value == 0:
+            total.pop(variable, None)
+        else:
+            total[variable] = value
