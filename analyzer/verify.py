@@ -278,8 +278,7 @@ class _Run:
             return outcome
         nodes = sum(len(proof.levels.split) for proof in outcome.proofs)
         self._narrow = outcome.narrow or nodes > _MANY_NODES
-        proofs = [replace(proof, set=int(sets[proof.set])) for proof in outcome.proofs]
-        return replace(outcome, proofs=proofs)
+        return replace(outcome, proofs=[proof.of(sets) for proof in outcome.proofs])
 
     def _watch_engine(self, share: float, words: str) -> None:
         self._left_open = words

@@ -116,16 +116,17 @@ def root_facts(graph: Graph, proof: TreeProof) -> Entry:
     if proof.root is None:
         return {}
     root, lines = proof.root, []
+    number = proof.set if proof.root_set is None else proof.root_set
     for node in graph.nodes:
         if isinstance(node, Nonlinear):
             slopes = proposed(root.lines, node, root.boxes)
             encoder = LineEncoder(node, slopes, [root.boxes[name] for name in node.inputs])
-            if (entry := encoder.entry(proof.set)) is not None:
+            if (entry := encoder.entry(number)) is not None:
                 lines.append(entry)
     rows = RowEncoder(graph, root.boxes, root.masks, root.own)
-    known: Entry = dict(facts(lines, [entry for entry, _ in rows.entries(proof.set)]))
+    known: Entry = dict(facts(lines, [entry for entry, _ in rows.entries(number)]))
     groups = [
-        root.groups[node.name][proof.set].entry(node.label, rows, proof.set)
+        root.groups[node.name][number].entry(node.label, rows, number)
         for node in graph.nodes
         if isinstance(node, Nonlinear) and node.name in root.groups
     ]

@@ -15,6 +15,10 @@ class Entry(NamedTuple):
 
 
 ENGINES: Mapping[str, Entry] = {
+    "lp": Entry("absolver.analyzer.engines.lp", "LP-Full: one linear relaxation a clause"),
+    "milp": Entry(
+        "absolver.analyzer.engines.milp", "mixed-integer programs, proved by split trees"
+    ),
     "simplex": Entry(
         "absolver.analyzer.simplex.engine", "Reluplex: a simplex over exact rationals, and splits"
     ),

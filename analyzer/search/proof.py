@@ -1,7 +1,7 @@
 """What a finished search leaves behind for the certificate of one input set."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -123,7 +123,14 @@ class TreeProof:
     levels: Levels
     domain: Domain
     root: Root | None = None
+    root_set: int | None = None
+    """Which set of `root` it is about, if that counts its sets otherwise."""
     leaves: Leaves | None = None
     revisit: Callable[[], Iterator[Visited]] | None = None
     single: bool = False
     """Whether the search was in single precision."""
+
+    def of(self, sets: Tensor) -> "TreeProof":
+        """Return the same proof where its sets are these of a larger number of sets."""
+        own = self.set if self.root_set is None else self.root_set
+        return replace(self, set=int(sets[self.set]), root_set=own)

@@ -222,6 +222,7 @@ def tree_proof(
         levels=levels,
         domain=root.lines,
         root=root,
+        root_set=0,
         leaves=leaves,
     )
 

@@ -1,0 +1,206 @@
+"""What solvers' multipliers prove of a network: evaluated anew, so that no solver is trusted."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from absolver.analyzer.graph.graph import Affine, Graph, Nonlinear
+from absolver.analyzer.programs.program import Array
+from absolver.analyzer.regions.region import Region
+from absolver.dsl.operators.record import Interval
+
+Place = tuple[str, int]
+"""An operand: the name of a tensor, and a flat element of it."""
+Cut = Mapping[Place, tuple[float, float]]
+"""Between which numbers splits say that operands are."""
+
+
+@dataclass(frozen=True, eq=False)
+class Forms:
+    """Constraints `coefficients · y <= bound` on the flat outputs, all of which hold together."""
+
+    coefficients: Array
+    bound: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Duals:
+    """Multipliers that prove something of a network's runs, in terms of the network.
+
+    Any numbers are sound: `evaluate` says what they prove.
+    """
+
+    slopes: Mapping[str, tuple[Array, ...]]
+    """By name of an operator's node, for each operand: the slopes with which a row passes the
+    node's elements. What is said of those on which the operator is affine does not matter."""
+    splits: Mapping[Place, float]
+    """Multipliers of the upper sides of splits, or negated those of the lower sides."""
+    weights: Array
+    """Of the clause's constraints; at least 0."""
+
+    def rounded(self) -> "Duals":
+        """Return the same as certificates hold it: in float32, of a size that it can hold.
+
+        Multipliers are scaled so that weights add up to 1; where they are 0, and splits alone
+        contradict each other, so that the largest multiplier of a split is 1.
+        """
+        weights = np.maximum(np.nan_to_num(self.weights), 0.0)
+        splits = {place: m for place, m in self.splits.items() if np.isfinite(m)}
+        largest = max((abs(m) for m in splits.values()), default=0.0)
+        total = weights.sum()
+        if total <= 1e-9 * largest:
+            weights, total = np.zeros_like(weights), largest
+        scale = 1 / total if total > 0 else 0.0
+        slopes = {
+            name: tuple(np.nan_to_num(_single(side)) for side in sides)
+            for name, sides in self.slopes.items()
+        }
+        own = {place: float(np.float32(m * scale)) for place, m in splits.items()}
+        return Duals(slopes, own, _single(weights * scale))
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """What multipliers speak about: a graph over one set, boxes of operands, and constraints."""
+
+    graph: Graph
+    """With biases joined, in float64."""
+    region: Region
+    boxes: Mapping[str, Interval]
+    """By name of an operator's operand, `[1, *shape]`."""
+    forms: Forms
+
+    def cut(self, cut: Cut) -> Mapping[str, Interval]:
+        """Return the boxes that splits leave."""
+        boxes = dict(self.boxes)
+        for name in {name for name, _ in cut}:
+            boxes[name] = Interval(*(side.clone() for side in boxes[name]))
+        for (name, element), sides in cut.items():
+            lower, upper = (side.view(-1) for side in boxes[name])
+            flat = Interval(*(side.flatten() for side in self.boxes[name]))
+            lower[element], upper[element] = cut_box(flat, element, sides)
+        return boxes
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A lower bound, and the size of what was added up on the way to it."""
+
+    value: float
+    size: float
+
+    @property
+    def positive(self) -> bool:
+        """Whether it is above 0 by more than rounding may be supposed to have taken."""
+        return self.value > 1e-11 * self.size
+
+
+@dataclass
+class _Sum:
+    value: float = 0.0
+    size: float = field(default=0.0)
+
+    def add(self, terms: Tensor) -> None:
+        self.value += float(terms.sum())
+        self.size += float(terms.abs().sum())
+
+
+def evaluate(ground: Ground, cut: Cut, duals: Duals) -> Bound:
+    """Bound the weighted sum of the constraints' excesses over all runs that splits allow.
+
+    The row is substituted back: `a f(x) >= s a · x + the minimum of a f(x) - s a · x over the box`
+    for any slopes s, which the operator's support gives (weak duality).
+
+    Guarantee: where the value is positive no run meets the constraints, up to rounding.
+    """
+    graph, boxes, total = ground.graph, ground.cut(cut), _Sum()
+    weights = torch.from_numpy(duals.weights)
+    start = torch.from_numpy(ground.forms.coefficients).T @ weights
+    total.add(-weights * torch.from_numpy(ground.forms.bound))
+    pending = {graph.output.name: start.view(1, *graph.output.shape)}
+    _add_splits(pending, total, (boxes, cut, duals))
+    for node in reversed(graph.nodes[1:]):
+        a = pending.pop(node.name, None)
+        if a is None:
+            continue
+        match node:
+            case Affine(bias=bias):
+                if bias is not None:
+                    total.add(a * bias)
+                for linear, name in zip(node.maps, node.inputs, strict=True):
+                    _add(pending, name, linear.adjoint(a))
+            case Nonlinear():
+                box = [boxes[name] for name in node.inputs]
+                slopes = _slopes(node, box, duals)
+                moved = [a * slope for slope in slopes]
+                total.add(node.operator.support([-m for m in moved], a, box))
+                for name, m in zip(node.inputs, moved, strict=True):
+                    _add(pending, name, m)
+    if graph.input.name in pending:
+        least = ground.region.minimum(pending[graph.input.name].unsqueeze(1))
+        total.add(least)
+    value = total.value if np.isfinite(total.size) else -np.inf
+    return Bound(value, total.size)
+
+
+def _add_splits(
+    pending: dict[str, Tensor],
+    total: _Sum,
+    given: tuple[Mapping[str, Interval], Cut, Duals],
+) -> None:
+    """Add the multiples of splits to a row: `m (x - end)` of upper sides, of lower ones too."""
+    boxes, cut, duals = given
+    for (name, element), multiplier in duals.splits.items():
+        side = cut.get((name, element), (-np.inf, np.inf))[1 if multiplier > 0 else 0]
+        if multiplier == 0 or not np.isfinite(side):
+            continue
+        row = torch.zeros_like(boxes[name].lower)
+        row.view(-1)[element] = multiplier
+        total.add(torch.tensor(-multiplier * side))
+        _add(pending, name, row)
+
+
+def exact_slopes(ground: Ground, cut: Cut, duals: Duals) -> Mapping[str, tuple[Array, ...]]:
+    """Return the slopes of all elements of each operator: where it is affine, its own."""
+    boxes = ground.cut(cut)
+    return {
+        node.name: tuple(
+            side.flatten().numpy()
+            for side in _slopes(node, [boxes[name] for name in node.inputs], duals)
+        )
+        for node in ground.graph.nodes
+        if isinstance(node, Nonlinear)
+    }
+
+
+def cut_box(box: Interval, element: int, sides: tuple[float, float] | None) -> tuple[float, float]:
+    """Cut the interval of one flat element; where nothing is left, the ends are put in order."""
+    low, up = float(box.lower[element]), float(box.upper[element])
+    if sides is not None:
+        low, up = max(low, sides[0]), min(up, sides[1])
+    return min(low, up), max(low, up)
+
+
+def _slopes(node: Nonlinear, box: list[Interval], duals: Duals) -> list[Tensor]:
+    affine, exact = node.operator.affine_on(box)
+    given = duals.slopes.get(node.name)
+    found = []
+    for operand, slope in enumerate(exact):
+        slope = slope.expand_as(affine)
+        own = torch.zeros_like(box[0].lower)
+        if given is not None:
+            own = torch.from_numpy(given[operand]).view_as(own)
+        found.append(torch.where(affine, slope, own).to(box[0].lower))
+    return found
+
+
+def _single(values: Array) -> Array:
+    rounded: Array = np.asarray(values, np.float64).astype(np.float32).astype(np.float64)
+    return rounded
+
+
+def _add(pending: dict[str, Tensor], name: str, a: Tensor) -> None:
+    pending[name] = pending[name] + a if name in pending else a
