@@ -30,10 +30,13 @@ Decide = Callable[[Goal, Relaxation, Callable[[float], None]], Decided]
 @dataclass
 class _Found:
     proofs: list[TreeProof] = field(default_factory=list)
-    exact: bool = False
+    exact: bool = True
+    """Whether exact arithmetic has refuted everything that is refuted."""
     narrow: bool = False
     reasons: dict[str, None] = field(default_factory=dict)
     open: int = 0
+    bare: int = 0
+    """How many clauses are refuted without a tree."""
 
 
 def decide_each(
@@ -73,23 +76,27 @@ def _take(found: _Found, one: Decided) -> None:
     found.narrow |= one.narrow
     if one.reason:
         found.reasons[one.reason] = None
+    if one.proof is None and not one.exact:
+        found.open += 1
+        return
+    found.exact &= one.exact
     if one.proof is not None:
         found.proofs.append(one.proof)
-    elif one.exact:
-        found.exact = True
     else:
-        found.open += 1
+        found.bare += 1
 
 
 def _outcome(found: _Found, total: int, summary: str) -> Outcome:
     reason = "; ".join(found.reasons)
-    if found.open:
-        count = f"{found.open} of {total} clauses are open"
+    # What is refuted without a tree needs all else to be refuted exactly, too.
+    undecided = found.open + (0 if found.exact else found.bare)
+    if undecided:
+        count = f"{undecided} of {total} clauses are open"
         return Outcome(summary=summary, reason=f"{count}: {reason}" if reason else count)
     return Outcome(
         proofs=found.proofs,
         rigorous=found.exact,
         narrow=found.narrow,
         summary=summary,
-        reason=reason if found.exact else "",
+        reason=reason if found.bare else "",
     )

@@ -121,15 +121,22 @@ class Bent(AbstractChoice):
         here = self.corners[first : last + 1]
         for slack in self.slacks:
             heights = [y - slack.slope * x for x, y in here]
-            yield slack.variable, Side.LOWER, min(heights)
-            yield slack.variable, Side.UPPER, max(heights)
+            # A line is a side of the hull where it meets two corners.
+            for side, height in ((Side.LOWER, min(heights)), (Side.UPPER, max(heights))):
+                if heights.count(height) > 1:
+                    yield slack.variable, side, height
+
+    def slope(self, piece: int) -> Number:
+        """Return the slope of one piece."""
+        (left, low), (right, high) = self.corners[piece : piece + 2]
+        return (high - low) / (right - left)
 
     def evaluate(self, operands: Sequence[Number]) -> Number:
         """Interpolate between the corners, and go straight on outside."""
         (x,) = operands
         piece = max((i for i in self.options if self.corners[i][0] <= x), default=0)
-        (left, low), (right, high) = self.corners[piece : piece + 2]
-        return low + (high - low) / (right - left) * (x - left)
+        left, low = self.corners[piece]
+        return low + self.slope(piece) * (x - left)
 
     def operand_for(self, operands: Sequence[Number], result: Number) -> tuple[int, Number] | None:
         """Return the nearest point that has the value."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
-from math import prod
+from math import ceil, floor, frexp, prod
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ UNIT = 0
 """The variable that is the number 1: constants are its coefficients."""
 
 Corner = tuple[Number, Number]
+# Binary digits of a box's width: lines lie further from the operator by a thousandth of it at most.
+_DIGITS = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +51,9 @@ class Encoding:
         """Take proved boxes of operators' operands, `[*shape]` each, by name."""
         self.tableau = Tableau(tick)
         self.choices: list[AbstractChoice] = []
-        self.operators = [node for node in graph.joined.nodes if isinstance(node, Nonlinear)]
-        self.operand_names = {node.name: node.inputs for node in self.operators}
+        self.graph = graph.joined
+        self.operators = [node for node in self.graph.nodes if isinstance(node, Nonlinear)]
+        self._operand_names = {node.name: node.inputs for node in self.operators}
         self.definitions: dict[int, Form] = {}
         """Operands of choices as forms of inputs and of results."""
         self.constraints: list[tuple[int, LinearConstraint]] = []
@@ -73,6 +76,7 @@ class Encoding:
             self._constrain(constraint, forms[graph.output.name])
         for constraint in dict.fromkeys(clause.on_inputs):
             self._constrain(constraint, forms[graph.input.name])
+        self.on_inputs = [v for v, _ in self.constraints[len(dict.fromkeys(clause.on_outputs)) :]]
         self.strict = any(constraint.strict for _, constraint in self.constraints)
         for choice in self.choices:
             for limit in choice.limits(choice.options):
@@ -82,6 +86,11 @@ class Encoding:
     def point(self) -> list[Number]:
         """The inputs of the tableau's assignment."""
         return [self.tableau.value[variable] for variable in self.inputs]
+
+    def operand(self, choice: AbstractChoice) -> tuple[str, int]:
+        """Return the tensor of a choice's first operand, and the element there."""
+        place = choice.place
+        return self._operand_names[place.node][choice.positions[0]], place.element
 
     def _input(self, number: int, low: Fraction | None, high: Fraction | None) -> int:
         if low is None or high is None:
@@ -172,7 +181,7 @@ class _Forms:
             add(result, form, line.slope)
             add(result, {UNIT: ONE}, line.offset)
             return result
-        corners = tuple(_corners(met, *ends))
+        corners = tuple(_corners(met, *_short(*ends)))
         tableau = self._tableau
         operand, variable = self._operand(form), tableau.variable()
         slopes = dict.fromkeys((q - y) / (p - x) for (x, y), (p, q) in combinations(corners, 2))
@@ -252,6 +261,17 @@ def _lines(operator: PiecewiseLinear) -> list[_Line]:
         _Line(line.start, line.end, exact(float(line.slope)), exact(float(line.offset)))
         for line in operator.lines
     ]
+
+
+def _short(lower: float, upper: float) -> tuple[float, float]:
+    """Return a slightly wider box whose ends are small multiples of one power of 2.
+
+    Slopes of chords are quotients of few digits then, and so are the numbers of the tableau.
+    """
+    _, exponent = frexp(upper - lower)
+    unit = 2.0 ** (exponent - _DIGITS)
+    low, high = floor(lower / unit) * unit, ceil(upper / unit) * unit
+    return (low, high) if low <= lower < upper <= high else (lower, upper)
 
 
 def _corners(met: Sequence[_Line], lower: float, upper: float) -> Iterator[Corner]:

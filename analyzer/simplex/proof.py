@@ -1,4 +1,4 @@
-"""From a refutation by a simplex to a tree of splits whose leaves are proposals for the checker.
+"""From a refutation by a simplex to splits and proposals that prove it again, in floating point.
 
 A leaf's multipliers of bounds say everything: those of a clause's constraints are its combination,
 those of operands' bounds belong to the splits that set them, and those of lines around an operator
@@ -14,22 +14,19 @@ from dataclasses import dataclass, field
 from math import prod
 
 import numpy as np
-from numpy.typing import NDArray
 
+from absolver.analyzer.certify.operands import origin
+from absolver.analyzer.certify.rehearsal import proposed
+from absolver.analyzer.engines.known import Goal
+from absolver.analyzer.engines.prover import Guide
+from absolver.analyzer.programs.duals import Duals
 from absolver.analyzer.properties.property import LinearConstraint
-from absolver.analyzer.search.proof import LeafPassage, Leaves, Root, TreeProof
-from absolver.analyzer.search.tree import Tree
+from absolver.analyzer.search.proof import Root
 from absolver.analyzer.simplex.choices import AbstractChoice, Bent, Extreme, Options, Split
 from absolver.analyzer.simplex.encoding import Encoding
-from absolver.analyzer.simplex.rationals import ONE, ZERO, Number, fraction
-from absolver.analyzer.simplex.reluplex import Leaf, Refutation
+from absolver.analyzer.simplex.rationals import ONE, ZERO, Number, exact, fraction
+from absolver.analyzer.simplex.reluplex import Branch, Leaf, Refutation
 from absolver.analyzer.simplex.tableau import Bound, Multipliers, Side
-
-Array = NDArray[np.float64]
-
-
-class NoTreeError(Exception):
-    """A refutation divides what no split of an operand can divide."""
 
 
 @dataclass(frozen=True)
@@ -47,215 +44,247 @@ class Proposal:
 
     combination: dict[int, Number] = field(default_factory=dict)
     """By number of the encoding's constraint; at least 0."""
-    multipliers: list[Number] = field(default_factory=list)
-    """Of the splits on the path, the root's first."""
-    lower: dict[int, tuple[Number, ...]] = field(default_factory=dict)
-    upper: dict[int, tuple[Number, ...]] = field(default_factory=dict)
-    """Slopes by number of the choice, one for each operand."""
+    multipliers: dict[tuple[int, Side], Number] = field(default_factory=dict)
+    """Of the last splits of operands, by number of the choice and the side that they bound."""
+    slopes: dict[int, tuple[Number, ...]] = field(default_factory=dict)
+    """By number of the choice, one for each operand."""
+
+    def add(self, number: int, side: Side, multiplier: Number) -> None:
+        """Add to the multiplier of a split."""
+        self.multipliers[number, side] = self.multipliers.get((number, side), ZERO) + multiplier
 
 
-def proposal(encoding: Encoding, leaf: Leaf, path: Sequence[Step]) -> Proposal:
+class RootLines:
+    """The lines with which a root's rows have bounded operands of one set, and which of them.
+
+    Where a row has not, the bound is an interval step.
+    """
+
+    def __init__(self, encoding: Encoding, root: Root) -> None:
+        """Take a root of one set."""
+        self._masks = root.masks
+        self._slopes = {}
+        self._origins = {}
+        for node in encoding.operators:
+            found = proposed(root.lines, node, root.boxes)
+            self._slopes[node.name] = {
+                Side.LOWER: [slope[0].flatten() for slope in found.lower],
+                Side.UPPER: [slope[0].flatten() for slope in found.upper],
+            }
+            self._origins[node.name] = [origin(encoding.graph, name) for name in node.inputs]
+
+    def slopes(self, choice: AbstractChoice, side: Side) -> list[Number]:
+        """Return the slopes with which rows pass an operator's neuron on one side."""
+        slopes = self._slopes[choice.place.node][side]
+        return [exact(float(slopes[i][choice.place.element])) for i in choice.positions]
+
+    def has_row(self, choice: AbstractChoice, operand: int, side: Side) -> bool:
+        """Say whether a row has bounded an operand of a choice on one side."""
+        name, index = self._origins[choice.place.node][choice.positions[operand]]
+        if name not in self._masks:
+            return False
+        masks = self._masks[name]
+        mask = masks.lower if side is Side.LOWER else masks.upper
+        return bool(mask[0, int(index[choice.place.element])])
+
+
+def proposal(encoding: Encoding, leaf: Leaf, path: Sequence[Step], lines: RootLines) -> Proposal:
     """Sort a leaf's multipliers by what they belong to."""
-    found = Proposal(multipliers=[ZERO] * len(path))
+    found = Proposal()
     place = {variable: i for i, (variable, _) in enumerate(encoding.constraints)}
     for bound, weight in leaf.multipliers.items():
         if bound.variable in place:
             found.combination[place[bound.variable]] = weight
-    flow = _Flow(encoding, leaf.multipliers)
+    flow = _Flow(encoding, leaf.multipliers, path, lines)
     for number in reversed(range(len(encoding.choices))):
-        flow.pass_back(number, path, found)
+        flow.pass_back(number, found)
     return found
 
 
 class _Flow:
-    """Weights of lines around operators, from the last operator to the first."""
+    """A row's coefficients on the way back through a network, from the last operator on.
 
-    def __init__(self, encoding: Encoding, multipliers: Multipliers) -> None:
+    Those that the leaf's weights imply are known; those of operands that are bounded anew follow
+    from the lines that have bounded them at the root.
+    """
+
+    def __init__(
+        self, encoding: Encoding, multipliers: Multipliers, path: Sequence[Step], lines: RootLines
+    ) -> None:
         self._encoding = encoding
         self._multipliers = multipliers
+        self._path = path
+        self._lines = lines
         self._results = {choice.result: i for i, choice in enumerate(encoding.choices)}
-        self._extra: dict[int, list[Number]] = defaultdict(list)
-        """Coefficients of results that are bounded by their box alone."""
+        self._anew: dict[int, list[tuple[Number, bool]]] = defaultdict(list)
+        """By choice: coefficients of its result, and whether they pass it by the root's lines."""
 
-    def pass_back(self, number: int, path: Sequence[Step], found: Proposal) -> None:
+    def pass_back(self, number: int, found: Proposal) -> None:
         """Find an operator's slopes, and the multipliers of its splits."""
         choice = self._encoding.choices[number]
         coefficient, slopes = self._weighted(choice)
-        for extra in self._extra[number]:
-            # Over the box alone: a line of slope 0.
-            coefficient += extra
-        for place, operand in enumerate(choice.operands):
-            self._give_to_splits(number, operand, path, found)
-            if coefficient == 0 and slopes[place] != 0:
-                self._give_to_box(number, operand, -slopes[place], path, found)
+        for share, by_lines in self._anew[number]:
+            coefficient += share
+            if by_lines:
+                own = self._lines.slopes(choice, Side.LOWER if share > 0 else Side.UPPER)
+                for place, operand in enumerate(choice.operands):
+                    slopes[place] += share * own[place]
+                    self._bound_anew(operand, share * own[place], by_lines=True)
+        self._give_to_splits(number, found)
+        taken = self._slopes_taken(number, coefficient, slopes)
         if coefficient != 0:
-            side = found.lower if coefficient > 0 else found.upper
-            side[number] = tuple(slope / coefficient for slope in slopes)
+            found.slopes[number] = taken
+        for place, (slope, passed) in enumerate(zip(slopes, taken, strict=True)):
+            if coefficient * passed != slope:
+                self._give_to_box(number, place, coefficient * passed - slope, found)
+
+    def _slopes_taken(
+        self, number: int, coefficient: Number, slopes: Sequence[Number]
+    ) -> tuple[Number, ...]:
+        """Return the slopes with which a row passes: the operator's own where it is affine."""
+        choice = self._encoding.choices[number]
+        parts = [step.part for step in self._path if step.choice == number]
+        if parts and len(parts[-1]) == 1 and isinstance(choice, Bent):
+            return (choice.slope(parts[-1][0]),)
+        if coefficient == 0:
+            return (ZERO,) * len(slopes)
+        return tuple(slope / coefficient for slope in slopes)
 
     def _weighted(self, choice: AbstractChoice) -> tuple[Number, list[Number]]:
         """Return what the lines around an operator leave of its result and of its operands."""
         coefficient, slopes = ZERO, [ZERO] * len(choice.operands)
-        for variable, terms in _lines(choice):
+        for variable, result, operands in _lines(choice):
             for side in Side:
                 weight = self._multipliers.get(Bound(variable, side))
                 if weight is not None:
                     signed = weight if side is Side.LOWER else -weight
-                    coefficient += signed * terms[0]
-                    slopes = [s - signed * t for s, t in zip(slopes, terms[1], strict=True)]
+                    coefficient += signed * result
+                    slopes = [s - signed * c for s, c in zip(slopes, operands, strict=True)]
         return coefficient, slopes
 
-    def _give_to_splits(
-        self, number: int, operand: int, path: Sequence[Step], found: Proposal
-    ) -> None:
+    def _give_to_splits(self, number: int, found: Proposal) -> None:
         """Give the weights of an operand's bounds to the splits that have set them."""
-        for side in Side:
-            weight = self._multipliers.get(Bound(operand, side))
-            if weight is not None and isinstance(self._encoding.choices[number], Bent):
-                step = _setter(number, side, path)
-                assert step is not None, "only splits bound an operand"
-                found.multipliers[step] += weight
+        choice = self._encoding.choices[number]
+        if isinstance(choice, Bent):
+            for side in Side:
+                weight = self._multipliers.get(Bound(choice.operands[0], side))
+                if weight is not None:
+                    found.add(number, side, weight)
 
-    def _give_to_box(
-        self, number: int, operand: int, coefficient: Number, path: Sequence[Step], found: Proposal
-    ) -> None:
+    def _give_to_box(self, number: int, place: int, coefficient: Number, found: Proposal) -> None:
         """Bound `coefficient * operand` by what has bounded it: a split, or lines before it.
 
-        Lines of one operator below and above it may together bound its operand alone, and that by
-        the end of its box. A row cannot say so; but it can bound the operand anew.
+        Several lines around one operator may together bound its operand, by an end of its box. A
+        row cannot say so; but it can bound the operand anew.
         """
+        choice = self._encoding.choices[number]
         side = Side.LOWER if coefficient > 0 else Side.UPPER
-        step = _setter(number, side, path)
-        if step is not None:
-            found.multipliers[step] += abs(coefficient)
+        if _is_bounded(number, side, self._path):
+            found.add(number, side, abs(coefficient))
             return
+        by_lines = self._lines.has_row(choice, place, side)
+        self._bound_anew(choice.operands[place], coefficient, by_lines=by_lines)
+
+    def _bound_anew(self, operand: int, coefficient: Number, *, by_lines: bool) -> None:
         for variable, share in self._encoding.definitions[operand].items():
             if variable in self._results:
-                self._extra[self._results[variable]].append(coefficient * share)
+                anew = self._anew[self._results[variable]]
+                anew.append((coefficient * share, by_lines))
 
 
-def _lines(choice: AbstractChoice) -> Iterator[tuple[int, tuple[Number, list[Number]]]]:
+def _lines(choice: AbstractChoice) -> Iterator[tuple[int, Number, list[Number]]]:
     """Yield variables that are forms of an operator's result and operands, with coefficients."""
     match choice:
         case Bent(slacks=slacks):
             for slack in slacks:
-                yield slack.variable, (ONE, [-slack.slope])
+                yield slack.variable, ONE, [-slack.slope]
         case Extreme(distances=distances, sign=sign):
             zeros = [ZERO] * len(distances)
-            yield choice.result, (ONE, zeros)
+            yield choice.result, ONE, zeros
             for place, variable in enumerate(distances):
                 own = zeros.copy()
                 own[place] = -sign * ONE
-                yield variable, (sign * ONE, own)
+                yield variable, sign * ONE, own
 
 
-def _setter(number: int, side: Side, path: Sequence[Step]) -> int | None:
-    """Return the last split of a choice that has bounded its operand on one side."""
-    found = None
-    for place, step in enumerate(path):
-        above = step.part == step.split.second
-        if step.choice == number and above == (side is Side.LOWER):
-            found = place
-    return found
+def _is_bounded(number: int, side: Side, path: Sequence[Step]) -> bool:
+    """Say whether a split of a choice has bounded its operand on one side."""
+    return any(
+        step.choice == number and (step.part == step.split.second) == (side is Side.LOWER)
+        for step in path
+    )
 
 
-def leaves_of(
-    encoding: Encoding, refutation: Refutation, tree: Tree
-) -> list[tuple[int, Proposal, int]]:
-    """Make a refutation's splits in a tree; return each leaf's node, proposal and depth."""
-    found: list[tuple[int, Proposal, int]] = []
-    todo: list[tuple[Refutation, int, tuple[Step, ...]]] = [(refutation, 0, ())]
-    while todo:
-        here, node, path = todo.pop()
+def guide(encoding: Encoding, refutation: Refutation, goal: Goal) -> Guide:
+    """Return a refutation as splits and proposals for a tree prover.
+
+    Where operands of a maximum were compared, what a tree cannot say, the rest is left to it.
+    """
+    rows = _rows(goal)
+    lines = RootLines(encoding, goal.known.root)
+
+    def of(here: Refutation, path: tuple[Step, ...]) -> Guide:
         if isinstance(here, Leaf):
-            found.append((node, proposal(encoding, here, path), len(path)))
-            continue
+            return Guide(duals=_duals(encoding, proposal(encoding, here, path, lines), rows))
         choice, split = encoding.choices[here.choice], here.split
         if split.threshold is None:
-            raise NoTreeError("a certificate has no split that says which operand is the largest")
-        threshold = np.array([float(fraction(split.threshold))])
-        source = encoding.operand_names[choice.place.node][0]
-        element = np.array([choice.place.element])
-        first, second = tree.split(np.array([node]), [source], element, threshold)
-        for part, child, below in (
-            (split.first, first, here.first),
-            (split.second, second, here.second),
-        ):
-            todo.append((below, int(child[0]), (*path, Step(here.choice, split, part))))
-    return found
+            return Guide()
+        first, second = (Step(here.choice, split, part) for part in (split.first, split.second))
+        place = encoding.operand(choice)
+        return Guide(
+            split=(place, _float(split.threshold)),
+            below=of(here.first, (*path, first)),
+            above=of(here.second, (*path, second)),
+        )
+
+    return of(refutation, ())
 
 
-def tree_proof(
-    encoding: Encoding,
-    refutation: Refutation,
-    root: Root,
-    scales: Mapping[LinearConstraint, tuple[int, float]],
-    where: tuple[int, int],
-) -> TreeProof:
-    """Return the certificate's tree for one clause of one set.
-
-    `scales` says where each constraint is among the clause's rows, and how that was scaled.
-    """
-    tree = Tree(1)
-    found = leaves_of(encoding, refutation, tree)
-    depth = max(length for _, _, length in found)
-    multipliers = np.zeros((len(found), depth))
-    combination = np.zeros((len(found), len(scales)))
-    for row, (_, one, length) in enumerate(found):
-        size = _size(one)
-        multipliers[row, :length] = [_float(m / size) for m in one.multipliers]
-        for number, weight in one.combination.items():
-            constraint = encoding.constraints[number][1]
-            if constraint not in scales:
-                raise NoTreeError("a certificate's tree has no multipliers of input constraints")
-            column, scale = scales[constraint]
-            combination[row, column] += _float(weight / size) / scale
-    leaves = Leaves(
-        node=np.array([node for node, _, _ in found]),
-        slopes=_passages(encoding, [one for _, one, _ in found], root),
-        multipliers=multipliers,
-        combination=combination,
-    )
-    levels = tree.levels()[0]
-    return TreeProof(
-        set=where[0],
-        clauses=(where[1],),
-        levels=levels,
-        domain=root.lines,
-        root=root,
-        root_set=0,
-        leaves=leaves,
-    )
+def uses_inputs(encoding: Encoding, refutation: Refutation) -> bool:
+    """Say whether constraints on several inputs take part: no leaf of a tree can name them."""
+    if isinstance(refutation, Branch):
+        return any(uses_inputs(encoding, part) for part in (refutation.first, refutation.second))
+    return any(Bound(v, Side.UPPER) in refutation.multipliers for v in encoding.on_inputs)
 
 
-def _size(one: Proposal) -> Number:
-    """Return the largest multiplier of a leaf: with it as the unit they are ordinary numbers."""
-    return max((*one.combination.values(), *one.multipliers), default=ONE) or ONE
-
-
-def _passages(
-    encoding: Encoding, leaves: Sequence[Proposal], root: Root
-) -> Mapping[str, LeafPassage]:
-    """Return how rows pass each operator in every leaf.
-
-    Where a leaf says nothing the slopes are the operator's own, in the middle of its box: the
-    checker's boxes are a little wider, and it may need a line where the operator is affine here.
-    """
+def _rows(goal: Goal) -> Mapping[LinearConstraint, tuple[int, float]]:
+    """Say where each constraint is among a clause's rows, and by how much it was scaled there."""
+    specification = goal.known.specification
+    rows = specification.member[0, goal.column].nonzero().flatten().tolist()
     found = {}
-    for node in encoding.operators:
-        boxes = [root.boxes[name] for name in node.inputs]
-        gradient = node.operator.gradient([(box.lower + box.upper) / 2 for box in boxes])
-        own = np.stack([side.double().expand(1, *node.shape).numpy() for side in gradient])
-        own = own.reshape(len(node.inputs), 1, prod(node.shape)).repeat(len(leaves), axis=1)
-        sides = [own, own.copy()]
-        for number, choice in enumerate(encoding.choices):
-            if choice.place.node != node.name:
-                continue
-            for row, one in enumerate(leaves):
-                for side, slopes in zip(sides, (one.lower, one.upper), strict=True):
-                    for place, slope in zip(choice.positions, slopes.get(number, ()), strict=False):
-                        side[place, row, choice.place.element] = _float(slope)
-        found[node.name] = LeafPassage(tuple(sides[0]), tuple(sides[1]))
+    for place, row in enumerate(rows):
+        constraint = specification.constraints[0][row]
+        variable, coefficient = constraint.terms[0]
+        scaled = float(specification.rows[0, row, variable])
+        found[constraint] = (place, scaled / float(coefficient))
     return found
+
+
+def _duals(
+    encoding: Encoding, one: Proposal, rows: Mapping[LinearConstraint, tuple[int, float]]
+) -> Duals:
+    # With the largest multiplier as the unit all of them are ordinary numbers.
+    size = max((*one.combination.values(), *one.multipliers.values()), default=ONE) or ONE
+    weights = np.zeros(len(rows))
+    for number, weight in one.combination.items():
+        constraint = encoding.constraints[number][1]
+        if constraint in rows:
+            row, scale = rows[constraint]
+            weights[row] += _float(weight / size) / scale
+    splits: dict[tuple[str, int], float] = {}
+    for (number, side), multiplier in one.multipliers.items():
+        place = encoding.operand(encoding.choices[number])
+        signed = _float(multiplier / size)
+        splits[place] = splits.get(place, 0.0) + (signed if side is Side.UPPER else -signed)
+    slopes = {
+        node.name: tuple(np.zeros(prod(node.shape)) for _ in node.inputs)
+        for node in encoding.operators
+    }
+    for number, found in one.slopes.items():
+        choice = encoding.choices[number]
+        for position, slope in zip(choice.positions, found, strict=True):
+            slopes[choice.place.node][position][choice.place.element] = _float(slope)
+    return Duals(slopes, splits, weights)
 
 
 def _float(value: Number) -> float:

@@ -14,13 +14,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from absolver.analyzer.simplex.choices import AbstractChoice, Options, Split
+from absolver.analyzer.simplex.choices import AbstractChoice, Limit, Options, Split
 from absolver.analyzer.simplex.encoding import Encoding
 from absolver.analyzer.simplex.rationals import ONE, Number
 from absolver.analyzer.simplex.tableau import Bound, Multipliers, Side
 
 # As often a choice is repaired before it is split. Reluplex repairs five times; with rational
-# numbers a pivot costs more than a split: once takes a third of the time on networks of 12 neurons.
+# numbers a pivot costs more than a split.
 _REPAIRS = 1
 
 
@@ -68,6 +68,8 @@ class Reluplex:
         self._allowed: list[Options] = [choice.options for choice in self._choices]
         self._owner = {v: i for i, choice in enumerate(self._choices) for v in choice.variables}
         self._free = self._limits_at_root()
+        self._known_limits: dict[tuple[int, Options], tuple[Limit, ...]] = {}
+        self._reached: dict[Bound, tuple[Number | None, Multipliers]] = {}
         self._progress = progress
         self._share, self._done = 1.0, 0.0
         self.point: list[Number] | None = None
@@ -141,7 +143,7 @@ class Reluplex:
         """Decide a part of a choice."""
         mark, options = self._tableau.mark(), self._allowed[number]
         self._allowed[number] = part
-        for limit in self._choices[number].limits(part):
+        for limit in self._limits(number, part):
             self._tableau.tighten(*limit)
         known = self._node()
         self._tableau.undo(mark)
@@ -156,20 +158,30 @@ class Reluplex:
 
     def _implied(self) -> Iterator[tuple[int, Split, Options, Multipliers]]:
         """Yield parts of choices that the bounds of rows refute, with what refutes them."""
+        self._reached.clear()
         for number, (choice, options) in enumerate(zip(self._choices, self._allowed, strict=True)):
             for split in choice.splits(options) if len(options) > 1 else ():
                 for part in (split.first, split.second):
-                    why = self._refuted_at_once(choice, part)
+                    why = self._refuted_at_once(number, part)
                     if why is not None:
                         yield number, split, part, why
 
-    def _refuted_at_once(self, choice: AbstractChoice, part: Options) -> Multipliers | None:
+    def _refuted_at_once(self, number: int, part: Options) -> Multipliers | None:
         """Say why a variable cannot meet a part's limits, by one row."""
-        for variable, side, limit in choice.limits(part):
-            reach, why = self._reach(variable, side.other)
+        for variable, side, limit in self._limits(number, part):
+            bound = Bound(variable, side.other)
+            if bound not in self._reached:
+                self._reached[bound] = self._reach(*bound)
+            reach, why = self._reached[bound]
             if reach is not None and (reach < limit if side is Side.LOWER else reach > limit):
                 return {Bound(variable, side): ONE, **why}
         return None
+
+    def _limits(self, number: int, part: Options) -> Sequence[Limit]:
+        """Return what holds of a choice's variables in a part of it."""
+        if (number, part) not in self._known_limits:
+            self._known_limits[number, part] = tuple(self._choices[number].limits(part))
+        return self._known_limits[number, part]
 
     def _reach(self, variable: int, side: Side) -> tuple[Number | None, Multipliers]:
         """Return the bound on one side that a variable's row gives it, and by which bounds."""
@@ -197,12 +209,13 @@ class Reluplex:
         return [self._tableau.value[variable] for variable in choice.operands]
 
     def _broken(self) -> int | None:
-        """Return the first choice whose result is not its operator's value."""
-        value = self._tableau.value
+        """Return the choice whose result is furthest from its operator's value, if one is off."""
+        value, worst, found = self._tableau.value, 0 * ONE, None
         for number, choice in enumerate(self._choices):
-            if value[choice.result] != choice.evaluate(self._operands(choice)):
-                return number
-        return None
+            gap = abs(value[choice.result] - choice.evaluate(self._operands(choice)))
+            if gap > worst:
+                worst, found = gap, number
+        return found
 
     def _repair(self, number: int, turn: int) -> None:
         """Move a result to its operator's value; an operand to a point with the result in turn."""
@@ -228,7 +241,7 @@ class Reluplex:
         point, mark = encoding.point, tableau.mark()
         for choice, allowed in zip(self._choices, self._allowed, strict=True):
             here = [o for o in choice.options_at(self._operands(choice)) if o in allowed]
-            for limit in choice.limits((here[0],)):
+            for limit in choice.limits(tuple(here[:1])):
                 tableau.tighten(*limit)
         tableau.maximise(encoding.margin)
         if encoding.strict and tableau.value[encoding.margin] == 0:

@@ -192,10 +192,10 @@ class Tableau:
         self._pivot(basic, nonbasic)
 
     def movable(self, basic: int, *, rising: bool) -> int | None:
-        """Return a nonbasic variable that can move a basic one, in whose column least is."""
+        """Return the nonbasic variable that has to move least to move a basic one."""
         row = self._rows[basic]
         free = [j for j, c in row.items() if self._can_move(j, rising=(c > 0) == rising)]
-        return min(free, key=lambda j: (len(self._columns[j]), j), default=None)
+        return max(free, key=lambda j: (abs(row[j]), -j), default=None)
 
     def _can_move(self, variable: int, *, rising: bool) -> bool:
         limit = self._bounds[Side.UPPER if rising else Side.LOWER][variable]
