@@ -22,6 +22,7 @@ ENGINES: Mapping[str, Entry] = {
     "simplex": Entry(
         "absolver.analyzer.simplex.engine", "Reluplex: a simplex over exact rationals, and splits"
     ),
+    "star": Entry("absolver.analyzer.stars.engine", "star sets, split one piece after the other"),
 }
 """Every engine but branch and bound, which is the analyzer's own way."""
 

@@ -9,10 +9,10 @@ from math import ceil, floor, frexp, prod
 import numpy as np
 import torch
 
+from absolver.analyzer.engines.errors import NotPiecewiseLinearError, UnsuitableSetError
 from absolver.analyzer.graph.graph import Affine, Graph, Input, Nonlinear
 from absolver.analyzer.properties.property import Clause, InputBox, LinearConstraint
 from absolver.analyzer.simplex.choices import AbstractChoice, Bent, Extreme, Place, Slack
-from absolver.analyzer.simplex.errors import NotPiecewiseLinearError, UnboundedSetError
 from absolver.analyzer.simplex.rationals import ONE, ZERO, Number, exact
 from absolver.analyzer.simplex.tableau import Form, Side, Tableau
 from absolver.dsl.operators.piecewise_linear import PiecewiseLinear
@@ -94,7 +94,7 @@ class Encoding:
 
     def _input(self, number: int, low: Fraction | None, high: Fraction | None) -> int:
         if low is None or high is None:
-            raise UnboundedSetError(
+            raise UnsuitableSetError(
                 f"the engine simplex needs bounds on both sides of input {number}; "
                 "bound it, or use --engine bab"
             )
@@ -156,16 +156,13 @@ class _Forms:
             return self._bent(Place(node.name, element), operator, forms[0], ends[0])
         sign = extreme_sign(operator)
         if sign == 0:
-            raise NotPiecewiseLinearError(
-                f"the engine simplex splits operators into linear pieces, and {operator.name} "
-                f"({node.origin}) has none that are known; use --engine bab"
-            )
+            raise NotPiecewiseLinearError("simplex", node)
         return self._extreme(Place(node.name, element), sign, forms, ends)
 
     def _ends(self, name: str, element: int) -> tuple[float, float]:
         lower, upper = (float(side.reshape(-1)[element]) for side in self._boxes[name])
         if not -np.inf < lower <= upper < np.inf:
-            raise UnboundedSetError(
+            raise UnsuitableSetError(
                 f"the engine simplex needs finite bounds of all neurons, and element {element} of "
                 f"{name} has [{lower}, {upper}]; use --engine bab"
             )

@@ -6,6 +6,7 @@ import torch
 
 from absolver.analyzer.engines.clauses import Decided, decide_each
 from absolver.analyzer.engines.engine import Control
+from absolver.analyzer.engines.errors import UnsuitableSetError
 from absolver.analyzer.engines.known import DTYPE, Goal, KnownSet
 from absolver.analyzer.engines.prover import TreeProver
 from absolver.analyzer.problem import DEFAULT_DOMAIN
@@ -16,7 +17,6 @@ from absolver.analyzer.regions.box import Box
 from absolver.analyzer.regions.polytope import Polytope
 from absolver.analyzer.search.strategy import Outcome, Task
 from absolver.analyzer.simplex.encoding import Conditions, Encoding
-from absolver.analyzer.simplex.errors import UnboundedSetError
 from absolver.analyzer.simplex.proof import guide, uses_inputs
 from absolver.analyzer.simplex.rationals import Number, fraction
 from absolver.analyzer.simplex.reluplex import Refutation, Reluplex
@@ -34,7 +34,7 @@ def decide(task: Task, control: Control) -> Outcome:
     is one over the reals that a run has confirmed.
     """
     if not isinstance(task.specification.region, Box | Polytope):
-        raise UnboundedSetError(
+        raise UnsuitableSetError(
             "the engine simplex works on boxes and polytopes of inputs, and this set is "
             "neither; use --engine bab"
         )
