@@ -17,10 +17,11 @@ from absolver.analyzer.certify.encoding import (
     refutations,
 )
 from absolver.analyzer.certify.errors import NotCertifiable
+from absolver.analyzer.certify.leaf_records import leaf_records, takes_cuts
 from absolver.analyzer.certify.regions import as_checked
 from absolver.analyzer.certify.rehearsal import Rehearsal, Rows, lines_of, proposed, rehearse
 from absolver.analyzer.certify.row_lines import RowEncoder
-from absolver.analyzer.certify.trees import root_facts, tree_record
+from absolver.analyzer.certify.trees import root_facts, tree_record, weights
 from absolver.analyzer.decide import MODEST_WORK, Execution, chunk_size
 from absolver.analyzer.graph.graph import Graph, Nonlinear
 from absolver.analyzer.multipliers import Multiples, over_polytope
@@ -163,7 +164,6 @@ class Cases:
 
     def _write_trees(self, whole: Specification, trees: Sequence[TreeProof]) -> None:
         """Write the cases that a search has proved, of each set one for all trees with one root."""
-        clauses = self._problem.around.clauses
         graph = self._problem.graph(self._execution, whole.rows.dtype)
         for proofs in _with_one_root(trees):
             numbers = [self._numbers(whole, proof) for proof in proofs]
@@ -175,9 +175,19 @@ class Cases:
                 self._writer.write({**shared, "facts": known} if known else shared)
                 known = {}
             for proof in proofs:
-                record = tree_record(graph, proof, whole, clauses)
-                self._writer.write({**record, "facts": known} if known else record)
+                for record in self._records(graph, proof, whole):
+                    self._writer.write({**record, "facts": known} if known else record)
+                    known = {}
             self.counts = self.counts.with_case(sum(map(len, numbers)), 0, 0)
+
+    def _records(self, graph: Graph, proof: TreeProof, whole: Specification) -> Iterator[Entry]:
+        """Yield the one record of a tree, or all where its leaves need their own."""
+        clauses = self._problem.around.clauses
+        if not takes_cuts(proof):
+            yield tree_record(graph, proof, whole, clauses)
+            return
+        clause = clauses[int(whole.clause[proof.set, proof.clauses[0]])]
+        yield from leaf_records(graph, proof, clause, weights(proof, whole, clauses))
 
     def _numbers(self, whole: Specification, proof: TreeProof) -> list[int]:
         """Return the numbers of the clauses that a tree refutes."""

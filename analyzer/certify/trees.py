@@ -39,9 +39,9 @@ def tree_record(
         lines = [_line(node, proof.leaves, nodes_of_leaves) for node in nodes]
         record |= {"rows": "none", "clip": False, "bounded": levels.split < 0}
         record["multipliers"] = nodes_of_leaves(proof.leaves.multipliers[:, : levels.depth])
-        weights = _weights(proof, whole, clauses)
-        record["combination"] = (
-            nodes_of_leaves(proof.leaves.combination[:, weights[0]]) * weights[1]
+        order, scales = weights(proof, whole, clauses)
+        record["combination"] = nodes_of_leaves(proof.leaves.combination[:, order]) * scales.astype(
+            np.float32
         )
     return {**record, "lines": lines} if lines else record
 
@@ -95,9 +95,9 @@ def _line(node: Nonlinear, leaves: Leaves, placed: _Placed) -> Entry:
     return {**entry, **share_entry([placed(part) for part in found.shares])}
 
 
-def _weights(
+def weights(
     proof: TreeProof, whole: Specification, clauses: Sequence[Clause]
-) -> tuple[list[int], NDArray[np.float32]]:
+) -> tuple[list[int], NDArray[np.float64]]:
     """Say where each constraint of the clause is among the search's, and how that was scaled."""
     column = proof.clauses[0]
     clause = clauses[int(whole.clause[proof.set, column])]
@@ -108,7 +108,7 @@ def _weights(
         variable, coefficient = constraint.terms[0]
         order.append(place)
         scales.append(float(whole.rows[proof.set, rows[place], variable]) / float(coefficient))
-    return order, np.array(scales, dtype=np.float32)
+    return order, np.array(scales)
 
 
 def root_facts(graph: Graph, proof: TreeProof) -> Entry:

@@ -15,6 +15,7 @@ from absolver.analyzer.programs.duals import Forms, Ground
 from absolver.analyzer.programs.encoding import Encoding, encode
 from absolver.analyzer.programs.program import Array
 from absolver.analyzer.properties.specification import Specification
+from absolver.analyzer.regions.polytope import Polytope
 from absolver.analyzer.regions.region import Region
 from absolver.analyzer.search.proof import Root
 from absolver.analyzer.search.strategy import Task, over_neurons
@@ -55,9 +56,17 @@ class KnownSet:
         return lower, upper
 
     @cached_property
+    def half_spaces(self) -> Forms | None:
+        """What cuts the box of inputs, if the set is a polytope."""
+        region = self.specification.region
+        if not isinstance(region, Polytope):
+            return None
+        return Forms(region.matrix[0].flatten(1).numpy(), region.bound[0].numpy())
+
+    @cached_property
     def encoding(self) -> Encoding:
         """The network over the set."""
-        return encode(self.graph, self.boxes, self.inputs)
+        return encode(self.graph, self.boxes, self.inputs, self.half_spaces)
 
     @cached_property
     def tolerance(self) -> Tolerance:
@@ -96,7 +105,7 @@ class Goal:
     def ground(self) -> Ground:
         """What multipliers speak about."""
         known = self.known
-        return Ground(known.graph, known.region, known.boxes, self.forms)
+        return Ground(known.graph, known.region, known.boxes, self.forms, known.half_spaces)
 
     @property
     def needed(self) -> tuple[float, float]:

@@ -225,6 +225,7 @@ def _leaves(leaves: Sequence[_Leaf], depth: int) -> Leaves:
                 if step.place == place and step.sign == sign and step.threshold == end:
                     multipliers[row, level] = abs(multiplier)
                     break
+    most = max(len(leaf.duals.cuts) for leaf in leaves)
     slopes = {}
     for name in leaves[0].slopes:
         operands = zip(*(leaf.slopes[name] for leaf in leaves), strict=True)
@@ -235,4 +236,9 @@ def _leaves(leaves: Sequence[_Leaf], depth: int) -> Leaves:
         slopes=slopes,
         multipliers=multipliers,
         combination=np.stack([leaf.duals.weights for leaf in leaves]).astype(np.float32),
+        cuts=np.stack([_padded(leaf.duals.cuts, most) for leaf in leaves]).astype(np.float32),
     )
+
+
+def _padded(cuts: Array, count: int) -> Array:
+    return np.pad(cuts, (0, count - len(cuts)))

@@ -47,7 +47,7 @@ class Tightening:
     @property
     def encoding(self) -> Encoding:
         """The network over the boxes as they are now."""
-        return encode(self.known.graph, self._boxes, self.known.inputs)
+        return encode(self.known.graph, self._boxes, self.known.inputs, self.known.half_spaces)
 
     def run(self, seconds: float) -> None:
         """Tighten layer after layer, half of the time by linear programs, half by others."""
@@ -109,7 +109,7 @@ class Tightening:
     def _encoded(self, part: Graph) -> Encoding:
         names = {o for node in part.nodes if isinstance(node, Nonlinear) for o in node.inputs}
         boxes = {name: self._boxes[name] for name in names}
-        return encode(part, boxes, self.known.inputs)
+        return encode(part, boxes, self.known.inputs, self.known.half_spaces)
 
     def _learn(self, name: str, element: int, sign: float, bound: float) -> None:
         """Take a bound of `sign * element` from below, if it says more than is known."""

@@ -40,6 +40,8 @@ class Duals:
     """Multipliers of the upper sides of splits, or negated those of the lower sides."""
     weights: Array
     """Of the clause's constraints; at least 0."""
+    cuts: Array = field(default_factory=lambda: np.zeros(0))
+    """Of the half-spaces that cut the input set, where there are some; at least 0."""
 
     def rounded(self) -> "Duals":
         """Return the same as certificates hold it: in float32, of a size that it can hold.
@@ -49,7 +51,8 @@ class Duals:
         """
         weights = np.maximum(np.nan_to_num(self.weights), 0.0)
         splits = {place: m for place, m in self.splits.items() if np.isfinite(m)}
-        largest = max((abs(m) for m in splits.values()), default=0.0)
+        cuts = np.maximum(np.nan_to_num(self.cuts), 0.0)
+        largest = max((*(abs(m) for m in splits.values()), *cuts), default=0.0)
         total = weights.sum()
         if total <= 1e-9 * largest:
             weights, total = np.zeros_like(weights), largest
@@ -59,7 +62,7 @@ class Duals:
             for name, sides in self.slopes.items()
         }
         own = {place: float(np.float32(m * scale)) for place, m in splits.items()}
-        return Duals(slopes, own, _single(weights * scale))
+        return Duals(slopes, own, _single(weights * scale), _single(cuts * scale))
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +75,8 @@ class Ground:
     boxes: Mapping[str, Interval]
     """By name of an operator's operand, `[1, *shape]`."""
     forms: Forms
+    half_spaces: Forms | None = None
+    """What cuts the region; the coefficients are those of the flat input."""
 
     def cut(self, cut: Cut) -> Mapping[str, Interval]:
         """Return the boxes that splits leave."""
@@ -122,6 +127,11 @@ def evaluate(ground: Ground, cut: Cut, duals: Duals) -> Bound:
     total.add(-weights * torch.from_numpy(ground.forms.bound))
     pending = {graph.output.name: start.view(1, *graph.output.shape)}
     _add_splits(pending, total, (boxes, cut, duals))
+    if ground.half_spaces is not None and len(duals.cuts):
+        cuts = torch.from_numpy(duals.cuts)
+        total.add(-cuts * torch.from_numpy(ground.half_spaces.bound))
+        row = torch.from_numpy(ground.half_spaces.coefficients).T @ cuts
+        _add(pending, graph.input.name, row.view(1, *graph.input.shape))
     for node in reversed(graph.nodes[1:]):
         a = pending.pop(node.name, None)
         if a is None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from absolver.analyzer.graph.graph import Affine, Graph, Nonlinear
+from absolver.analyzer.programs.duals import Forms
 from absolver.analyzer.programs.facts import Alternatives, alternatives, restricted
 from absolver.analyzer.programs.program import Array, Numbers, Rows
 from absolver.dsl.operators.record import Interval
@@ -64,6 +65,8 @@ class Encoding:
     upper: Array
     rows: Rows
     undecided: tuple[Undecided, ...]
+    half_spaces: int = 0
+    """How many of the rows, the first ones, cut the input set."""
 
     @property
     def inputs(self) -> Numbers:
@@ -71,9 +74,17 @@ class Encoding:
         return np.arange(prod(self.graph.input.shape))
 
 
-def encode(graph: Graph, boxes: Mapping[str, Interval], inputs: tuple[Array, Array]) -> Encoding:
-    """Encode a graph over a box of flat inputs; `boxes` has those of operands, `[1, *shape]`."""
-    encoder = _Encoder(graph.joined, inputs)
+def encode(
+    graph: Graph,
+    boxes: Mapping[str, Interval],
+    inputs: tuple[Array, Array],
+    half_spaces: Forms | None = None,
+) -> Encoding:
+    """Encode a graph over a box of flat inputs; `boxes` has those of operands, `[1, *shape]`.
+
+    The first rows are the half-spaces that cut the box, where there are some.
+    """
+    encoder = _Encoder(graph.joined, inputs, half_spaces)
     for node in graph.joined.nodes[1:]:
         match node:
             case Affine():
@@ -85,7 +96,9 @@ def encode(graph: Graph, boxes: Mapping[str, Interval], inputs: tuple[Array, Arr
 
 
 class _Encoder:
-    def __init__(self, graph: Graph, inputs: tuple[Array, Array]) -> None:
+    def __init__(
+        self, graph: Graph, inputs: tuple[Array, Array], half_spaces: Forms | None
+    ) -> None:
         lower, upper = inputs
         self._graph = graph
         self._lower, self._upper = [lower], [upper]
@@ -93,6 +106,14 @@ class _Encoder:
         everything = np.arange(self._count)
         self._views = {graph.input.name: View(everything, np.ones(self._count))}
         self._parts: list[Rows] = []
+        self._half_spaces = 0
+        if half_spaces is not None:
+            self._half_spaces = len(half_spaces.bound)
+            used = [np.nonzero(row)[0] for row in half_spaces.coefficients]
+            pairs = zip(used, half_spaces.coefficients, strict=True)
+            terms = [(columns, row[columns]) for columns, row in pairs]
+            below = np.full(len(terms), -np.inf)
+            self._parts.append(Rows.of(terms, below, half_spaces.bound))
         self._undecided: list[Undecided] = []
 
     def affine(self, node: Affine) -> None:
@@ -149,7 +170,9 @@ class _Encoder:
             np.maximum.at(lower, view.column[used], own[0, used])
             np.minimum.at(upper, view.column[used], own[1, used])
         rows = Rows.joined(self._parts)
-        return Encoding(self._graph, self._views, lower, upper, rows, tuple(self._undecided))
+        return Encoding(
+            self._graph, self._views, lower, upper, rows, tuple(self._undecided), self._half_spaces
+        )
 
     def _exact(
         self, places: Numbers, operands: Sequence[View], found: Alternatives

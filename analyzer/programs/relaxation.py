@@ -93,7 +93,8 @@ class Relaxation:
             if place in self._cut and solved.duals[row] != 0
         }
         weights = np.maximum(-solved.duals[self._constraints], 0.0)
-        return Duals(slopes, splits, weights)
+        cuts = np.maximum(-solved.duals[: self._encoding.half_spaces], 0.0)
+        return Duals(slopes, splits, weights, cuts)
 
     def input(self, solved: Solved) -> Array:
         """Return the input of a program's solution."""

@@ -60,6 +60,8 @@ class Leaves:
     """Of the splits on each leaf's path, the root's first."""
     combination: Array
     """Of the clause's constraints."""
+    cuts: Array | None = None
+    """Multiples of the half-spaces that cut the input set."""
 
     @staticmethod
     def joined(parts: "Sequence[Leaves]") -> "Leaves":

@@ -76,7 +76,9 @@ class Encoding:
             self._constrain(constraint, forms[graph.output.name])
         for constraint in dict.fromkeys(clause.on_inputs):
             self._constrain(constraint, forms[graph.input.name])
-        self.on_inputs = [v for v, _ in self.constraints[len(dict.fromkeys(clause.on_outputs)) :]]
+        first = len(dict.fromkeys(clause.on_outputs))
+        self.several = [v for v, c in self.constraints[first:] if len(c.terms) > 1]
+        """Of the constraints those on several inputs."""
         self.strict = any(constraint.strict for _, constraint in self.constraints)
         for choice in self.choices:
             for limit in choice.limits(choice.options):

@@ -9,15 +9,17 @@ from absolver.analyzer.engines.engine import Control
 from absolver.analyzer.engines.errors import UnsuitableSetError
 from absolver.analyzer.engines.known import DTYPE, Goal, KnownSet
 from absolver.analyzer.engines.prover import TreeProver
+from absolver.analyzer.graph.graph import Affine
 from absolver.analyzer.problem import DEFAULT_DOMAIN
 from absolver.analyzer.programs.relaxation import Relaxation
 from absolver.analyzer.propagate.engine import propagate
 from absolver.analyzer.propagate.execution import Rounding
+from absolver.analyzer.propagate.terms import exact_rows
 from absolver.analyzer.regions.box import Box
 from absolver.analyzer.regions.polytope import Polytope
 from absolver.analyzer.search.strategy import Outcome, Task
 from absolver.analyzer.simplex.encoding import Conditions, Encoding
-from absolver.analyzer.simplex.proof import guide, uses_inputs
+from absolver.analyzer.simplex.proof import guide
 from absolver.analyzer.simplex.rationals import Number, fraction
 from absolver.analyzer.simplex.reluplex import Refutation, Reluplex
 from absolver.domains import load
@@ -98,14 +100,13 @@ class _Engine:
         self, goal: Goal, encoding: Encoding, refutation: Refutation, relaxation: Relaxation
     ) -> Decided:
         """Have what exact arithmetic has refuted proved by a tree, if a tree can say it."""
-        if uses_inputs(encoding, refutation):
-            return Decided(
-                exact=True, reason="a tree of a certificate names no constraints on several inputs"
-            )
+        # Coefficients of divisions and means are rounded.
+        affine = [node for node in encoding.graph.nodes if isinstance(node, Affine)]
+        known = all(exact_rows(linear) for node in affine for linear in node.maps)
         prover = TreeProver(goal, relaxation, self._control)
         proof = prover.prove(guide(encoding, refutation, goal), most=_MOST_PROGRAMS)
         if prover.found is not None:
             return Decided(counterexample=prover.found)
         if proof is None:
-            return Decided(exact=True, reason="no splits that a certificate can say prove it")
-        return Decided(exact=True, proof=proof, narrow=prover.narrow)
+            return Decided(exact=known, reason="no splits that a certificate can say prove it")
+        return Decided(exact=known, proof=proof, narrow=prover.narrow)

@@ -25,7 +25,7 @@ from absolver.analyzer.search.proof import Root
 from absolver.analyzer.simplex.choices import AbstractChoice, Bent, Extreme, Options, Split
 from absolver.analyzer.simplex.encoding import Encoding
 from absolver.analyzer.simplex.rationals import ONE, ZERO, Number, exact, fraction
-from absolver.analyzer.simplex.reluplex import Branch, Leaf, Refutation
+from absolver.analyzer.simplex.reluplex import Leaf, Refutation
 from absolver.analyzer.simplex.tableau import Bound, Multipliers, Side
 
 
@@ -220,12 +220,13 @@ def guide(encoding: Encoding, refutation: Refutation, goal: Goal) -> Guide:
 
     Where operands of a maximum were compared, what a tree cannot say, the rest is left to it.
     """
-    rows = _rows(goal)
+    rows, half_spaces = _rows(goal), goal.known.half_spaces
+    count = 0 if half_spaces is None else len(half_spaces.bound)
     lines = RootLines(encoding, goal.known.root)
 
     def of(here: Refutation, path: tuple[Step, ...]) -> Guide:
         if isinstance(here, Leaf):
-            return Guide(duals=_duals(encoding, proposal(encoding, here, path, lines), rows))
+            return Guide(duals=_duals(encoding, proposal(encoding, here, path, lines), rows, count))
         choice, split = encoding.choices[here.choice], here.split
         if split.threshold is None:
             return Guide()
@@ -238,13 +239,6 @@ def guide(encoding: Encoding, refutation: Refutation, goal: Goal) -> Guide:
         )
 
     return of(refutation, ())
-
-
-def uses_inputs(encoding: Encoding, refutation: Refutation) -> bool:
-    """Say whether constraints on several inputs take part: no leaf of a tree can name them."""
-    if isinstance(refutation, Branch):
-        return any(uses_inputs(encoding, part) for part in (refutation.first, refutation.second))
-    return any(Bound(v, Side.UPPER) in refutation.multipliers for v in encoding.on_inputs)
 
 
 def _rows(goal: Goal) -> Mapping[LinearConstraint, tuple[int, float]]:
@@ -261,14 +255,20 @@ def _rows(goal: Goal) -> Mapping[LinearConstraint, tuple[int, float]]:
 
 
 def _duals(
-    encoding: Encoding, one: Proposal, rows: Mapping[LinearConstraint, tuple[int, float]]
+    encoding: Encoding,
+    one: Proposal,
+    rows: Mapping[LinearConstraint, tuple[int, float]],
+    half_spaces: int,
 ) -> Duals:
     # With the largest multiplier as the unit all of them are ordinary numbers.
     size = max((*one.combination.values(), *one.multipliers.values()), default=ONE) or ONE
-    weights = np.zeros(len(rows))
+    several = {v: i for i, v in enumerate(encoding.several)}
+    weights, cuts = np.zeros(len(rows)), np.zeros(half_spaces)
     for number, weight in one.combination.items():
-        constraint = encoding.constraints[number][1]
-        if constraint in rows:
+        variable, constraint = encoding.constraints[number]
+        if variable in several:
+            cuts[several[variable]] += _float(weight / size)
+        elif constraint in rows:
             row, scale = rows[constraint]
             weights[row] += _float(weight / size) / scale
     splits: dict[tuple[str, int], float] = {}
@@ -284,7 +284,7 @@ def _duals(
         choice = encoding.choices[number]
         for position, slope in zip(choice.positions, found, strict=True):
             slopes[choice.place.node][position][choice.place.element] = _float(slope)
-    return Duals(slopes, splits, weights)
+    return Duals(slopes, splits, weights, cuts)
 
 
 def _float(value: Number) -> float:

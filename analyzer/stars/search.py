@@ -23,7 +23,6 @@ from absolver.analyzer.programs.duals import Cut, Duals, Place, cut_box, evaluat
 from absolver.analyzer.programs.facts import Alternatives, LineSet, alternatives, lines, restricted
 from absolver.analyzer.programs.highs import Solved
 from absolver.analyzer.programs.program import Array
-from absolver.analyzer.regions.polytope import Polytope
 from absolver.analyzer.stars.star import Predicate, Tensors, confined, through
 from absolver.dsl.operators.record import Interval, Operator
 
@@ -91,10 +90,8 @@ class StarSearch:
         first = prod(self._graph.input.shape)
         self._noise = {place: first + i for i, place in enumerate(places)}
         self._predicate = Predicate(known.inputs, len(places))
-        region = known.specification.region
-        if isinstance(region, Polytope):
-            matrix, bound = region.matrix[0].flatten(1).numpy(), region.bound[0].numpy()
-            self._predicate.half_spaces(matrix, bound)
+        if known.half_spaces is not None:
+            self._predicate.half_spaces(known.half_spaces.coefficients, known.half_spaces.bound)
 
     def run(self) -> Guide | None:
         """Search; None once a run has met the clause."""
@@ -163,7 +160,7 @@ class StarSearch:
         splits = dict(found.splits)
         if solved.feasible:
             splits[place] = splits.get(place, 0.0) + sign
-        duals = Duals({}, splits, np.zeros(count))
+        duals = Duals({}, splits, np.zeros(count), found.cuts)
         return duals if self._holds(duals, confined(cut, place, sign, kink)) else None
 
     def _take(self, neuron: "_Neuron", values: Values, cut: Cut) -> bool:

@@ -79,7 +79,14 @@ class _Side:
     sign: int
 
 
-_Meaning = _Line | _Side | int | None
+@dataclass(frozen=True)
+class _Cut:
+    """A half-space that cuts the input set, by number."""
+
+    number: int
+
+
+_Meaning = _Line | _Side | _Cut | int | None
 """What a row says of the network; a number is that of a clause's constraint."""
 
 
@@ -96,6 +103,7 @@ class Predicate:
         self.noise = len(lower) + results
         self._lower, self._upper = lower, upper
         self._objective = self.noise
+        self._cuts = 0
         self._program = LinearProgram(
             np.concatenate([lower, -free]), np.concatenate([upper, free]), Rows.joined([])
         )
@@ -145,8 +153,9 @@ class Predicate:
 
     def half_spaces(self, matrix: Array, bound: Array) -> None:
         """Cut the inputs."""
-        for row, limit in zip(matrix, bound, strict=True):
-            self._at_most(np.pad(row, (0, self.noise - len(row))), limit, None)
+        for number, (row, limit) in enumerate(zip(matrix, bound, strict=True)):
+            self._at_most(np.pad(row, (0, self.noise - len(row))), limit, _Cut(number))
+        self._cuts = len(bound)
 
     def least(self, center: float, form: Array, seconds: float) -> Solved | None:
         """Minimise a form of the noise."""
@@ -174,13 +183,15 @@ class Predicate:
         multiple of its operands as the one line of slope `sum w s / sum w` does.
         """
         splits: dict[Place, float] = {}
-        weights = np.zeros(count)
+        weights, cuts = np.zeros(count), np.zeros(self._cuts)
         total = {name: np.zeros(size) for name, (_, size) in sizes.items()}
         moved = {name: np.zeros(shape) for name, shape in sizes.items()}
         for dual, meaning in zip(-solved.duals, self._meanings, strict=True):
             match meaning:
                 case int():
                     weights[meaning] = max(dual, 0.0)
+                case _Cut(number):
+                    cuts[number] = max(dual, 0.0)
                 case _Side(place, sign) if dual > 0:
                     splits[place] = splits.get(place, 0.0) + sign * dual
                 case _Line(node, element, slope, sign) if dual > 0:
@@ -192,7 +203,7 @@ class Predicate:
             some = np.abs(sum_) > 1e-12
             whole = np.where(some, sum_, 1.0)
             slopes[name] = tuple(np.where(some, row / whole, 0.0) for row in moved[name])
-        return Duals(slopes, splits, weights)
+        return Duals(slopes, splits, weights, cuts)
 
     def _at_most(self, form: Array, limit: float, meaning: _Meaning, *, rise: float = 0.0) -> None:
         columns = np.nonzero(form)[0]

@@ -81,8 +81,8 @@ def instance(number: int) -> Instance:
     network = Network(builder.inputs, tuple(builder.steps))
     asked = QUESTIONS[number // len(SHAPES) % len(QUESTIONS)]
     margin = str(random.choice(MARGINS))
-    question, bounds = _question(random, network, asked, margin)
-    text = _text(question, network.inputs, len(builder.outputs), bounds=bounds)
+    question = _question(random, network, asked, margin)
+    text = _text(question, network.inputs, len(builder.outputs))
     kind = f"{shape} {asked} {margin}"
     return Instance(number, kind, network, question, builder.model(), text)
 
@@ -199,10 +199,8 @@ def _exact(values: NDArray[np.float64]) -> list:  # type: ignore[type-arg]
     return [[Fraction(value) for value in row] for row in values.tolist()]
 
 
-def _question(
-    random: np.random.Generator, network: Network, asked: str, margin: str
-) -> tuple[Question, bool]:
-    """Ask something near the truth; also say whether the text shall bound every input."""
+def _question(random: np.random.Generator, network: Network, asked: str, margin: str) -> Question:
+    """Ask something near the truth."""
     low = [Fraction(int(i), 2) for i in random.integers(-3, 2, network.inputs)]
     wide = [Fraction(int(i), 2) for i in random.integers(1, 5, network.inputs)]
     if asked == "point":
@@ -218,29 +216,28 @@ def _question(
         case "conjunction":
             middle = extremes(network, box, second)
             other = _below(second, _written((middle[0][0] + middle[-1][0]) / 2))
-            return Question(box, (Disjunct((), (disjunct, other)),)), True
+            return Question(box, (Disjunct((), (disjunct, other)),))
         case "disjunction":
             deep = _below(second, _written(extremes(network, box, second)[0][0] - 1))
             half = HalfSpace((ONE, *(ZERO for _ in low[1:]), -_written(low[0] + wide[0] / 2)))
             disjuncts = (Disjunct((half,), (disjunct,)), Disjunct((), (deep,)))
-            return Question(box, disjuncts), True
+            return Question(box, disjuncts)
         case "polytope" | "unbounded":
             share = Fraction(int(random.integers(1, 5)), 4)
             reach = sum(low, ZERO) + share * sum(wide, ZERO)
             side = HalfSpace((*(ONE for _ in low), -reach))
             if asked == "unbounded":
-                # With the lower bounds of the others it bounds every input from above.
-                top = max(reach - sum(low, ZERO), ZERO)
-                box = tuple((a, a + top) for a in low)
-                found = extremes(network, box, first)
+                # The side bounds what the box leaves wide open.
+                inside = tuple((a, a + max(reach - sum(low, ZERO), ZERO)) for a in low)
+                found = extremes(network, inside, first)
                 disjunct = _below(first, _threshold(random, found, margin))
-                return Question(box, (Disjunct((side,), (disjunct,)),)), False
-            # No point of the box is on the wrong side of its least corner.
-            nowhere = HalfSpace((*(ONE for _ in low), 1 - sum(low, ZERO)))
+                wide_box = tuple((a, 3 * b - 2 * a + 2) for a, b in inside)
+                return Question(wide_box, (Disjunct((side,), (disjunct,)),))
+            # No point is on both of these sides; every one would be unsafe.
+            nowhere = (side, HalfSpace((*(-ONE for _ in low), reach + Fraction(1, 4))))
             anything = _below(second, _written(extremes(network, box, second)[-1][0] + 1))
-            disjuncts = (Disjunct((side,), (disjunct,)), Disjunct((nowhere,), (anything,)))
-            return Question(box, disjuncts), True
-    return Question(box, (Disjunct((), (disjunct,)),)), True
+            return Question(box, (Disjunct((side,), (disjunct,)), Disjunct(nowhere, (anything,))))
+    return Question(box, (Disjunct((), (disjunct,)),))
 
 
 def _threshold(
@@ -280,13 +277,12 @@ def _below(form: Form, threshold: Fraction, *, strict: bool = False) -> HalfSpac
     return HalfSpace((*form[:-1], -threshold), strict)
 
 
-def _text(question: Question, inputs: int, outputs: int, *, bounds: bool) -> str:
+def _text(question: Question, inputs: int, outputs: int) -> str:
     lines = [f"(declare-const X_{i} Real)" for i in range(inputs)]
     lines += [f"(declare-const Y_{i} Real)" for i in range(outputs)]
     for i, (low, high) in enumerate(question.box):
         lines.append(f"(assert (>= X_{i} {_decimal(low)}))")
-        if bounds:
-            lines.append(f"(assert (<= X_{i} {_decimal(high)}))")
+        lines.append(f"(assert (<= X_{i} {_decimal(high)}))")
     disjuncts = [
         _joined(
             "and",
