@@ -11,12 +11,12 @@ import torch
 
 from absolver.analyzer.engines.errors import NotPiecewiseLinearError, UnsuitableSetError
 from absolver.analyzer.graph.graph import Affine, Graph, Input, Nonlinear
+from absolver.analyzer.programs.facts import Alternatives, alternatives, restricted
 from absolver.analyzer.properties.property import Clause, InputBox, LinearConstraint
 from absolver.analyzer.simplex.choices import AbstractChoice, Bent, Extreme, Place, Slack
 from absolver.analyzer.simplex.rationals import ONE, ZERO, Number, exact
 from absolver.analyzer.simplex.tableau import Form, Side, Tableau
-from absolver.dsl.operators.piecewise_linear import PiecewiseLinear
-from absolver.dsl.operators.record import Interval, Operator
+from absolver.dsl.operators.record import Interval
 
 UNIT = 0
 """The variable that is the number 1: constants are its coefficients."""
@@ -113,6 +113,16 @@ class Encoding:
         self.constraints.append((variable, constraint))
 
 
+@dataclass(frozen=True)
+class _Line:
+    """`slope * x + offset` between two ends, exactly."""
+
+    start: float
+    end: float
+    slope: Number
+    offset: Number
+
+
 class _Forms:
     """Every element of every node as a form of the inputs and of inexact operators' results."""
 
@@ -151,15 +161,17 @@ class _Forms:
         return found
 
     def _element(self, node: Nonlinear, element: int) -> Form:
-        operator = node.operator
         forms = [self._known[name][element] for name in node.inputs]
         ends = [self._ends(name, element) for name in node.inputs]
-        if isinstance(operator, PiecewiseLinear):
-            return self._bent(Place(node.name, element), operator, forms[0], ends[0])
-        sign = extreme_sign(operator)
-        if sign == 0:
+        operator = restricted(node.operator, node.shape, np.array([element]))
+        box = [Interval(*torch.tensor(sides, dtype=torch.float64).view(2, 1)) for sides in ends]
+        found = alternatives(operator, box)
+        if found is None:
             raise NotPiecewiseLinearError("simplex", node)
-        return self._extreme(Place(node.name, element), sign, forms, ends)
+        place = Place(node.name, element)
+        if found.start is None:
+            return self._extreme(place, found, forms, ends)
+        return self._bent(place, _lines(found), forms[0], ends[0])
 
     def _ends(self, name: str, element: int) -> tuple[float, float]:
         lower, upper = (float(side.reshape(-1)[element]) for side in self._boxes[name])
@@ -171,10 +183,8 @@ class _Forms:
         return lower, upper
 
     def _bent(
-        self, place: Place, operator: PiecewiseLinear, form: Form, ends: tuple[float, float]
+        self, place: Place, met: Sequence[_Line], form: Form, ends: tuple[float, float]
     ) -> Form:
-        met = [line for line in _lines(operator) if line.start < ends[1] and ends[0] < line.end]
-        met = met or [line for line in _lines(operator) if line.start <= ends[0] <= line.end][:1]
         if len(met) == 1:
             line, result = met[0], dict[int, Number]()
             add(result, form, line.slope)
@@ -200,11 +210,14 @@ class _Forms:
         return {variable: ONE}
 
     def _extreme(
-        self, place: Place, sign: int, forms: Sequence[Form], ends: Sequence[tuple[float, float]]
+        self,
+        place: Place,
+        found: Alternatives,
+        forms: Sequence[Form],
+        ends: Sequence[tuple[float, float]],
     ) -> Form:
-        signed = [(low, high) if sign > 0 else (-high, -low) for low, high in ends]
-        floor = max(low for low, _ in signed)
-        winners = [i for i, (_, high) in enumerate(signed) if high >= floor]
+        sign = found.sign
+        winners: list[int] = found.met[:, 0].nonzero().flatten().tolist()
         if len(winners) == 1:
             return forms[winners[0]]
         tableau = self._tableau
@@ -213,7 +226,7 @@ class _Forms:
         distances = tuple(
             tableau.form({result: exact(sign), operand: exact(-sign)}) for operand in operands
         )
-        reach = tuple(exact(signed[i][1]) for i in winners)
+        reach = tuple(exact(ends[i][1] if sign > 0 else -ends[i][0]) for i in winners)
         self._encoding.choices.append(
             Extreme(
                 place=place,
@@ -233,32 +246,17 @@ class _Forms:
         return variable
 
 
-def extreme_sign(operator: Operator) -> int:
-    """Return 1 for a maximum, -1 for a minimum, and 0 for all else.
-
-    A piecewise-linear operator of any arity whose slopes are those of one operand: where it is
-    convex it is above all operands, where concave below.
-    """
-    if not operator.piecewise_linear or operator.operands != ("each",):
-        return 0
-    point = [Interval(torch.zeros(1), torch.zeros(1))] * 2
-    return int(operator.curvature(point))
-
-
-@dataclass(frozen=True)
-class _Line:
-    """`slope * x + offset` between two ends, exactly."""
-
-    start: float
-    end: float
-    slope: Number
-    offset: Number
-
-
-def _lines(operator: PiecewiseLinear) -> list[_Line]:
+def _lines(found: Alternatives) -> list[_Line]:
+    """Return the lines of an operator of one operand that its box meets."""
+    assert found.start is not None and found.end is not None, "pieces have ends"
     return [
-        _Line(line.start, line.end, exact(float(line.slope)), exact(float(line.offset)))
-        for line in operator.lines
+        _Line(
+            float(found.start[piece]),
+            float(found.end[piece]),
+            exact(float(found.slope[piece, 0, 0])),
+            exact(float(found.offset[piece, 0])),
+        )
+        for piece in found.met[:, 0].nonzero().flatten().tolist()
     ]
 
 

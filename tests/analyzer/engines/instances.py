@@ -223,7 +223,7 @@ def _question(random: np.random.Generator, network: Network, asked: str, margin:
             disjuncts = (Disjunct((half,), (disjunct,)), Disjunct((), (deep,)))
             return Question(box, disjuncts)
         case "polytope" | "unbounded":
-            share = Fraction(int(random.integers(1, 5)), 4)
+            share = Fraction(int(random.integers(1, 4)), 4)
             reach = sum(low, ZERO) + share * sum(wide, ZERO)
             side = HalfSpace((*(ONE for _ in low), -reach))
             if asked == "unbounded":
