@@ -272,8 +272,11 @@ class _Run:
                 outcome = engine_named(self.execution.engine)(task, control)
             self.resumption.flush()
         self._note(outcome.summary)
-        if outcome.counterexample is not None:
-            self._grade(case.certifier, outcome.counterexample)
+        # A run that bounds do not show to be unsafe over the reals may be so: the checker says.
+        unsure = outcome.proofs is None and self._found.counterexample is None
+        only_run = case.replay.only_run if unsure else None
+        if (witness := outcome.counterexample or only_run) is not None:
+            self._grade(case.certifier, witness)
         if outcome.proofs is None:
             return outcome
         nodes = sum(len(proof.levels.split) for proof in outcome.proofs)

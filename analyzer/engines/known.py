@@ -4,12 +4,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
 import torch
 
 from absolver.analyzer.certify.regions import as_checked
 from absolver.analyzer.certify.rehearsal import Rows, rehearse
 from absolver.analyzer.decide import MODEST_WORK
 from absolver.analyzer.graph.graph import Graph
+from absolver.analyzer.minimax import least_maximum
 from absolver.analyzer.problem import DEFAULT_DOMAIN, SEARCHED_DOMAIN
 from absolver.analyzer.programs.duals import Forms, Ground
 from absolver.analyzer.programs.encoding import Encoding, encode
@@ -62,6 +64,21 @@ class KnownSet:
         if not isinstance(region, Polytope):
             return None
         return Forms(region.matrix[0].flatten(1).numpy(), region.bound[0].numpy())
+
+    @cached_property
+    def inside(self) -> Array | None:
+        """A point far from every half-space's boundary, towards which others may be moved.
+
+        Vertices lie on boundaries: rounded to the network's input type they may miss the set.
+        """
+        forms = self.half_spaces
+        if forms is None:
+            return None
+        size = np.abs(forms.coefficients).sum(1)
+        scale = np.where(size > 0, size, 1.0)
+        rows, constant = forms.coefficients / scale[:, None], -forms.bound / scale
+        found = least_maximum(rows, constant, self.inputs)
+        return None if found is None else found.x
 
     @cached_property
     def encoding(self) -> Encoding:

@@ -1,9 +1,10 @@
 """The engine `milp`: mixed-integer programs (Tjeng, Xiao, Tedrake, ICLR 2019), proved by trees.
 
-Operands that interval and CROWN bounds leave undecided are bounded by linear programs, then by
-mixed-integer ones, each stage in its share of the time. Then each clause is a program that stops
-as soon as it is known whether its constraints can be met. What the solver finds is replayed; what
-it excludes is proved by a split tree, into which no bound of the solver's enters.
+Operands that interval and CROWN bounds leave undecided are bounded by linear programs and, where a
+first look at the clause has not decided it, by mixed-integer ones, each stage in its share of the
+time. The program of a clause stops as soon as it is known whether its constraints can be met. What
+the solver finds is replayed; what it excludes, or cannot tell from what is only just met, is for a
+split tree to prove, into which no bound of the solver's enters.
 """
 
 import math
@@ -11,18 +12,20 @@ from collections.abc import Callable
 
 from absolver.analyzer.engines.clauses import Decided, decide_each
 from absolver.analyzer.engines.engine import Control
-from absolver.analyzer.engines.known import Goal, tangents_domain
+from absolver.analyzer.engines.known import Goal, KnownSet, tangents_domain
 from absolver.analyzer.engines.prover import TreeProver
 from absolver.analyzer.engines.tightening import Tightening
 from absolver.analyzer.programs.build import build
-from absolver.analyzer.programs.mixed import Aim
+from absolver.analyzer.programs.mixed import Aim, Minimum
+from absolver.analyzer.programs.program import Program
 from absolver.analyzer.programs.relaxation import Relaxation
 from absolver.analyzer.programs.solvers import MixedSolver
 from absolver.analyzer.search.strategy import Outcome, Task
 
-# Of the time that is left for a clause: how much tightening may take, and how much the solver. The
-# rest is the proof's.
-_TIGHTENING, _SOLVING = 0.2, 0.5
+# Of the time that is left: what each stage of tightening may take, a first look at the clause, on
+# which mixed-integer programs for operands are only spent if it was in vain, and the solver then.
+# The rest is the proof's.
+_TIGHTENING, _FIRST, _SOLVING = 0.1, 0.1, 0.5
 # The objective is a margin of outputs: what is nearer to 0 than a solver's tolerance says nothing.
 _NEAR = 1e-6
 
@@ -41,6 +44,22 @@ class _Engine:
         self._programs = 0
         self._leaves = 0
         self._tightening: Tightening | None = None
+        self._mixed_due = True
+
+    def _tightened(self, known: KnownSet) -> Tightening:
+        """Return the boxes of a set, tightened by linear programs when they are first asked for."""
+        if self._tightening is None or self._tightening.known is not known:
+            self._tightening = Tightening(known, self._minimise, self._control)
+            self._tightening.by_linear(_TIGHTENING * self._control.deadline.remaining)
+            self._mixed_due = True
+        return self._tightening
+
+    def _solve(self, program: Program, share: float) -> Minimum:
+        """Minimise a clause's excess until its sign is known."""
+        seconds = share * self._control.deadline.remaining
+        aim = Aim(program.objective, above=_NEAR, below=-_NEAR, seconds=seconds)
+        self._programs += 1
+        return self._minimise(program, aim)
 
     def summary(self) -> str:
         """Say how much was done."""
@@ -53,32 +72,35 @@ class _Engine:
 
     def decide(self, goal: Goal, relaxation: Relaxation, tell: Callable[[float], None]) -> Decided:
         """Decide one clause."""
-        known = goal.known
-        if self._tightening is None or self._tightening.known is not known:
-            budget = _TIGHTENING * self._control.deadline.remaining
-            self._tightening = Tightening(known, self._minimise, self._control)
-            self._tightening.run(budget)
-        program = build(self._tightening.encoding, goal.forms, tangents_domain())
-        seconds = _SOLVING * self._control.deadline.remaining
-        aim = Aim(program.objective, above=_NEAR, below=-_NEAR, seconds=seconds)
-        found = self._minimise(program, aim)
-        self._programs += 1
+        tightening = self._tightened(goal.known)
+        program = build(tightening.encoding, goal.forms, tangents_domain())
+        found = self._solve(program, _FIRST)
+        if not _known(found) and self._mixed_due:
+            self._mixed_due = False
+            tightening.by_mixed(_TIGHTENING * self._control.deadline.remaining)
+            program = build(tightening.encoding, goal.forms, tangents_domain())
+        if not _known(found):
+            found = self._solve(program, _SOLVING)
         tell(0.5)
         prover = TreeProver(goal, relaxation, self._control)
         if found.x is not None and prover.meets(found.x[program.inputs]):
             self._leaves += prover.solved
             return Decided(counterexample=prover.found)
-        if found.bound > 0:
+        # Nearer to 0 than a solver's tolerance, the tree alone can tell one side from the other.
+        if found.bound > -_NEAR:
             proof = prover.prove(tell=lambda share: tell(0.5 + share / 2))
             self._leaves += prover.solved
             if prover.found is not None:
                 return Decided(counterexample=prover.found)
             if proof is not None:
                 return Decided(proof=proof, narrow=prover.narrow)
-            return Decided(
-                reason="the solver excludes it in floating point, and no split proves that"
-            )
+            return Decided(reason=f"a margin of {found.bound:.6g} that no split tree proves")
         return Decided(reason=_why(found.bound, found.value, program.complete))
+
+
+def _known(found: Minimum) -> bool:
+    """Say whether a minimum's sign is known."""
+    return found.bound > _NEAR or found.value < -_NEAR
 
 
 def _why(bound: float, value: float, complete: bool) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from absolver.analyzer.deadline import Deadline
 from absolver.analyzer.engines.engine import Control
 from absolver.analyzer.engines.known import Goal
 from absolver.analyzer.programs.duals import Cut, Duals, Place, evaluate, exact_slopes
@@ -23,6 +24,8 @@ from absolver.dsl.operators.piecewise_linear import PiecewiseLinear
 
 # Points that miss a clause by no more than this are tried: runs round, too.
 _NEAR = 1e-6
+# How far points are moved away from boundaries of half-spaces, as shares of the way inside.
+_INWARD = (1e-6, 1e-4, 1e-2)
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Step:
 
 
 Path = tuple[Step, ...]
+NEVER = Deadline()
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,13 +87,19 @@ class TreeProver:
         guide: Guide | None = None,
         *,
         most: float = np.inf,
+        deadline: Deadline = NEVER,
         tell: Callable[[float], None] = lambda share: None,
     ) -> TreeProof | None:
-        """Split until every leaf is refuted, or the clause is met, or `most` leaves were tried."""
+        """Split until every leaf is refuted, or the clause is met, or it is enough.
+
+        That is where `most` leaves were tried, or a deadline before the run's own is over.
+        """
         todo: list[tuple[int, Path, Guide | None, float]] = [(0, (), guide, 1.0)]
         done = 0.0
         while todo:
             self._control.deadline.check()
+            if deadline.remaining == 0:
+                return None
             node, path, hint, share = todo.pop()
             if hint is not None and hint.split is not None:
                 split = hint.split
@@ -166,11 +176,15 @@ class TreeProver:
 
     def meets(self, x: Array) -> bool:
         """Say whether a run from near a point meets the clause."""
-        known = self._goal.known
+        inside = self._goal.known.inside
+        moved = [] if inside is None else [x + share * (inside - x) for share in _INWARD]
+        return any(self._meets(near) for near in (x, *moved))
+
+    def _meets(self, x: Array) -> bool:
+        known, forms = self._goal.known, self._goal.forms
         point = torch.from_numpy(x).view(1, *known.graph.input.shape)
-        point = known.specification.region.project(point.unsqueeze(1))[:, 0]
+        point = known.region.project(point)
         y = known.graph(point).flatten().numpy()
-        forms = self._goal.forms
         if len(forms.bound) and float((forms.coefficients @ y - forms.bound).max()) > _NEAR:
             return False
         self.found = known.task.replay(self._goal.clause, point)

@@ -5,7 +5,7 @@ ICLR 2019, section 4: a costly bound is asked for only where a cheaper one leave
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import prod
 
 import numpy as np
@@ -49,16 +49,23 @@ class Tightening:
         """The network over the boxes as they are now."""
         return encode(self.known.graph, self._boxes, self.known.inputs, self.known.half_spaces)
 
-    def run(self, seconds: float) -> None:
-        """Tighten layer after layer, half of the time by linear programs, half by others."""
-        start = time.monotonic()
-        for share, step in ((0.5, self._by_linear), (1.0, self._by_mixed)):
-            end = start + share * seconds if np.isfinite(seconds) else np.inf
-            for operator, name in self._operands():
-                elements = self._left(operator, name)
-                if elements and time.monotonic() < end:
-                    step(name, elements, end)
-                    self.decided += len(elements) - len(self._left(operator, name))
+    def by_linear(self, seconds: float) -> None:
+        """Tighten layer after layer by linear programs."""
+        self._each_layer(self._linear, seconds)
+
+    def by_mixed(self, seconds: float) -> None:
+        """Tighten layer after layer by mixed-integer programs, where linear ones do not decide."""
+        self._each_layer(self._mixed, seconds)
+
+    def _each_layer(
+        self, step: Callable[[str, Sequence[int], float], None], seconds: float
+    ) -> None:
+        end = time.monotonic() + seconds
+        for operator, name in self._operands():
+            elements = self._left(operator, name)
+            if elements and time.monotonic() < end:
+                step(name, elements, end)
+                self.decided += len(elements) - len(self._left(operator, name))
 
     def _operands(self) -> Iterator[tuple[Nonlinear, str]]:
         """Yield the operands of operators that come after others, in order."""
@@ -76,7 +83,7 @@ class Tightening:
         left = ~affine & (box.lower < box.upper)
         return [int(i) for i in left[0].flatten().nonzero().squeeze(1)]
 
-    def _by_linear(self, name: str, elements: Sequence[int], end: float) -> None:
+    def _linear(self, name: str, elements: Sequence[int], end: float) -> None:
         part = self.known.graph.upto(name)
         relaxation = Relaxation(self._encoded(part), tangents_domain())
         for element in elements:
@@ -90,7 +97,7 @@ class Tightening:
                 if solved is not None and solved.feasible:
                     self._learn(name, element, sign, solved.value)
 
-    def _by_mixed(self, name: str, elements: Sequence[int], end: float) -> None:
+    def _mixed(self, name: str, elements: Sequence[int], end: float) -> None:
         part = self.known.graph.upto(name)
         encoding = self._encoded(part)
         for element in elements:

@@ -13,11 +13,17 @@ from absolver.analyzer.programs.program import Array, Choice, Program, Rows
 from absolver.dsl.domain import Domain
 
 
-def build(encoding: Encoding, forms: Forms, domain: Domain, *, proved: bool = False) -> Program:
+def build(
+    encoding: Encoding,
+    forms: Forms,
+    domain: Domain,
+    *,
+    proved: bool = False,
+) -> Program:
     """Return the program of a clause: its constraints' excess is at most the objective.
 
-    A `domain` names lines around operators that are not piecewise linear. With `proved` these
-    lines hold in spite of rounding, for solvers whose word is to count.
+    A `domain` names lines around operators that are not piecewise linear; with `proved` these hold
+    in spite of rounding, for solvers whose word is to count.
     """
     objective = len(encoding.lower)
     columns = _Columns(objective + 1)

@@ -12,6 +12,7 @@ from absolver.analyzer.graph.graph import Affine, Graph, Nonlinear
 from absolver.analyzer.programs.duals import Forms
 from absolver.analyzer.programs.facts import Alternatives, alternatives, restricted
 from absolver.analyzer.programs.program import Array, Numbers, Rows
+from absolver.analyzer.propagate.terms import exact_rows
 from absolver.dsl.operators.record import Interval
 
 # So many rows of a linear map are written out at once.
@@ -55,8 +56,8 @@ class Undecided:
 class Encoding:
     """A graph over one input set, whose operands have known boxes.
 
-    Guarantee: rows are those of the network without rounding: affine nodes, and operators where
-    their boxes show them to be one affine function.
+    Guarantee: rows are those of the network: affine nodes, and operators where their boxes show
+    them to be one affine function. Where the encoding is `exact` no coefficient is rounded.
     """
 
     graph: Graph
@@ -67,6 +68,12 @@ class Encoding:
     undecided: tuple[Undecided, ...]
     half_spaces: int = 0
     """How many of the rows, the first ones, cut the input set."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether the rows' coefficients are exact; those of divisions and means are rounded."""
+        affine = [node for node in self.graph.nodes if isinstance(node, Affine)]
+        return all(exact_rows(linear) for node in affine for linear in node.maps)
 
     @property
     def inputs(self) -> Numbers:

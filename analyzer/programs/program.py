@@ -89,7 +89,7 @@ class Program:
 
     Bounds of variables, `rows` and `choices` hold at each of them; `hull` are rows that follow
     from a choice, tighter than it for solvers of linear programs. Coefficients of `rows` and
-    alternatives are those of the network, without rounding; those of hulls and links are rounded.
+    alternatives are those of the encoding; those of hulls and links are rounded.
     The objective is one variable, to be minimised: the largest excess of the clause's constraints,
     which are met where it is at most 0.
     """

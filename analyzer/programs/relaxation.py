@@ -63,7 +63,9 @@ class Relaxation:
             self._program.bound(row, -np.inf, np.inf)
         output = self._encoding.views[self._encoding.graph.output.name]
         self._constraints = self._program.add(excess_rows(forms, output, self._objective))
-        self._program.minimise(np.array([self._objective]), np.ones(1))
+        # A clause without constraints on outputs is met wherever there is an input.
+        cost = np.ones(1) if len(forms.bound) else np.zeros(1)
+        self._program.minimise(np.array([self._objective]), cost)
 
     def split(self, cut: Cut) -> None:
         """Have exactly these splits, and lines around operators on the boxes that they leave."""

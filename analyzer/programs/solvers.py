@@ -1,7 +1,14 @@
 """Solvers by name, each imported when it is asked for."""
 
 from absolver.analyzer.errors import EXIT_USAGE, AbsolverError
-from absolver.analyzer.programs.mixed import Aim, LicenceError, Minimise, Minimum
+from absolver.analyzer.programs.exact import ExactSolver
+from absolver.analyzer.programs.mixed import (
+    Aim,
+    LicenceError,
+    Minimise,
+    Minimum,
+    MissingSolverError,
+)
 from absolver.analyzer.programs.program import Program
 
 
@@ -29,6 +36,30 @@ class MixedSolver:
             except LicenceError as error:
                 self.note = f"{error}; HiGHS goes on"
         return self._highs(program, aim)
+
+
+def exact_solver(name: str) -> ExactSolver:
+    """Return a solver that computes in rationals, by name; Z3 if none is named."""
+    match name or "z3":
+        case "z3":
+            from absolver.analyzer.programs.z3_solver import decide
+
+            return decide
+        case "cvc5":
+            from absolver.analyzer.programs import cvc5_solver
+
+            return cvc5_solver.decide
+    raise UnsuitableSolverError(
+        f"{name} does not compute in exact rationals: take --solver z3 or cvc5, or --engine milp"
+    )
+
+
+def second_opinion(name: str) -> ExactSolver | None:
+    """Return another exact solver than the one that is named, if it is installed."""
+    try:
+        return exact_solver("cvc5") if name in ("", "z3") else exact_solver("z3")
+    except MissingSolverError:
+        return None
 
 
 def _mixed_solver(name: str) -> Minimise:
