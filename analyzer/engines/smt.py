@@ -111,7 +111,7 @@ class _Engine:
         if prover.found is not None:
             return Decided(counterexample=prover.found)
         if proof is not None:
-            return Decided(proof=proof, narrow=prover.narrow)
+            return Decided(proof=proof, exact=exact_numbers, narrow=prover.narrow)
         other = second_opinion(self._name)
         second = None if other is None else other(asked, self._control.deadline.remaining / 2)
         if second is not None and second.status is Status.MET:
