@@ -22,6 +22,9 @@ from absolver.certificates.rounding import Box, add_down, add_up, down, mul_up, 
 from absolver.certificates.semantics import Profile
 from absolver.certificates.terms import CONSTANT, Cut, Terms
 
+Coefficients = dict[int, Array]
+Rows = tuple[Coefficients, Array]
+"""Matrices of coefficients for nodes, and lower bounds of what is beside them."""
 CHUNK, ROWS = 2**19, 1024
 """Numbers, and rows, in a matrix of rows: some six exist at a time, best in a cache."""
 
@@ -66,8 +69,8 @@ class Kernel:
         profile.require(network)
         self.network, self.arithmetic, self.profile = network, arithmetic, profile
         self.operands = network.operands
-        self.rows = 0
-        """How many rows were bounded so far."""
+        self.rows, self._last = 0, 0
+        """How many rows were bounded so far, and the last of all operators."""
         used = [p for operands in self.operands for p in operands]
         self._uses = np.bincount(used, minlength=len(network.nodes)).tolist()
         self._nodes: list[AffineNode | OperatorNode | None] = []
@@ -80,6 +83,7 @@ class Kernel:
                 self._nodes.append(AffineNode(node, uses, arithmetic, profile))
             else:
                 operator = OperatorNode(node, uses, arithmetic, profile)
+                self._last = len(self._nodes)
                 self._nodes.append(operator)
                 for p in operands:
                     entry = (operator, p, operands)
@@ -188,9 +192,9 @@ class Kernel:
     ) -> tuple[Array, Box]:
         """Return lower bounds of rows over the points of their branches, as the tier's numbers.
 
-        A row by its nodes' boxes; where that is not positive, the best of it and of the row with
-        all nodes replaced back to the input. With `clip`, also a box for each row, that holds the
-        points of its branch's box where the row may be 0 or less.
+        A row by nodes' boxes, once the affine nodes behind all operators are replaced; where that
+        is not positive, the best of it and of the row with all nodes replaced. With `clip`, also a
+        box for each row, that holds the points of its branch's box where the row may be 0 or less.
         """
         steps, a = self._with_lines(facts, lines), self.arithmetic
         bounds, count = [np.zeros(0)], len(terms.owner)
@@ -198,7 +202,8 @@ class Kernel:
         box = Box(np.full((count, width), -np.inf), np.full((count, width), np.inf))
         for first, end in self._pieces(terms.owner, len(self.network.nodes) - 1):
             part = terms.part(slice(first, end))
-            rows, value = self._start(facts, part)
+            start = self._start(facts, part)
+            rows, value = self._substitute(facts, steps, start, part.owner, self._last)
             direct = value
             for v, coefficients in rows.items():
                 ends = facts.region if v == 0 else a.prepare(*facts.boxes[v])
@@ -206,17 +211,16 @@ class Kernel:
             left = np.flatnonzero(~(direct > 0))
             if left.size:
                 rows = {v: coefficients[left] for v, coefficients in rows.items()}
-                owner = part.owner[left]
-                reached, rest = self._substitute(facts, steps, rows, value[left], owner)
-                found = self._over_input(facts, reached, rest, owner)
+                owner, place = part.owner[left], first + left
+                rows, value = self._substitute(facts, steps, (rows, value[left]), owner)
+                found = self._over_input(facts, rows, value, owner)
                 direct[left] = np.maximum(direct[left], found)
                 if clip:
-                    place = first + left
-                    box.lower[place], box.upper[place] = self._clip(facts, reached, rest, owner)
+                    box.lower[place], box.upper[place] = self._clip(facts, rows, value, owner)
             bounds.append(direct)
         return np.concatenate(bounds), box
 
-    def _start(self, facts: Facts, terms: Terms) -> tuple[dict[int, Array], Array]:
+    def _start(self, facts: Facts, terms: Terms) -> Rows:
         """Return rows as matrices of coefficients for each node, and a lower bound of the rest."""
         a, rows, count = self.arithmetic, dict[int, Array](), len(terms.owner)
         value: Array = np.zeros(count)
@@ -272,25 +276,18 @@ class Kernel:
             rows = np.zeros((count, lower.shape[1]), order="F")
             signed = (1.0 - 2.0 * side)[:, None] * signs[form]
             np.add.at(rows, (np.arange(count)[:, None], elements[form]), signed)
-            found = self._substitute(facts, steps, {v: a.numbers(rows)}, np.zeros(count), owner)
-            ends[place] = a.below(self._over_input(facts, *found, owner))
+            start = {v: a.numbers(rows)}, np.zeros(count)
+            found = self._over_input(facts, *self._substitute(facts, steps, start, owner), owner)
+            ends[place] = a.below(found)
         return Box(ends[0], -ends[1])
 
     def _substitute(
-        self,
-        facts: Facts,
-        steps: Sequence[Step | None],
-        rows: dict[int, Array],
-        value: Array,
-        owner: Ints,
-    ) -> tuple[Array, Array]:
-        """Return forms `coefficients . input + constant`, lower bounds of the rows.
-
-        That is, of `value + sum of rows[v] . h_v`, at all points and in all executions.
-        """
-        a = self.arithmetic
-        self.rows += len(value)
-        for v in range(max(rows, default=0), 0, -1):
+        self, facts: Facts, steps: Sequence[Step | None], start: Rows, owner: Ints, last: int = 0
+    ) -> Rows:
+        """Replace the nodes behind the `last` in rows, at all points and in all executions."""
+        a, (rows, value) = self.arithmetic, start
+        self.rows += 0 if last else len(value)
+        for v in range(max(rows, default=0), last, -1):
             step, node, coefficients = steps[v], self._nodes[v], rows.pop(v, None)
             if coefficients is None or step is None or node is None:
                 continue
@@ -320,13 +317,13 @@ class Kernel:
                     price = up(2 * slack * spread(line.sums[i], owner))
                     value = a.plus(value, -np.broadcast_to(price, len(value)))
                 rows[p] = rows[p] + moved if p in rows else moved
-        if 0 not in rows:
+        if not last and 0 not in rows:
             rows[0] = a.numbers(np.zeros((len(value), self.network.sizes[0])))
-        return rows[0], value
+        return rows, value
 
-    def _over_input(self, facts: Facts, rows: Array, value: Array, owner: Ints) -> Array:
+    def _over_input(self, facts: Facts, all_rows: Coefficients, value: Array, owner: Ints) -> Array:
         """Return the least values over the input's box, or over the ball where that is better."""
-        a = self.arithmetic
+        a, rows = self.arithmetic, all_rows[0]
         least = a.minimum(rows, facts.region, owner)
         if self._ball is not None:
             ball, center = self._ball
@@ -339,10 +336,10 @@ class Kernel:
             least = np.maximum(least, a.plus(a.minimum(rows, center, owner), -reach))
         return a.plus(value, least)
 
-    def _clip(self, facts: Facts, rows: Array, value: Array, owner: Ints) -> Box:
+    def _clip(self, facts: Facts, all_rows: Coefficients, value: Array, owner: Ints) -> Box:
         """Return for each form a box around the points of its branch where it is at most 0."""
         lower, upper = (spread(end, owner) for end in facts.boxes[0])
-        rows, value = self.arithmetic.floats(rows, value, facts.region, owner)
+        rows, value = self.arithmetic.floats(all_rows[0], value, facts.region, owner)
         # In every tier by floats: a x is at most what the least values of all other terms leave.
         floats = Fast()
         least = add_down(value, floats.minimum(rows, floats.prepare(*facts.boxes[0]), owner))

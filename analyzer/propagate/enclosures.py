@@ -11,12 +11,14 @@ from absolver.analyzer.graph.graph import Affine, Graph, Input, Node, Nonlinear
 from absolver.analyzer.graph.linear.map import LinearMap
 from absolver.analyzer.propagate.execution import Rounding
 from absolver.analyzer.propagate.floats import (
+    DOUBLE,
     above,
     add_below,
     add_up,
     below,
     distance,
     evaluation_error,
+    gamma,
     magnitude,
     summed_up,
 )
@@ -26,8 +28,9 @@ from absolver.analyzer.propagate.propagator import (
     lower_without_nan,
     without_nan,
 )
-from absolver.analyzer.propagate.terms import forward_terms, moves, roundings
-from absolver.analyzer.propagate.values import affine_range, map_range
+from absolver.analyzer.propagate.structure import trailing_maps
+from absolver.analyzer.propagate.terms import backward_terms, forward_terms, moves, roundings
+from absolver.analyzer.propagate.values import affine_range, map_range, row_parts
 from absolver.analyzer.regions.region import Region
 from absolver.analyzer.regions.rounding import round_down, round_up
 from absolver.dsl.operators.record import Interval
@@ -43,6 +46,7 @@ class EnclosuresPropagator(Propagator):
         """Prepare for a walk through the graph."""
         self._doubled = graph.doubled.by_name
         self._output = graph.output.name
+        self._tail = trailing_maps(graph)
         self._region = region
         self._rounding = rounding
         self._boxes: dict[str, Interval] = {}
@@ -103,16 +107,14 @@ class EnclosuresPropagator(Propagator):
     def minimum(
         self, rows: Float[Tensor, "#batch rows outputs"], multiples: Sequence[Multiple] = ()
     ) -> Float[Tensor, "batch rows"]:
-        """Bound each row by the corner of the output's box that minimises it."""
+        """Bound each row by the corner that minimises it of the box before the last layers."""
         del multiples
-        box = self._boxes[self._output]
-        lower, upper = (side.flatten(1).unsqueeze(2) for side in box)
         rows = rows.double()
-        value = (rows.clamp(min=0) @ lower + rows.clamp(max=0) @ upper).squeeze(2)
-        size = (rows.abs() @ magnitude(lower, upper)).squeeze(2)
-        terms = 2 * rows.shape[2] + 4
-        error = evaluation_error(summed_up(size, terms), terms, size.dtype)
-        return round_down(lower_without_nan(add_below(value, -error)), self._region.dtype)
+        bound = _corner(rows, self._boxes[self._output])
+        if self._tail:
+            merged = [self._merged(part) for part in row_parts(rows, self._tail)]
+            bound = torch.maximum(bound, torch.cat(merged, dim=1))
+        return round_down(bound, self._region.dtype)
 
     def enclose(self, node: Affine, boxes: Sequence[Interval]) -> Interval:
         """Bound an affine node over other boxes of its operands."""
@@ -156,9 +158,46 @@ class EnclosuresPropagator(Propagator):
         low = torch.where(low.isfinite(), low.clamp(min=least), low)
         return without_nan(Interval(low, above(reach.upper, noise, noise.dtype)))
 
+    def _merged(self, rows: Tensor) -> Tensor:
+        """Bound rows over the box of the operand of the last layers.
+
+        At each layer a row's computed coefficients stand for the exact ones; what that may be off
+        by is at most its share of all terms' sizes, and executions add their noise.
+        """
+        given = torch.zeros_like(rows[..., 0])
+        for node in self._tail:
+            doubled = self.doubled(node)
+            (linear,), count = doubled.maps, backward_terms(doubled.maps[0])
+            size, far = self.size(node.name), magnitude(*self._boxes[node.inputs[0]])
+            # Twice: the coefficients' own sums, and the sum over the layer's neurons.
+            share = gamma(count, DOUBLE) + gamma(rows.shape[2] + 2, DOUBLE)
+            cost = share * size.flatten(1)
+            if (noise := self.noise(node.name)) is not None:
+                cost = cost + noise.flatten(1)
+            price = (rows.abs() @ cost.unsqueeze(2)).squeeze(2)
+            tiny = torch.finfo(rows.dtype).tiny * (count + 2)
+            price = price + tiny * (far.flatten(1).sum(1, keepdim=True) + 1)
+            if doubled.bias is not None:
+                bias = doubled.bias.expand(node.shape).flatten()
+                given = add_below(given, rows @ bias)
+            given = add_below(given, -summed_up(price, rows.shape[2] + 4))
+            back = linear.adjoint(torch.unflatten(rows.flatten(0, 1), 1, linear.output_shape))
+            rows = torch.unflatten(back.flatten(1), 0, rows.shape[:2])
+        return lower_without_nan(add_below(_corner(rows, self._boxes[node.inputs[0]]), given))
+
     def _learn_noise(self, node: Node, noise: Tensor) -> None:
         self._noise[node.name] = noise
         self.overflows = self.overflows | ~noise.isfinite().flatten(1).all(1)
+
+
+def _corner(rows: Tensor, box: Interval) -> Tensor:
+    """Bound rows in float64 by the corner of a box that minimises them, rounding paid."""
+    lower, upper = (side.flatten(1).unsqueeze(2) for side in box)
+    value = (rows.clamp(min=0) @ lower + rows.clamp(max=0) @ upper).squeeze(2)
+    size = (rows.abs() @ magnitude(lower, upper)).squeeze(2)
+    terms = 2 * rows.shape[2] + 4
+    error = evaluation_error(summed_up(size, terms), terms, size.dtype)
+    return lower_without_nan(add_below(value, -error))
 
 
 class AffineEnclosure(NamedTuple):

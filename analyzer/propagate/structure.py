@@ -52,6 +52,20 @@ def leading_moves(graph: Graph) -> tuple[Affine, ...]:
     return tuple(chain)
 
 
+def trailing_maps(graph: Graph) -> tuple[Affine, ...]:
+    """Find the chain of affine nodes of one operand each that ends in the output, the output first.
+
+    What is linear in the output is linear in the operand of the chain's last node.
+    """
+    nodes = {node.name: node for node in graph.nodes}
+    chain: list[Affine] = []
+    current = graph.output
+    while isinstance(current, Affine) and len(current.maps) == 1:
+        chain.append(current)
+        current = nodes[current.inputs[0]]
+    return tuple(chain)
+
+
 def count_uses(graph: Graph) -> dict[str, int]:
     """Count how often each node is an operand; the output is used once more, at the end."""
     uses = {node.name: 0 for node in graph.nodes}

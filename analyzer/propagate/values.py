@@ -1,7 +1,9 @@
 """The carrier `over values`: a box for every node (interval bound propagation)."""
 
+import math
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -14,16 +16,21 @@ from absolver.analyzer.propagate.propagator import (
     lower_without_nan,
     without_nan,
 )
-from absolver.analyzer.propagate.structure import count_uses
+from absolver.analyzer.propagate.structure import count_uses, trailing_maps
 from absolver.analyzer.regions.region import Region
 from absolver.dsl.operators.record import Interval
+
+# Coefficients of rows on the operand of the last layers, at a time.
+_MOST_COEFFICIENTS = 2**24
 
 
 class ValuesPropagator(Propagator):
     """Boxes pushed forward; an operator's box is its range over the box of its operands.
 
     Affine steps use centre and radius (Gowal et al., "On the Effectiveness of Interval Bound
-    Propagation", 2018, equation 6).
+    Propagation", 2018, equation 6). Rows are merged with the last layers (there, section 3: the
+    specification's matrix is one with them), whose own boxes would forget how outputs depend on
+    each other.
     """
 
     def __init__(self, graph: Graph, region: Region) -> None:
@@ -32,6 +39,9 @@ class ValuesPropagator(Propagator):
         self._region = region
         self._boxes: dict[str, Interval] = {}
         self._uses = count_uses(graph)
+        self._tail = trailing_maps(graph)
+        if self._tail:
+            self._uses[self._tail[-1].inputs[0]] += 1  # rows end there
 
     def visit(self, node: Node, box: Sequence[Interval]) -> None:
         """Compute the node's box from those of its operands."""
@@ -66,12 +76,38 @@ class ValuesPropagator(Propagator):
     def minimum(
         self, rows: Float[Tensor, "#batch rows outputs"], multiples: Sequence[Multiple] = ()
     ) -> Float[Tensor, "batch rows"]:
-        """Bound each row by the corner of the output's box that minimises it."""
+        """Bound each row by the corner that minimises it of the box before the last layers."""
         del multiples
-        box = self._boxes[self._graph.output.name]
-        lower, upper = box.lower.flatten(1).unsqueeze(2), box.upper.flatten(1).unsqueeze(2)
-        minimum = rows.clamp(min=0) @ lower + rows.clamp(max=0) @ upper
-        return lower_without_nan(minimum.squeeze(2))
+        bound = _corner(rows, self._boxes[self._graph.output.name])
+        if not self._tail:
+            return bound
+        merged = [self._merged(part) for part in row_parts(rows, self._tail)]
+        return torch.maximum(bound, torch.cat(merged, dim=1))
+
+    def _merged(self, rows: Tensor) -> Tensor:
+        """Bound rows over the box of the operand of the last layers."""
+        constant = rows.new_zeros(rows.shape[:2])
+        for node in self._tail:
+            if node.bias is not None:
+                constant = constant + rows @ node.bias.expand(node.shape).flatten()
+            (linear,) = node.maps
+            back = linear.adjoint(torch.unflatten(rows.flatten(0, 1), 1, linear.output_shape))
+            rows = torch.unflatten(back.flatten(1), 0, constant.shape)
+        return _corner(rows, self._boxes[self._tail[-1].inputs[0]]) + constant
+
+
+def _corner(rows: Tensor, box: Interval) -> Tensor:
+    lower, upper = box.lower.flatten(1).unsqueeze(2), box.upper.flatten(1).unsqueeze(2)
+    minimum = rows.clamp(min=0) @ lower + rows.clamp(max=0) @ upper
+    return lower_without_nan(minimum.squeeze(2))
+
+
+def row_parts(
+    rows: Float[Tensor, "batch rows outputs"], tail: Sequence[Affine]
+) -> tuple[Tensor, ...]:
+    """Split rows so that some at a time fit into memory on the way through the last layers."""
+    most = max(math.prod(node.maps[0].input_shape) for node in tail)
+    return torch.split(rows, max(1, _MOST_COEFFICIENTS // (len(rows) * max(1, most))), dim=1)
 
 
 def affine_range(node: Affine, boxes: Sequence[Interval]) -> Interval:

@@ -1,8 +1,8 @@
 """From what is to be proved to outcomes: kept proofs first, the rest in a pool of processes."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from importlib.util import find_spec
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 Load = Callable[[], "CheckedDomain"]
 """Loads a domain, in whichever process it is proved; has to be picklable."""
+Work = Callable[[], list[Outcome]]
+Workers = Callable[[Iterable[Work]], Iterable[list[Outcome]]]
+"""Does work, here or in other processes, and gives the answers in order."""
 
 _MODULES: Mapping[str, str] = {"z3": "z3-solver", "sympy": "sympy", "flint": "python-flint"}
 
@@ -33,7 +36,18 @@ def require_solvers() -> None:
         )
 
 
-def prove_operators(jobs: int) -> Iterator[Outcome]:
+@contextmanager
+def workers(jobs: int) -> Iterator[Workers]:
+    """Work in so many processes, which start when there is work, and go on to the end."""
+    if jobs == 1:
+        yield lambda work: (each() for each in work)
+        return
+    # Spawned: a forked copy would lack the threads of torch.
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        yield lambda work: pool.map(_called, work)
+
+
+def prove_operators(workers: Workers) -> Iterator[Outcome]:
     """Prove the facts of all operators."""
     listed = kept("operators")
     if listed is None:
@@ -41,7 +55,8 @@ def prove_operators(jobs: int) -> Iterator[Outcome]:
 
         listed = [Outcome(name, "is an operator", proved(), 0.0) for name in subjects()]
         keep(listed, "operators")
-    yield from _run([partial(prove_operator, each.subject) for each in listed], jobs)
+    for outcomes in workers(partial(prove_operator, each.subject) for each in listed):
+        yield from outcomes
 
 
 def prove_operator(subject: str) -> list[Outcome]:
@@ -55,16 +70,18 @@ def prove_operator(subject: str) -> list[Outcome]:
     return found
 
 
-def prove_domain(load: Load, texts: Sequence[str], jobs: int) -> Iterator[Outcome]:
+def prove_domain(load: Load, texts: Sequence[str], workers: Workers) -> Iterator[Outcome]:
     """Prove what a domain owes; `texts` is all that it is read from."""
     found = kept("domain", *texts)
     if found is None:
-        found = []
-        count = len(_owed(load))
-        distinct = {_owed(load)[place].content: place for place in range(count)}
-        work = [partial(prove_rule, load, place) for place in distinct.values()]
-        for outcome in _run(work, jobs):
-            found.append(outcome)
+        owed = _owed(load)
+        distinct = {obligation.content: place for place, obligation in enumerate(owed)}
+        # Other domains may have owed some of it before.
+        known = {c: _named(kept("rule", c) or [], owed[p]) for c, p in distinct.items()}
+        new = [content for content, outcomes in known.items() if not outcomes]
+        work = (partial(prove_rule, load, distinct[content]) for content in new)
+        known.update(zip(new, workers(work), strict=True))
+        found = [outcome for outcomes in known.values() for outcome in outcomes]
         keep(found, "domain", *texts)
     yield from found
 
@@ -76,7 +93,12 @@ def prove_rule(load: Load, place: int) -> list[Outcome]:
     if found is None:
         found = [decided(obligation)]
         keep(found, "rule", obligation.content)
-    return [replace(each, subject=obligation.subject, claim=obligation.claim) for each in found]
+    return _named(found, obligation)
+
+
+def _named(outcomes: Iterable[Outcome], obligation: Obligation) -> list[Outcome]:
+    """Say what was decided of some content of one obligation that has it."""
+    return [replace(each, subject=obligation.subject, claim=obligation.claim) for each in outcomes]
 
 
 def require_lines(domain: "CheckedDomain") -> None:
@@ -109,16 +131,5 @@ def _owed(load: Load) -> tuple[Obligation, ...]:
     return (*obligations(domain), *line_obligations(domain))
 
 
-def _run(work: Sequence[Callable[[], list[Outcome]]], jobs: int) -> Iterator[Outcome]:
-    with ExitStack() as stack:
-        results: Iterator[list[Outcome]] = (each() for each in work)
-        if jobs > 1 and len(work) > 1:
-            # Spawned: a forked copy would lack the threads of torch.
-            pool = stack.enter_context(ProcessPoolExecutor(jobs, get_context("spawn")))
-            results = pool.map(_called, work)
-        for outcomes in results:
-            yield from outcomes
-
-
-def _called(work: Callable[[], list[Outcome]]) -> list[Outcome]:
+def _called(work: Work) -> list[Outcome]:
     return work()

@@ -11,11 +11,14 @@ from torch import Tensor
 from absolver import domains
 from absolver.analyzer.graph.graph import Affine, Graph, Nonlinear
 from absolver.analyzer.graph.linear.convolution import Convolution
+from absolver.analyzer.graph.linear.dense import Dense
 from absolver.analyzer.graph.linear.scaling import Scaling
 from absolver.analyzer.propagate.engine import Given, Propagation, propagate
+from absolver.analyzer.propagate.execution import Rounding
 from absolver.analyzer.regions.box import Box
+from absolver.dsl.operators import OPERATORS
 from tests.analyzer.propagate.test_soundness import DOMAINS, boxes
-from tests.networks import DTYPE, relu_network, residual_network
+from tests.networks import DTYPE, NetworkBuilder, relu_network, residual_network
 
 SEEDS = st.integers(0, 10_000)
 BOTH_SIDES = torch.cat([torch.eye(3, dtype=DTYPE), -torch.eye(3, dtype=DTYPE)]).unsqueeze(0)
@@ -206,3 +209,26 @@ def test_no_bound_is_computed_in_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
     run(graph, "crown", boxes(1, 0.1, 0, graph.input.shape))
     assert seen and not any(seen)
     assert torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.precision
+@settings(max_examples=20)
+@given(seed=SEEDS)
+def test_intervals_do_not_forget_how_the_last_layers_tie_the_outputs(seed: int) -> None:
+    builder = NetworkBuilder((1, 4), torch.Generator().manual_seed(seed))
+    hidden = builder.operator(OPERATORS["relu"](), builder.dense("x", 8))
+    first, second = builder.random(2, 8)
+    weight = torch.stack([first, first + second])
+    builder.affine({hidden: Dense(weight, (1, 8))}, builder.random(2))
+    graph = builder.graph()
+    box = boxes(2, 0.3, seed, graph.input.shape)
+    rows = torch.tensor([[[-1.0, 1.0]]], dtype=DTYPE)
+    inner, bias = graph.nodes[1], graph.output.bias
+    assert isinstance(inner, Affine) and bias is not None and inner.bias is not None
+    radius = inner.maps[0].apply_abs(box.upper - box.lower) / 2
+    center = inner.maps[0].apply(box.upper + box.lower) / 2 + inner.bias
+    lower, upper = (center - radius).clamp(min=0)[:, 0], (center + radius).clamp(min=0)[:, 0]
+    exact = lower @ second.clamp(min=0) + upper @ second.clamp(max=0) + bias[1] - bias[0]
+    for rounding in (None, Rounding()):
+        found = propagate(graph, DOMAINS["interval"], box, rows, rounding=rounding)
+        assert close(found.rows[:, 0], exact)
