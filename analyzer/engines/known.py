@@ -10,6 +10,7 @@ import torch
 from absolver.analyzer.certify.regions import as_checked
 from absolver.analyzer.certify.rehearsal import Rows, rehearse
 from absolver.analyzer.decide import MODEST_WORK
+from absolver.analyzer.engines.errors import UnsuitableSetError
 from absolver.analyzer.graph.graph import Graph
 from absolver.analyzer.minimax import least_maximum
 from absolver.analyzer.problem import DEFAULT_DOMAIN, SEARCHED_DOMAIN
@@ -160,7 +161,19 @@ def known_sets(task: Task) -> Iterator[KnownSet]:
             most_work=MODEST_WORK,
         )
         root = Root(lines, found.boxes, found.masks, found.rows)
+        _check_bounded(graph, root, task.execution.engine)
         yield KnownSet(task, number, graph, own, root)
+
+
+def _check_bounded(graph: Graph, root: Root, engine: str) -> None:
+    """Raise where an operand has no bounds: programs cut boxes into pieces."""
+    for name, box in root.boxes.items():
+        if not bool((box.lower.isfinite() & box.upper.isfinite()).all()):
+            where = graph.by_name[name].origin
+            raise UnsuitableSetError(
+                f"the engine {engine} needs bounds of every operand, and {where} ('{name}') has none "
+                "on this input set; use --engine bab"
+            )
 
 
 def on_cpu(specification: Specification) -> Specification:

@@ -76,13 +76,14 @@ def apart(work: Callable[[], Result], stop: Callable[[], None]) -> Result:
             errors.append(error)
 
     thread = threading.Thread(target=run, daemon=True)
-    thread.start()
     try:
+        thread.start()
         while thread.is_alive():
             thread.join(_LOOK)
     except BaseException:
         stop()
-        thread.join(_PATIENCE)
+        if thread.is_alive():
+            thread.join(_PATIENCE)
         raise
     if errors:
         raise errors[0]

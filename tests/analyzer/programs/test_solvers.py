@@ -3,7 +3,9 @@
 import builtins
 import importlib
 import math
+import signal
 import sys
+import threading
 import time
 from fractions import Fraction
 from types import ModuleType
@@ -15,11 +17,19 @@ from hypothesis import strategies as st
 
 from absolver.analyzer.programs import solvers
 from absolver.analyzer.programs.exact import ExactProgram, Status, exact
-from absolver.analyzer.programs.mixed import Aim, LicenceError, Minimum, MissingSolverError
+from absolver.analyzer.programs.mixed import (
+    Aim,
+    LicenceError,
+    Minimum,
+    MissingSolverError,
+    apart,
+)
 from absolver.analyzer.programs.program import Program
+from absolver.analyzer.programs.relaxation import Relaxation
 from absolver.analyzer.programs.solvers import MixedSolver, UnsuitableSolverError, exact_solver
 from absolver.analyzer.properties.property import Clause, InputBox, LinearConstraint, Property
 from tests.analyzer.programs.problems import Case, case
+from tests.analyzer.search.problems import SEARCHED
 
 SEEDS = st.integers(0, 10_000)
 KINDS = st.sampled_from(("relu", "abs", "clip", "max"))
@@ -53,6 +63,34 @@ def test_solvers_of_mixed_programs_find_the_same_minimum(name: str, kind: str, s
     aim = Aim(program.objective)
     first, second = MixedSolver("highs")(program, aim), MixedSolver(name)(program, aim)
     assert first.value == pytest.approx(second.value, abs=1e-4)
+
+
+@settings(max_examples=5)
+@given(kind=st.sampled_from(("relu", "max", "sigmoid")), seed=SEEDS)
+def test_an_interior_point_finds_the_relaxations_value(kind: str, seed: int) -> None:
+    pytest.importorskip("cvxpy", reason="cvxpy is not installed")
+    convex = importlib.import_module("absolver.analyzer.programs.convex")
+    known = case(kind, seed, width=0.6)
+    relaxation = Relaxation(known.encoding, SEARCHED)
+    relaxation.pose(known.ground.forms)
+    solved = relaxation.solve(60.0)
+    assert solved is not None
+    # Its variables have bounds of their own, too: these can only tighten it.
+    found = convex.minimise_relaxed(known.program, Aim(known.program.objective))
+    least = MixedSolver("highs")(known.program, Aim(known.program.objective)).value
+    assert solved.value - 1e-5 <= found.value <= least + 1e-5
+
+
+def test_ctrl_c_tells_the_work_to_stop_and_goes_on() -> None:
+    told = threading.Event()
+
+    def work() -> None:
+        signal.raise_signal(signal.SIGINT)
+        assert told.wait(10)
+
+    with pytest.raises(KeyboardInterrupt):
+        apart(work, told.set)
+    assert told.is_set()
 
 
 @pytest.mark.parametrize("name", ["z3", "cvc5"])
