@@ -171,8 +171,8 @@ def _check_bounded(graph: Graph, root: Root, engine: str) -> None:
         if not bool((box.lower.isfinite() & box.upper.isfinite()).all()):
             where = graph.by_name[name].origin
             raise UnsuitableSetError(
-                f"the engine {engine} needs bounds of every operand, and {where} ('{name}') has none "
-                "on this input set; use --engine bab"
+                f"the engine {engine} needs bounds of every operand, and {where} ('{name}') has "
+                "none on this input set; use --engine bab"
             )
 
 
