@@ -24,6 +24,15 @@ ENGINES: Mapping[str, Entry] = {
         "absolver.analyzer.simplex.engine", "Reluplex: a simplex over exact rationals, and splits"
     ),
     "star": Entry("absolver.analyzer.stars.engine", "star sets, split one piece after the other"),
+    "sdp": Entry(
+        "absolver.analyzer.semidefinite.sdp", "SDP-FO: first-order ascent of a semidefinite dual"
+    ),
+    "sdpverify": Entry(
+        "absolver.analyzer.semidefinite.sdpverify", "a semidefinite relaxation by a conic solver"
+    ),
+    "lmi": Entry(
+        "absolver.analyzer.semidefinite.lmi", "a matrix inequality in multipliers, pairs included"
+    ),
 }
 """Every engine but branch and bound, which is the analyzer's own way."""
 

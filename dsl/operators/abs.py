@@ -6,8 +6,7 @@ from math import inf
 from torch import Tensor
 
 from absolver.dsl.operators.piecewise_linear import Line, PiecewiseLinear, affine_piece
-from absolver.dsl.operators.quadratic import Quadratic, x_within
-from absolver.dsl.operators.record import Interval, Shape
+from absolver.dsl.operators.record import Shape
 
 
 @dataclass(frozen=True)
@@ -24,12 +23,3 @@ class Abs(PiecewiseLinear):
     def __call__(self, *operands: Tensor) -> Tensor:
         """Drop the sign."""
         return operands[0].abs()
-
-    def quadratics(self, box: Interval) -> tuple[Quadratic, ...]:
-        """State `y >= x`, `y >= -x`, `y y = x x` and the box."""
-        return (
-            Quadratic(0, 0, 0, -1, 1, 0),
-            Quadratic(0, 0, 0, 1, 1, 0),
-            Quadratic(-1, 0, 1, 0, 0, 0, equality=True),
-            x_within(box),
-        )

@@ -1,5 +1,6 @@
 """Clipping to an interval (hard tanh, relu6)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf
@@ -8,7 +9,8 @@ from torch import Tensor
 
 from absolver.dsl.operators.piece import Piece
 from absolver.dsl.operators.piecewise_linear import Line, PiecewiseLinear, affine_piece
-from absolver.dsl.operators.record import Shape
+from absolver.dsl.operators.quadratic import Form, Quadratic, product
+from absolver.dsl.operators.record import Interval, Shape
 
 
 @dataclass(frozen=True)
@@ -36,3 +38,18 @@ class Clip(PiecewiseLinear):
         below, above = Line(-inf, self.min, 0, self.min), Line(self.max, inf, 0, self.max)
         lines = (below, Line(self.min, self.max, 1, 0), above)
         return tuple(affine_piece(line) for line in lines if line.start < line.end)
+
+    def quadratics(self, box: Sequence[Interval]) -> tuple[Quadratic, ...]:
+        """Add what three lines obey together: `(y - min) (x - y) >= 0`, `(max - y) (y - x) >= 0`.
+
+        A value above the least one is not above the operand, one below the largest not below it.
+        """
+        two = super().quadratics(box)
+        if self.min >= self.max or self.min == -inf or self.max == inf:
+            return two
+        beyond, over = Form((-1.0,), 1.0), Form((0.0,), 1.0, -self.min)
+        return (
+            *two,
+            product(over, Form((1.0,), -1.0)),
+            product(Form((0.0,), -1.0, self.max), beyond),
+        )

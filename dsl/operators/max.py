@@ -7,6 +7,7 @@ from math import inf
 import torch
 from torch import Tensor
 
+from absolver.dsl.operators.quadratic import Quadratic, of_extremum
 from absolver.dsl.operators.record import Interval, Operator, Shape, trusted
 from absolver.dsl.operators.rounding import magnitude, product
 
@@ -51,6 +52,10 @@ class Max(Operator):
         for slope in a:
             coefficients = coefficients + slope.abs()
         return 8 * (len(box) + 2) * product(coefficients, far)
+
+    def quadratics(self, box: Sequence[Interval]) -> tuple[Quadratic, ...]:
+        """State that no operand is above the result, and of two that it is one of them."""
+        return of_extremum(len(box), 1.0)
 
     def derivative(self, box: Sequence[Interval]) -> tuple[Interval, ...]:
         """Give 1 to an operand that is above all others, 0 to one that is below some other."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from absolver.dsl.operators.max import Max
+from absolver.dsl.operators.quadratic import Quadratic, of_extremum
 from absolver.dsl.operators.record import Interval, Operator, Shape
 
 _MAX = Max()
@@ -35,6 +36,10 @@ class Min(Operator):
     def support_size(self, a: Sequence[Tensor], b: Tensor, box: Sequence[Interval]) -> Tensor:
         """Add up what the maximum of the negations adds up."""
         return _MAX.support_size(a, b, box)
+
+    def quadratics(self, box: Sequence[Interval]) -> tuple[Quadratic, ...]:
+        """State that no operand is below the result, and of two that it is one of them."""
+        return of_extremum(len(box), -1.0)
 
     def derivative(self, box: Sequence[Interval]) -> tuple[Interval, ...]:
         """Give 1 to an operand that is below all others, 0 to one that is above some other."""

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from absolver.dsl.operators.quadratic import Form, Quadratic
 from absolver.dsl.operators.record import Interval, Operator, Shape, trusted
 from absolver.dsl.operators.rounding import magnitude, product
 
@@ -61,6 +62,12 @@ class Mul(Operator):
             torch.maximum(products[0], products[1]), torch.maximum(products[2], products[3])
         )
         return Interval(trusted(low), -trusted(-high))
+
+    def quadratics(self, box: Sequence[Interval]) -> tuple[Quadratic, ...]:
+        """State the product itself."""
+        del box
+        x, y = Form((1.0, 0.0), 0.0), Form((0.0, 1.0), 0.0)
+        return (Quadratic((x, y), Form((0.0, 0.0), -1.0), equality=True),)
 
     def derivative(self, box: Sequence[Interval]) -> tuple[Interval, ...]:
         """Return each operand's box as the derivative in the other."""

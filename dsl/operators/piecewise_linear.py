@@ -1,6 +1,7 @@
 """Continuous piecewise-linear operators: their facts by evaluation at ends and breakpoints."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import inf
 from typing import ClassVar, NamedTuple
 
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from absolver.dsl.operators.arithmetic import TORCH
 from absolver.dsl.operators.piece import Bend, Piece, clamp_into
+from absolver.dsl.operators.quadratic import Form, Quadratic, above_zero
 from absolver.dsl.operators.record import Interval, trusted
 from absolver.dsl.operators.rounding import magnitude, product
 from absolver.dsl.operators.unary import Unary
@@ -88,10 +90,32 @@ class PiecewiseLinear(Unary):
         unknown = left.isnan() | right.isnan()
         return (Interval(torch.where(unknown, lower, left), torch.where(unknown, upper, right)),)
 
+    def quadratics(self, box: Sequence[Interval]) -> tuple[Quadratic, ...]:
+        """State that the value lies on one of two lines, and on one side of both.
+
+        For each pair of neighbouring lines, where the box meets no other: for ReLU that is
+        `y (y - x) = 0`, `y >= 0` and `y >= x` (Raghunathan et al., NeurIPS 2018).
+        """
+        ((lower, upper),) = box
+        facts = []
+        for before, line in pairwise(self.lines):
+            alone = ((lower >= before.start) & (upper <= line.end)).to(lower.dtype)
+            first, second = _over(before).times(alone), _over(line)
+            facts.append(Quadratic((first, second), equality=True))
+            # The steeper one is the later one where the kink is convex.
+            sign = torch.where(torch.zeros_like(lower) + line.slope >= before.slope, alone, -alone)
+            facts += [above_zero(first.times(sign)), above_zero(second.times(sign))]
+        return tuple(facts)
+
     def _corners(self, interval: Interval) -> list[Tensor]:
         lower, upper = interval
         inner = [clamp_into(piece.start, lower, upper) for piece in self.pieces[1:]]
         return [lower, *inner, upper]
+
+
+def _over(line: Line) -> Form:
+    """Return how far a value is above a line."""
+    return Form((-line.slope,), 1.0, -line.offset)
 
 
 def _preimage(line: Line, output: Interval) -> Interval:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from absolver.dsl.operators.piece import concave, convex, curve
+from absolver.dsl.operators.quadratic import Form, Quadratic
 from absolver.dsl.operators.record import Interval, Shape
 from absolver.dsl.operators.unary import Unary
 
@@ -32,6 +33,12 @@ class Reciprocal(Unary):
     def defined_on(self, lower: Tensor, upper: Tensor) -> Tensor:
         """Say where the box is on one side of the pole."""
         return (lower > 0) | (upper < 0)
+
+    def quadratics(self, box: Sequence[Interval]) -> tuple[Quadratic, ...]:
+        """State that operand and result have the product 1, where they have one."""
+        defined = self.defined_on(*box[0]).to(box[0].lower.dtype)
+        x, y = Form((defined,), 0.0), Form((0.0,), 1.0)
+        return (Quadratic((x, y), Form((0.0,), 0.0, -defined), equality=True),)
 
     @property
     def _range_by_ends(self) -> bool:

@@ -9,6 +9,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from absolver.dsl.operators.quadratic import Quadratic
 from absolver.dsl.operators.rounding import FLOOR, UNIT, Declared, declared, magnitude
 
 
@@ -84,6 +85,15 @@ class Operator(ABC):
 
         Guarantee: every x of the box with f(x) in `output` lies in the returned intervals.
         """
+
+    def quadratics(self, box: Sequence[Interval]) -> tuple[Quadratic, ...]:
+        """State quadratic constraints between operands and result, for semidefinite relaxations.
+
+        Guarantee: each holds for every x of the box and y = f(x) over the reals, without rounding.
+        Boxes and lines are no part of it: those hold of every operator.
+        """
+        del box
+        return ()
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> "Operator":
         """Return this operator with any tensor attribute on a device and in a dtype."""

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from absolver.dsl.operators.piecewise_linear import Line, PiecewiseLinear, affine_piece
-from absolver.dsl.operators.quadratic import Quadratic, x_within, y_within
 from absolver.dsl.operators.record import Interval, Shape, trusted
 from absolver.dsl.operators.rounding import FLOOR, UNIT, magnitude
 
@@ -64,13 +63,3 @@ class Relu(PiecewiseLinear):
         ((lower, upper),) = box
         active = lower >= 0
         return active | (upper <= 0), (active.to(lower.dtype),)
-
-    def quadratics(self, box: Interval) -> tuple[Quadratic, ...]:
-        """State `y >= 0`, `y >= x`, `y (y - x) = 0` and both boxes (Raghunathan et al. 2018)."""
-        return (
-            Quadratic(0, 0, 0, 0, 1, 0),
-            Quadratic(0, 0, 0, -1, 1, 0),
-            Quadratic(0, -1, 1, 0, 0, 0, equality=True),
-            x_within(box),
-            y_within(self.range([box])),
-        )

@@ -1,10 +1,11 @@
 """The square."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
 from absolver.dsl.operators.piece import convex, curve
-from absolver.dsl.operators.quadratic import Quadratic, x_within
+from absolver.dsl.operators.quadratic import Form, Quadratic
 from absolver.dsl.operators.record import Interval, Shape
 from absolver.dsl.operators.unary import Unary
 
@@ -26,6 +27,8 @@ class Square(Unary):
         convex(-inf, inf, lambda q: q / 2),
     )
 
-    def quadratics(self, box: Interval) -> tuple[Quadratic, ...]:
-        """State the square itself, `y = x x`, and the box."""
-        return (Quadratic(-1, 0, 0, 0, 1, 0, equality=True), x_within(box))
+    def quadratics(self, box: Sequence[Interval]) -> tuple[Quadratic, ...]:
+        """State the square itself, `y = x x`."""
+        del box
+        x = Form((1.0,), 0.0)
+        return (Quadratic((x, x), Form((0.0,), -1.0), equality=True),)

@@ -99,6 +99,22 @@ def range_encloses(make: Make, arity: int = 1) -> Callable[[], Flag]:
     return program
 
 
+def quadratics_hold(make: Make, arity: int = 1) -> Callable[[], Flag]:
+    """The quadratic constraints hold of each point of the box and its value."""
+
+    def program() -> Flag:
+        operator = make()
+        box, x = boxes(arity)
+        value = operator(*x)
+        claims: list[Flag] = []
+        for quadratic in operator.quadratics(box):
+            side = quadratic.at(tuple(x), value)
+            claims.append((side == 0).flag if quadratic.equality else (side >= 0).flag)
+        return either(negation(value.real.finite), both(*claims))
+
+    return program
+
+
 def affine_where_it_says(make: Make, arity: int = 1) -> Callable[[], Flag]:
     """Where the operator is said to be affine, it is: with the slopes that are given."""
 

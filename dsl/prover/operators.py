@@ -164,6 +164,7 @@ def _piecewise_linear(make: Callable[[], Any]) -> Owed:
     yield "the support is attained", _by_z3(attained)
     yield "the derivative encloses", _by_z3(facts.derivative_encloses(make))
     yield "the curvature is right", _by_z3(facts.curvature_is_right(make))
+    yield "the quadratic constraints hold", _by_z3(facts.quadratics_hold(make))
 
 
 def _several(make: Callable[[], Any], operator: Operator) -> Owed:
@@ -172,6 +173,7 @@ def _several(make: Callable[[], Any], operator: Operator) -> Owed:
     of = " (2 operands)" if operator.operands == ARITY_ANY else ""
     yield from ((claim + of, decide) for claim, decide in _direct(make, arity))
     yield f"the derivative encloses{of}", _by_z3(facts.derivative_encloses(make, arity))
+    yield f"the quadratic constraints hold{of}", _by_z3(facts.quadratics_hold(make, arity))
     if operator.name != "mul":
         yield f"the inverse keeps what it must{of}", _by_z3(facts.inverse_keeps(make, arity))
         return
@@ -199,6 +201,9 @@ def _curved(operator: Unary) -> Owed:
     yield "affine where it says so", _by_z3(facts.affine_where_it_says(lambda: sketch(operator)))
     yield "the derivative encloses", _by_z3(facts.slopes_enclosed(slopes_known))
     yield "the curvature is right", _by_z3(facts.curvature_is_right(slopes_known))
+    if type(operator).quadratics is not Operator.quadratics:
+        of = facts.quadratics_hold(lambda: operator)
+        yield "the quadratic constraints hold", _by_z3(of)
 
 
 def _by_z3(program: Callable[[], Flag]) -> Callable[[], Answer]:

@@ -7,6 +7,7 @@ import pytest
 
 from absolver.analyzer.cli import absolver
 from absolver.dsl.operators import OPERATORS
+from absolver.dsl.operators.quadratic import Form, Quadratic
 from absolver.dsl.operators.relu import Relu
 from absolver.dsl.prover import facts, lemmas
 from absolver.dsl.prover.obligations import Obligation, Status, decided
@@ -59,6 +60,22 @@ class Optimistic(Relu):
         (slope,), ((lower, upper),) = a, box
         ends = [slope * x + b * self(x) for x in (lower, upper)]
         return ends[0].minimum(ends[1])
+
+
+class Straight(Relu):
+    """A ReLU that is said to lie on its chord."""
+
+    def quadratics(self, box):
+        del box
+        return (Quadratic(rest=Form((-0.5,), 1.0), equality=True),)
+
+
+def test_a_quadratic_constraint_that_fails_is_found() -> None:
+    answer = follows(facts.quadratics_hold(Straight))
+    assert answer.status is Status.REFUTED
+    assert answer.point is not None
+    x = answer.point.values["x"]
+    assert max(x, 0) != 0.5 * x
 
 
 def test_a_forgotten_breakpoint_is_found() -> None:

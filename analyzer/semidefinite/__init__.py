@@ -1,0 +1,1 @@
+"""Semidefinite relaxations: quadratic constraints, their duals, and bounds that are proved."""
