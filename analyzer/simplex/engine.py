@@ -79,8 +79,9 @@ class _Engine:
     def _boxes(self, known: KnownSet) -> Mapping[str, Interval]:
         """Bound operands of operators on a set, in spite of rounding."""
         if self._proved is None or self._proved[0] is not known:
+            around = Box(*known.specification.region.bounding_box())
             found = propagate(
-                *(known.graph, load(DEFAULT_DOMAIN), known.region, known.specification.rows),
+                *(known.graph, load(DEFAULT_DOMAIN), around, known.specification.rows),
                 memory_bytes=self._task.execution.memory_bytes,
                 rounding=Rounding(),
             )
