@@ -1,5 +1,7 @@
 """Hidden bounds by linear programs (LP-Full) hold, and no slopes that ascent finds are better."""
 
+from typing import Any, cast
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from absolver.analyzer.certify.rehearsal import Rows, rehearse
+from absolver.analyzer.deadline import Deadline
 from absolver.analyzer.decide import Execution
 from absolver.analyzer.engines.engine import Control
 from absolver.analyzer.engines.hidden import linear_bounds
@@ -31,14 +34,13 @@ def known(graph: Graph, seed: int) -> KnownSet:
     found = rehearse(graph, LINES, region, whole.rows, memory_bytes=MEMORY_BYTES, rows=Rows.ALL)
     root = Root(LINES, found.boxes, found.masks, found.rows)
     # Nothing is asked of the problem behind the task.
-    task = Task(None, whole, LINES, None, None, Execution(), float32=False)  # type: ignore[arg-type]
+    nobody = cast(Any, None)
+    task = Task(nobody, whole, LINES, None, nobody, Execution(), float32=False)
     return KnownSet(task, 0, graph, whole, root)
 
 
 def never() -> Control:
     """A control without a clock."""
-    from absolver.analyzer.deadline import Deadline
-
     return Control(Deadline())
 
 
