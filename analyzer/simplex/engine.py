@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
+from absolver.analyzer.deadline import Deadline
 from absolver.analyzer.engines.clauses import Decided, decide_each
 from absolver.analyzer.engines.engine import Control
 from absolver.analyzer.engines.errors import UnsuitableSetError
@@ -27,6 +28,8 @@ from absolver.dsl.operators.record import Interval
 
 # So many linear programs may complete a proof, where the checker's lines are not the simplex's.
 _MOST_PROGRAMS = 2000
+# Of the time that is left, for a proof of what is refuted exactly.
+_PROOF = 0.7
 
 
 def decide(task: Task, control: Control) -> Outcome:
@@ -105,7 +108,10 @@ class _Engine:
         affine = [node for node in encoding.graph.nodes if isinstance(node, Affine)]
         known = all(exact_rows(linear) for node in affine for linear in node.maps)
         prover = TreeProver(goal, relaxation, self._control)
-        proof = prover.prove(guide(encoding, refutation, goal), most=_MOST_PROGRAMS)
+        enough = Deadline.after(_PROOF * self._control.deadline.remaining)
+        proof = prover.prove(
+            guide(encoding, refutation, goal), most=_MOST_PROGRAMS, deadline=enough
+        )
         if prover.found is not None:
             return Decided(counterexample=prover.found)
         if proof is None:
