@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from absolver.analyzer.graph.graph import Affine, Graph, Nonlinear
+from absolver.analyzer.graph.graph import Affine, Graph, Input, Nonlinear
 from absolver.analyzer.programs.program import Array
 from absolver.analyzer.regions.region import Region
 from absolver.dsl.operators.record import Interval
@@ -79,7 +79,11 @@ class Ground:
     """What cuts the region; the coefficients are those of the flat input."""
 
     def cut(self, cut: Cut) -> Mapping[str, Interval]:
-        """Return the boxes that splits leave."""
+        """Return the boxes that splits leave, as the checker finds them: by interval steps, too.
+
+        Tighter boxes are not always better: where an operator is affine on them, its own line
+        takes the place of the one that multipliers go with.
+        """
         boxes = dict(self.boxes)
         for name in {name for name, _ in cut}:
             boxes[name] = Interval(*(side.clone() for side in boxes[name]))
@@ -87,7 +91,27 @@ class Ground:
             lower, upper = (side.view(-1) for side in boxes[name])
             flat = Interval(*(side.flatten() for side in self.boxes[name]))
             lower[element], upper[element] = cut_box(flat, element, sides)
-        return boxes
+        return self._stepped(boxes) if cut else boxes
+
+    def _stepped(self, boxes: Mapping[str, Interval]) -> Mapping[str, Interval]:
+        """Meet boxes of operands with what the boxes before them leave."""
+        steps: dict[str, Interval] = {}
+        for node in self.graph.nodes:
+            match node:
+                case Input():
+                    steps[node.name] = Interval(*self.region.bounding_box())
+                case Affine():
+                    steps[node.name] = _affine_step(node, steps)
+                case Nonlinear(operator=operator):
+                    steps[node.name] = operator.range([steps[name] for name in node.inputs])
+            if node.name in boxes:
+                low, up = boxes[node.name]
+                lower = torch.maximum(low, steps[node.name].lower)
+                upper = torch.minimum(up, steps[node.name].upper)
+                # A set that is empty, or a point but for rounding.
+                ends = torch.minimum(lower, upper), torch.maximum(lower, upper)
+                steps[node.name] = Interval(*ends)
+        return {name: steps[name] for name in boxes}
 
 
 @dataclass(frozen=True)
@@ -154,6 +178,17 @@ def evaluate(ground: Ground, cut: Cut, duals: Duals) -> Bound:
         total.add(least)
     value = total.value if np.isfinite(total.size) else -np.inf
     return Bound(value, total.size)
+
+
+def _affine_step(node: Affine, steps: Mapping[str, Interval]) -> Interval:
+    """Bound an affine node over the boxes of its operands."""
+    center = radius = torch.zeros(1, *node.shape, dtype=torch.float64)
+    for linear, name in zip(node.maps, node.inputs, strict=True):
+        lower, upper = steps[name]
+        center = center + linear.apply((lower + upper) / 2)
+        radius = radius + linear.apply_abs((upper - lower) / 2)
+    center = center if node.bias is None else center + node.bias
+    return Interval(center - radius, center + radius)
 
 
 def _add_splits(

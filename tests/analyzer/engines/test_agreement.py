@@ -87,6 +87,14 @@ def test_the_verdict_is_that_of_enumeration(
         assert "touching" in one.kind or engine == "bab", f"{one.kind}: {report.unchecked}"
 
 
+@pytest.mark.regression
+def test_multipliers_are_judged_on_the_boxes_of_the_checker(tmp_path: Path) -> None:
+    """On tighter boxes an operator is affine, and its line not the one that multipliers go with."""
+    report = decided(instance(278), tmp_path, "star")
+    assert report.verdict is Verdict.VERIFIED
+    assert report.certificate is not None
+
+
 def test_there_are_instances_of_every_shape(
     instances: Mapping[int, tuple[Instance, Path]],
 ) -> None:
