@@ -38,7 +38,6 @@ class LinearProgram:
             self._solver.setOptionValue(option, _FEASIBILITY)
         # What presolve removes has no duals where a program is infeasible.
         self._solver.setOptionValue("presolve", "off")
-        self._solver.setOptionValue("threads", 1)
         self._solver.addVars(len(lower), lower, upper)
         self._rows = 0
         self.add(rows)

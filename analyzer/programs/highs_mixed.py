@@ -45,7 +45,6 @@ def minimise(program: Program, aim: Aim) -> Minimum:
 def _posed(program: Program, aim: Aim) -> highspy.Highs:
     solver = highspy.Highs()  # type: ignore[no-untyped-call]
     solver.silent()
-    solver.setOptionValue("threads", 1)
     if math.isfinite(aim.seconds):
         solver.setOptionValue("time_limit", aim.seconds)
     links = [choice.links for choice in program.choices]
