@@ -288,7 +288,7 @@ def test_what_only_balls_in_a_norm_prove_is_verified_but_unchecked(
     network = write_network(*[(turn, [5.0, 5.0])] * 3, (turn, [20.0, 5.0]))
     point = tmp_path / "x.npy"
     np.save(point, np.zeros((1, 2), dtype=np.float32))
-    near = ("--input", point, "--epsilon", "2", "--norm", "2", "--label", "1")
+    near = ("--input", point, "--epsilon", "3", "--norm", "2", "--label", "1")
     code, out, _ = run(capsys, network, *near, "--domain", "lipschitz")
     assert (code, out[0]) == (EXIT_UNCHECKED, "verified")
     assert "balls in a norm" in out[1]
