@@ -54,7 +54,7 @@ def main() -> int:
     ways = ["CROWN", "alpha-CROWN", "LP", *GROUPED]
     rows, ordered = [], True
     for sizes in SIZES:
-        gaps = [_gaps(_toy(sizes, seed), options.steps) for seed in range(options.networks)]
+        gaps = [_gaps(random_toy(sizes, seed), options.steps) for seed in range(options.networks)]
         means = {way: float(np.mean([gap[way] for gap in gaps])) for way in ways}
         for gap in gaps:
             below = gap["CROWN"] >= gap["alpha-CROWN"] >= gap["LP"] - 1e-4
@@ -65,7 +65,8 @@ def main() -> int:
     return 0 if ordered else 1
 
 
-def _toy(sizes: Sequence[int], seed: int) -> Toy:
+def random_toy(sizes: Sequence[int], seed: int) -> Toy:
+    """Make a network of random weights over the box [-1, 1]."""
     random = np.random.default_rng(seed)
     layers, modules = [], list[nn.Module]()
     for inputs, outputs in zip(sizes, sizes[1:], strict=False):
@@ -91,7 +92,7 @@ def _gaps(toy: Toy, steps: int) -> dict[str, float]:
     }
     known = roots["alpha_crown"]
     boxes = [(box.lower.numpy()[0], box.upper.numpy()[0]) for box in known.boxes.values()]
-    exact, triangle = (_minimum(toy, boxes, integer=integer) for integer in (True, False))
+    exact, triangle = (minimum(toy, boxes, integer=integer) for integer in (True, False))
     pair = (torch.zeros(1, dtype=torch.long),) * 2
     found = {"LP": exact - triangle}
     for way, name in {"CROWN": "alpha_crown", "alpha-CROWN": "alpha_crown", **GROUPED}.items():
@@ -103,7 +104,7 @@ def _gaps(toy: Toy, steps: int) -> dict[str, float]:
     return found
 
 
-def _minimum(toy: Toy, boxes: Sequence[tuple[Array, Array]], *, integer: bool) -> float:
+def minimum(toy: Toy, boxes: Sequence[tuple[Array, Array]], *, integer: bool) -> float:
     """Minimise the output by big-M constraints; without integers that is the triangles' LP."""
     sizes = [weight.shape[0] for weight, _ in toy.layers[:-1]]
     first = np.cumsum([toy.layers[0][0].shape[1], *(3 * n for n in sizes)])

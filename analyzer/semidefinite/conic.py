@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from absolver.analyzer.deadline import Deadline
-from absolver.analyzer.errors import EXIT_USAGE, AbsolverError
+from absolver.analyzer.errors import AbsolverError
+from absolver.analyzer.programs.mixed import MissingSolverError, apart
 from absolver.analyzer.semidefinite.engine import Propose, Rows, Watch
 from absolver.analyzer.semidefinite.lagrangian import Point
 from absolver.analyzer.semidefinite.relaxation import Relaxation
@@ -22,12 +23,6 @@ from absolver.analyzer.semidefinite.relaxation import Relaxation
 Array = NDArray[np.float64]
 MOST_SIZE = 200
 """Above it an interior-point step alone takes minutes: its system has one row a matrix entry."""
-
-
-class MissingConvexError(AbsolverError, ImportError):
-    """The extra for conic programs is not installed."""
-
-    exit_code = EXIT_USAGE
 
 
 class ConicSizeError(AbsolverError, ValueError):
@@ -202,7 +197,8 @@ def _run(problem: Any, solver: str, seconds: float) -> str:  # noqa: ANN401
     cp = _cvxpy()
     limit = {"CLARABEL": "time_limit", "SCS": "time_limit_secs"}[solver]
     try:
-        problem.solve(solver=solver, **{limit: max(0.1, seconds)})
+        options = {limit: max(0.1, seconds)}
+        apart(lambda: problem.solve(solver=solver, **options), lambda: None)
     except cp.error.SolverError as error:
         return f"error: {error}"
     return str(problem.status)
@@ -211,7 +207,5 @@ def _run(problem: Any, solver: str, seconds: float) -> str:  # noqa: ANN401
 def _cvxpy() -> Any:  # noqa: ANN401
     try:
         return import_module("cvxpy")
-    except ImportError as error:
-        raise MissingConvexError(
-            "conic programs need cvxpy and Clarabel: pip install 'absolver[convex]'"
-        ) from error
+    except ModuleNotFoundError:
+        raise MissingSolverError("cvxpy", "convex") from None
