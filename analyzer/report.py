@@ -55,12 +55,14 @@ class Stage:
 
 
 class Kind(StrEnum):
-    """What an event of a run is: a stage, or one of the things that searches consist of."""
+    """What an event of a run is: a stage, or one of the things that stages consist of."""
 
     STAGE = "stage"
     PREPARATION = "preparation"
     TURN = "turn"
     ATTACK = "attack"
+    SOLVER = "solver"
+    PROOF = "proof"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,10 @@ def _what(event: Event) -> str:
             return f"prepare {event.name}"
         case Kind.TURN:
             return f"search {event.name}"
+        case Kind.SOLVER:
+            return f"solve by {event.name}"
+        case Kind.PROOF:
+            return f"prove by {event.name}"
     return event.name
 
 

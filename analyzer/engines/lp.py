@@ -9,9 +9,10 @@ from collections.abc import Callable
 from absolver.analyzer.engines.clauses import Decided, decide_each
 from absolver.analyzer.engines.engine import Control
 from absolver.analyzer.engines.hidden import linear_bounds
-from absolver.analyzer.engines.known import Goal
+from absolver.analyzer.engines.known import Goal, KnownSet
 from absolver.analyzer.engines.prover import TreeProver
 from absolver.analyzer.programs.relaxation import Relaxation
+from absolver.analyzer.report import Kind
 from absolver.analyzer.search.strategy import Outcome, Task
 
 
@@ -21,7 +22,7 @@ def decide(task: Task, control: Control) -> Outcome:
     return decide_each(
         *(task, control, engine.decide),
         summary=engine.summary,
-        prepare=lambda known: linear_bounds(known, control),
+        prepare=engine.prepare,
     )
 
 
@@ -29,6 +30,11 @@ class _Engine:
     def __init__(self, control: Control) -> None:
         self._control = control
         self._best: list[float] = []
+
+    def prepare(self, known: KnownSet) -> KnownSet:
+        """Bound a set's operands."""
+        with self._control.timeline.during(Kind.SOLVER, "linear programs"):
+            return linear_bounds(known, self._control)
 
     def summary(self) -> str:
         """Say how far the clauses are from being refuted."""

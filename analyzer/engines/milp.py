@@ -20,6 +20,7 @@ from absolver.analyzer.programs.mixed import Aim, Minimum
 from absolver.analyzer.programs.program import Program
 from absolver.analyzer.programs.relaxation import Relaxation
 from absolver.analyzer.programs.solvers import MixedSolver
+from absolver.analyzer.report import Kind
 from absolver.analyzer.search.strategy import Outcome, Task
 
 # Of the time that is left: what each stage of tightening may take, a first look at the clause, on
@@ -50,7 +51,8 @@ class _Engine:
         """Return the boxes of a set, tightened by linear programs when they are first asked for."""
         if self._tightening is None or self._tightening.known is not known:
             self._tightening = Tightening(known, self._minimise, self._control)
-            self._tightening.by_linear(_TIGHTENING * self._control.deadline.remaining)
+            with self._control.timeline.during(Kind.PREPARATION, "operands by linear programs"):
+                self._tightening.by_linear(_TIGHTENING * self._control.deadline.remaining)
             self._mixed_due = True
         return self._tightening
 
@@ -59,7 +61,8 @@ class _Engine:
         seconds = share * self._control.deadline.remaining
         aim = Aim(program.objective, above=_NEAR, below=-_NEAR, seconds=seconds)
         self._programs += 1
-        return self._minimise(program, aim)
+        with self._control.timeline.during(Kind.SOLVER, "mixed-integer programs"):
+            return self._minimise(program, aim)
 
     def summary(self) -> str:
         """Say how much was done."""
@@ -77,7 +80,8 @@ class _Engine:
         found = self._solve(program, _FIRST)
         if not _known(found) and self._mixed_due:
             self._mixed_due = False
-            tightening.by_mixed(_TIGHTENING * self._control.deadline.remaining)
+            with self._control.timeline.during(Kind.PREPARATION, "operands by mixed programs"):
+                tightening.by_mixed(_TIGHTENING * self._control.deadline.remaining)
             program = build(tightening.encoding, goal.forms, tangents_domain())
         if not _known(found):
             found = self._solve(program, _SOLVING)

@@ -17,7 +17,7 @@ from absolver.analyzer.engines.known import Goal
 from absolver.analyzer.programs.duals import Cut, Duals, Place, evaluate, exact_slopes
 from absolver.analyzer.programs.program import Array
 from absolver.analyzer.programs.relaxation import Gap, Relaxation
-from absolver.analyzer.report import Counterexample
+from absolver.analyzer.report import Counterexample, Kind
 from absolver.analyzer.search.proof import LeafPassage, Leaves, TreeProof
 from absolver.analyzer.search.tree import Tree
 from absolver.dsl.operators.piecewise_linear import PiecewiseLinear
@@ -94,6 +94,13 @@ class TreeProver:
 
         That is where `most` leaves were tried, or a deadline before the run's own is over.
         """
+        timeline = self._control.timeline
+        with timeline.during(Kind.PROOF, "split tree", lambda: {"linear programs": self.solved}):
+            return self._prove(guide, most, deadline, tell)
+
+    def _prove(
+        self, guide: Guide | None, most: float, deadline: Deadline, tell: Callable[[float], None]
+    ) -> TreeProof | None:
         todo: list[tuple[int, Path, Guide | None, float]] = [(0, (), guide, 1.0)]
         done = 0.0
         while todo:

@@ -26,6 +26,7 @@ from absolver.analyzer.programs.relaxation import Relaxation
 from absolver.analyzer.programs.solvers import exact_solver, second_opinion
 from absolver.analyzer.propagate.engine import propagate
 from absolver.analyzer.propagate.execution import Rounding
+from absolver.analyzer.report import Kind
 from absolver.analyzer.search.strategy import Outcome, Task
 from absolver.domains import load
 
@@ -62,7 +63,8 @@ class _Engine:
         program = build(encoding, goal.forms, tangents_domain(), proved=True)
         output = encoding.views[encoding.graph.output.name]
         asked = exact(program, output, goal.known.task.problem.around, goal.clause)
-        found = self._solve(asked, _SOLVING * self._control.deadline.remaining)
+        with self._control.timeline.during(Kind.SOLVER, self._name):
+            found = self._solve(asked, _SOLVING * self._control.deadline.remaining)
         self._questions += 1
         tell(0.7)
         prover = TreeProver(goal, relaxation, self._control)
@@ -113,7 +115,10 @@ class _Engine:
         if proof is not None:
             return Decided(proof=proof, exact=exact_numbers, narrow=prover.narrow)
         other = second_opinion(self._name)
-        second = None if other is None else other(asked, self._control.deadline.remaining / 2)
+        second = None
+        if other is not None:
+            with self._control.timeline.during(Kind.SOLVER, "a second opinion"):
+                second = other(asked, self._control.deadline.remaining / 2)
         if second is not None and second.status is Status.MET:
             return Decided(reason="two exact solvers contradict each other")
         if not exact_numbers:

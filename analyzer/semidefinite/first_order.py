@@ -19,11 +19,11 @@ from absolver.analyzer.semidefinite.relaxation import Relaxation
 
 _VECTORS = 16
 # Lengths of the first and last steps, as shares of what multipliers are expected to be.
-_FIRST_STEP, _LAST_STEP = 0.1, 5e-4
+_FIRST_STEP, _LAST_STEP = 0.2, 5e-3
 # Shares of the charges' mean within which eigenvalues count as least.
-_FIRST_WIDTH, _LAST_WIDTH = 0.03, 3e-4
-_FIRST_MOMENT, _SECOND_MOMENT = 0.9, 0.99
-_SAMPLES, _FLOOR = 32, 0.1
+_FIRST_WIDTH, _LAST_WIDTH = 0.3, 3e-3
+_FIRST_MOMENT, _SECOND_MOMENT = 0.9, 0.9
+_SAMPLES, _FLOOR = 32, 1.0
 
 
 @dataclass(frozen=True)

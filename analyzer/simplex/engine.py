@@ -18,6 +18,7 @@ from absolver.analyzer.propagate.execution import Rounding
 from absolver.analyzer.propagate.terms import exact_rows
 from absolver.analyzer.regions.box import Box
 from absolver.analyzer.regions.polytope import Polytope
+from absolver.analyzer.report import Kind
 from absolver.analyzer.search.strategy import Outcome, Task
 from absolver.analyzer.simplex.encoding import Conditions, Encoding
 from absolver.analyzer.simplex.proof import guide
@@ -70,7 +71,8 @@ class _Engine:
         )
         search = Reluplex(encoding, lambda share: tell(0.9 * share))
         try:
-            refutation = search.decide()
+            with self._control.timeline.during(Kind.SOLVER, "simplex"):
+                refutation = search.decide()
         finally:
             self._branches += search.branches
             self._pivots += encoding.tableau.pivots

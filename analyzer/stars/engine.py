@@ -7,6 +7,7 @@ from absolver.analyzer.engines.engine import Control
 from absolver.analyzer.engines.known import Goal
 from absolver.analyzer.engines.prover import TreeProver
 from absolver.analyzer.programs.relaxation import Relaxation
+from absolver.analyzer.report import Kind
 from absolver.analyzer.search.strategy import Outcome, Task
 from absolver.analyzer.stars.search import StarSearch
 
@@ -32,7 +33,8 @@ class _Engine:
         search = StarSearch(
             goal, self._control.deadline, prover.meets, lambda share: tell(0.7 * share)
         )
-        guide = search.run()
+        with self._control.timeline.during(Kind.SOLVER, "star sets"):
+            guide = search.run()
         self._stars += search.stars
         self._programs += search.programs
         if guide is None:
