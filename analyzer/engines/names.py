@@ -19,6 +19,9 @@ ENGINES: Mapping[str, Entry] = {
     "milp": Entry(
         "absolver.analyzer.engines.milp", "mixed-integer programs, proved by split trees"
     ),
+    "refine": Entry(
+        "absolver.analyzer.engines.refine", "RefineZono, RefinePoly: a domain refined by oracles"
+    ),
     "smt": Entry("absolver.analyzer.engines.smt", "Z3 or cvc5 over exact rationals"),
     "simplex": Entry(
         "absolver.analyzer.simplex.engine", "Reluplex: a simplex over exact rationals, and splits"

@@ -167,7 +167,7 @@ class TreeProver:
         if not gaps:
             self.stuck += 1
             return None
-        return _split(gaps[0])
+        return split_of(gaps[0])
 
     def _closed(self, node: int, path: Path, cut: Cut, duals: Duals) -> bool:
         """Keep what refutes a leaf, if it does."""
@@ -221,7 +221,7 @@ def cut_of(path: Path) -> Cut:
     return cut
 
 
-def _split(gap: Gap) -> tuple[Place, float]:
+def split_of(gap: Gap) -> tuple[Place, float]:
     """Split an element's widest operand: at the kink that is nearest to its middle, or there."""
     operator, widths = gap.one.node.operator, [float(i.upper - i.lower) for i in gap.box]
     operand = int(np.argmax(widths))

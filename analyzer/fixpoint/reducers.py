@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import inf
 
 import torch
 from jaxtyping import Bool, Float
@@ -40,6 +41,12 @@ class Problem:
     What cancels inside a network leaves errors that its own bounds do not show.
     """
 
+    @property
+    def nowhere(self) -> Bool[Tensor, " batch"]:
+        """No element: what a reducer says that finds no contradiction."""
+        bound = self.unsafe.bound
+        return torch.zeros(bound.shape[0], dtype=torch.bool, device=bound.device)
+
     def loosened(self, name: str, bounds: Interval) -> Interval:
         """Widen bounds of a node by what rounding may have moved them."""
         doubt = self.doubts.get(name)
@@ -62,14 +69,21 @@ class Reduction:
     """Lower bounds of the rows of `unsafe`, where the reducer computes them."""
     empty: Bool[Tensor, " batch"]
     """Elements in which the assumptions contradict each other: nothing unsafe is there."""
+    exhausted: bool = False
+    """Whether the reducer would do nothing more, as long as no other fact changes."""
 
 
 class Reducer(ABC):
     """A map from facts to facts that only ever shrinks intervals."""
 
+    name = "reducer"
+    """What tables call it."""
+
     @abstractmethod
-    def reduce(self, problem: Problem, store: FactStore) -> Reduction:
+    def reduce(self, problem: Problem, store: FactStore, seconds: float = inf) -> Reduction:
         """Derive facts from the problem and from what is known, and add them to the store.
+
+        What is made of steps does as many of them as fit into the time.
 
         Guarantee: each fact added holds for every concrete run that the problem's assumptions
         allow, if the facts in the store do.
@@ -87,7 +101,7 @@ class DomainReducer(Reducer):
     memory_bytes: int = DEFAULT_MEMORY_BYTES
     rounding: Rounding | None = None
 
-    def reduce(self, problem: Problem, store: FactStore) -> Reduction:
+    def reduce(self, problem: Problem, store: FactStore, seconds: float = inf) -> Reduction:
         """Propagate from the region as far as it is known, with all known bounds met in."""
         known = store.known(problem.assumptions)
         region, empty = _restricted(problem.region, known.get(problem.graph.input.name))
@@ -118,7 +132,7 @@ class InverseReducer(Reducer):
     Only a certificate proves it.
     """
 
-    def reduce(self, problem: Problem, store: FactStore) -> Reduction:
+    def reduce(self, problem: Problem, store: FactStore, seconds: float = inf) -> Reduction:
         """Tighten every node by what its users' results can still be."""
         known = store.known(problem.assumptions)
         boxes, empty = _forward(problem, known)

@@ -204,7 +204,7 @@ def _add_splits(
             continue
         row = torch.zeros_like(boxes[name].lower)
         row.view(-1)[element] = multiplier
-        total.add(torch.tensor(-multiplier * side))
+        total.add(torch.tensor(-multiplier * side, dtype=torch.float64))
         _add(pending, name, row)
 
 

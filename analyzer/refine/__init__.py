@@ -1,0 +1,1 @@
+"""Refinement: oracles that tighten what a domain knows, as reducers of the fixpoint."""

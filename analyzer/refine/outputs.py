@@ -1,0 +1,74 @@
+"""Bounds of the rows that are asked about, by linear programs over what is known of neurons."""
+
+import time
+from math import inf
+
+import numpy as np
+import torch
+
+from absolver.analyzer.engines.known import tangents_domain
+from absolver.analyzer.fixpoint.reducers import Problem, Reducer, Reduction
+from absolver.analyzer.fixpoint.store import FactStore
+from absolver.analyzer.programs.duals import Forms, Ground, evaluate
+from absolver.analyzer.programs.encoding import encode
+from absolver.analyzer.programs.relaxation import Relaxation
+from absolver.analyzer.refine.evidence import Evidence
+from absolver.analyzer.refine.neurons import NEWS
+
+
+class OutputReducer(Reducer):
+    """One linear program for each row that is not above its bound, over the lines of all operators.
+
+    It is the last step of RefineZono and RefinePoly. What the duals prove is the row's bound.
+    """
+
+    name = "lp rows"
+
+    def __init__(self, evidence: Evidence) -> None:
+        """Take where facts come from."""
+        self._evidence = evidence
+        self._rows: torch.Tensor | None = None
+        self._todo: list[int] = []
+        self._posed: _Posed | None = None
+        self._size = inf
+
+    def reduce(self, problem: Problem, store: FactStore, seconds: float = inf) -> Reduction:
+        """Bound as many rows as there is time for; what is not done in time goes on next time."""
+        end, bound = time.monotonic() + seconds, problem.unsafe.bound
+        if self._rows is None:
+            self._rows = torch.full_like(bound, -torch.inf)
+        if not self._todo and self._evidence.size < (1 - NEWS) * self._size:
+            self._size, self._posed = self._evidence.size, _Posed(self._evidence)
+            self._todo = (self._rows[0] <= bound[0]).nonzero().squeeze(1).tolist()
+        while self._todo and self._posed is not None and (left := end - time.monotonic()) > 0:
+            row = self._todo[0]
+            value = self._posed.bound(row, problem.unsafe.rows[0, row], left)
+            if value is None:
+                break
+            self._rows[0, row] = max(float(self._rows[0, row]), value)
+            del self._todo[0]
+        return Reduction(0.0, self._rows.clone(), problem.nowhere, exhausted=not self._todo)
+
+
+class _Posed:
+    """The linear program of the whole network over boxes that are fixed."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._known, self._boxes = evidence.known, evidence.boxes
+        known = self._known
+        encoding = encode(known.graph, self._boxes, known.inputs, known.half_spaces)
+        self._relaxation = Relaxation(encoding, tangents_domain())
+        self._row = -1
+
+    def bound(self, number: int, row: torch.Tensor, seconds: float) -> float | None:
+        """Return what duals prove of a row; None where the time is over before they are found."""
+        known, forms = self._known, Forms(row.double().numpy().reshape(1, -1), np.zeros(1))
+        if number != self._row:
+            self._relaxation.pose(forms)
+            self._row = number
+        solved = self._relaxation.solve(seconds)
+        if solved is None:
+            return None
+        ground = Ground(known.graph, known.region, self._boxes, forms, known.half_spaces)
+        duals = self._relaxation.duals(solved).rounded()
+        return evaluate(ground, {}, duals).value if solved.feasible else -inf

@@ -1,0 +1,91 @@
+"""One set of a task in the fixpoint: its problem, its facts, and the oracles that tighten them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import inf, isfinite
+
+from torch import Tensor
+
+from absolver.analyzer.engines.known import KnownSet
+from absolver.analyzer.fixpoint.reducers import DomainReducer, Problem, Reducer
+from absolver.analyzer.fixpoint.schedule import Goal, Scheduled, Turn, reduce_by_gain
+from absolver.analyzer.fixpoint.store import Assumptions, FactStore, HalfSpaces, InputSet
+from absolver.analyzer.programs.solvers import MixedSolver
+from absolver.analyzer.refine.evidence import Evidence
+from absolver.analyzer.refine.linear import LinearReducer
+from absolver.analyzer.refine.mixed import MixedReducer
+from absolver.analyzer.refine.outputs import OutputReducer
+from absolver.dsl.domain import Domain
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Which domain is refined, for how long, and by whom."""
+
+    domain: Domain
+    seconds: float = inf
+    solver: str = ""
+    oracles: Sequence[str] = ("lp rows", "lp", "milp")
+    slice_s: float = 1.0
+
+
+class Refinement:
+    """A set whose facts are tightened.
+
+    Facts depend on nothing but the network and the set: what is found for one clause serves all.
+    """
+
+    def __init__(self, known: KnownSet, setting: Setting) -> None:
+        """Begin with what a certificate can say of hidden neurons."""
+        self.evidence = Evidence(known)
+        self.store = FactStore()
+        self.problem = _problem(known)
+        self._known, self._setting = known, setting
+        for name, box in known.boxes.items():
+            self.store.add(self.problem.assumptions, name, box)
+
+    def run(self, tell: Callable[[float], None] = lambda share: None) -> Scheduled:
+        """Tighten facts until the domain's pass or an oracle refutes all clauses, or it is enough.
+
+        `tell` is told which share of the time is over.
+        """
+        setting = self._setting
+        whole = self._known.specification
+
+        def refuted(rows: Tensor) -> Tensor:
+            return whole.refuted(rows).all(1)
+
+        def watch(turns: Sequence[Turn]) -> None:
+            spent = sum(turn.seconds for turn in turns)
+            tell(min(1.0, spent / setting.seconds) if isfinite(setting.seconds) else 0.0)
+
+        goal = Goal(refuted, setting.seconds, setting.slice_s, tell=watch)
+        base = DomainReducer(setting.domain)
+        return reduce_by_gain(self.problem, base, self._oracles(), self.store, goal)
+
+    def _oracles(self) -> list[Reducer]:
+        evidence, solver = self.evidence, MixedSolver(self._setting.solver)
+        every: dict[str, Callable[[], Reducer]] = {
+            OutputReducer.name: lambda: OutputReducer(evidence),
+            LinearReducer.name: lambda: LinearReducer(evidence),
+            MixedReducer.name: lambda: MixedReducer(evidence, solver),
+        }
+        return [every[name]() for name in self._setting.oracles]
+
+    def words(self, scheduled: Scheduled) -> str:
+        """Say what each oracle has gained."""
+        names = dict.fromkeys(turn.reducer for turn in scheduled.turns)
+        parts = []
+        for name in names:
+            own = [turn for turn in scheduled.turns if turn.reducer == name]
+            seconds, gain = sum(t.seconds for t in own), sum(t.gain for t in own)
+            parts.append(f"{name} {gain:.1%} in {seconds:.1f} s")
+        count = len(self.evidence.lemmas)
+        return f"{count} bounds of neurons; of what was missing " + (", ".join(parts) or "nothing")
+
+
+def _problem(known: KnownSet) -> Problem:
+    whole = known.specification
+    unsafe = HalfSpaces(whole.rows.double(), whole.bound.double())
+    assumptions = Assumptions(known.graph, "real", InputSet(f"set {known.number}"))
+    return Problem(known.graph, known.region, unsafe, assumptions)
