@@ -39,11 +39,12 @@ class Max(Operator):
         upper = torch.stack([i.upper for i in box])
         # Operands are the first axis; axes that only the slopes have come next.
         missing = slopes.dim() - lower.dim()
-        lower = lower.view(len(lower), *(1,) * missing, *lower.shape[1:])
-        upper = upper.view(len(upper), *(1,) * missing, *upper.shape[1:])
-        raised = _least_by_height(slopes, b, lower, upper)
-        sunk = _least_by_winner(slopes, b, lower, upper)
-        return trusted(torch.where(b >= 0, raised, sunk))
+        stacked = Interval(
+            lower.view(len(lower), *(1,) * missing, *lower.shape[1:]),
+            upper.view(len(upper), *(1,) * missing, *upper.shape[1:]),
+        )
+        raised = self._least_by_height(slopes, b, stacked)
+        return trusted(torch.where(b >= 0, raised, self._least_by_winner(slopes, b, stacked)))
 
     def support_size(self, a: Sequence[Tensor], b: Tensor, box: Sequence[Interval]) -> Tensor:
         """Add up all coefficients times the largest operand: sums run over the operands."""
@@ -108,31 +109,29 @@ class Max(Operator):
             )
         return tuple(result)
 
+    def _share(self, slope: Tensor, interval: Interval, height: Tensor | None = None) -> Tensor:
+        """Minimise `a x` over the part of one operand's interval that is at most a height.
 
-def _least_by_height(slopes: Tensor, b: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    """Minimise for `b >= 0` over the height t of the maximum.
+        No height in question is below the interval: a maximum is not below any lower end.
+        """
+        lower, upper = interval
+        below = upper if height is None else torch.minimum(upper, height)
+        return torch.minimum(slope * lower, slope * below)
 
-    At height t the best operands are `x_j = min(u_j, t)` where `a_j < 0`, and `l_j` elsewhere, so
-    the value is piecewise linear in t >= max l, with a minimum at max l or at some u_j.
-    """
-    rising, falling = slopes.clamp(min=0), slopes.clamp(max=0)
-    floor = lower.amax(0, keepdim=True)
-    tops = torch.maximum(upper, floor)
-    # An operand that cannot reach the floor stays at its own u_j.
-    sunk = upper < floor
-    fixed = (rising * lower + torch.where(sunk, falling * upper, 0.0)).sum(0)
-    falling = torch.where(sunk, 0.0, falling)
-    floor, tops = floor.expand_as(slopes[:1]), tops.expand_as(slopes)
-    order = tops.argsort(0)
-    heights = torch.cat((floor, tops.gather(0, order)))
-    weights = falling.gather(0, order)
-    reached = torch.cat((torch.zeros_like(floor), (weights * heights[1:]).cumsum(0)))
-    beyond = torch.cat((weights.flip(0).cumsum(0).flip(0), torch.zeros_like(floor)))
-    return (reached + heights * (beyond + b)).amin(0) + fixed
+    def _least_by_height(self, slopes: Tensor, b: Tensor, box: Interval) -> Tensor:
+        """Minimise for `b >= 0` over the height t of the maximum, from the largest lower end on.
 
+        With all operands at most t the form is `b t` and each one's share. That is linear in t
+        between neighbouring upper ends, and does not fall beyond them, so that one is best.
+        """
+        floor = box.lower.amax(0)
+        least = b * floor + self._share(slopes, box, floor).sum(0)
+        for upper in box.upper:
+            height = torch.maximum(upper, floor)
+            least = torch.minimum(least, b * height + self._share(slopes, box, height).sum(0))
+        return least
 
-def _least_by_winner(slopes: Tensor, b: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    """Minimise for `b <= 0`: for each winner the form is linear, and other operands are free."""
-    alone = torch.minimum(slopes * lower, slopes * upper)
-    won = torch.minimum((slopes + b) * lower, (slopes + b) * upper)
-    return alone.sum(0) + (won - alone).amin(0)
+    def _least_by_winner(self, slopes: Tensor, b: Tensor, box: Interval) -> Tensor:
+        """Minimise for `b <= 0`: for each winner the form is linear, and others are free."""
+        alone, won = self._share(slopes, box), self._share(slopes + b, box)
+        return alone.sum(0) + (won - alone).amin(0)

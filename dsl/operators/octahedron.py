@@ -87,7 +87,7 @@ def _vertices(operator: PiecewiseLinear, octahedra: Octahedra) -> Tensor:
     lower, upper = _closed(octahedra)
     # Outward: a vertex must not be lost, and one that is not quite inside costs no soundness.
     slack = 16 * torch.finfo(lower.dtype).eps * (lower.abs() + upper.abs()).sum(1, keepdim=True)
-    points = _crossings(operator, lower, upper, size)
+    points = crossings(operator, lower, upper, size)
     heights = points @ normals.T
     inside = (heights >= (lower - slack)[:, None]) & (heights <= (upper + slack)[:, None])
     met = inside.all(2)
@@ -107,8 +107,8 @@ def _closed(octahedra: Octahedra) -> Interval:
     return Interval(torch.cat([low, below], 1), torch.cat([high, above], 1))
 
 
-def _crossings(operator: PiecewiseLinear, lower: Tensor, upper: Tensor, size: int) -> Tensor:
-    """Intersect every independent `size` of the octahedron's sides and the breakpoints' planes."""
+def crossings(operator: PiecewiseLinear, lower: Tensor, upper: Tensor, size: int) -> Tensor:
+    """Intersect every independent `size` of an octahedron's sides and the breakpoints' planes."""
     chosen, inverse = (part.to(lower.device) for part in _solutions(size))
     sides = [lower, upper]
     for piece in operator.pieces[1:]:

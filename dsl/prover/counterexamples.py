@@ -55,7 +55,7 @@ _ATTRIBUTES: Mapping[str, Sequence[Mapping[str, float]]] = {
 def searched(line: WrittenLine, _: str = "") -> Point | None:
     """Try simple boxes; return a point at which the line fails by more than rounding could."""
     worst: Point | None = None
-    for operator in _operators(line.operator):
+    for operator in with_attributes(line.operator):
         ends = _ENDS if len(line.operands) == 1 else _FEW
         intervals = [(min(pair), max(pair)) for pair in combinations(ends, 2)]
         for box in product(intervals, repeat=len(line.operands)):
@@ -80,7 +80,8 @@ def confirmed(line: WrittenLine, model: Mapping[str, float]) -> Point | None:
     return _first(_failures(line, operator, box, points, given))
 
 
-def _operators(name: str) -> Iterator[Operator]:
+def with_attributes(name: str) -> Iterator[Operator]:
+    """Make an operator with each of some attributes."""
     for attributes in _ATTRIBUTES.get(name, ({},)):
         yield OPERATORS[name](**attributes)
 

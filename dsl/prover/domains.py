@@ -10,13 +10,14 @@ from typing import Any
 from z3 import z3util
 
 from absolver.dsl.checker import CheckedDomain
-from absolver.dsl.expressions import ARITY_ANY
 from absolver.dsl.operators import OPERATORS
 from absolver.dsl.operators.piecewise_linear import PiecewiseLinear
 from absolver.dsl.operators.record import Interval
 from absolver.dsl.operators.staircase import Staircase
 from absolver.dsl.operators.unary import Unary
+from absolver.dsl.prover.any_arity import for_any_number, operands_that_matter, takes_any_number
 from absolver.dsl.prover.facts import boxes
+from absolver.dsl.prover.groups import group_obligations
 from absolver.dsl.prover.jumps import staircase
 from absolver.dsl.prover.meaning import Meaning, Owed
 from absolver.dsl.prover.obligations import Answer, Obligation, Status, combined
@@ -27,10 +28,6 @@ from absolver.dsl.prover.sketch import sketch
 from absolver.dsl.prover.solver import follows
 from absolver.dsl.prover.terms import Mask, Term, flag_of, real_of
 from absolver.dsl.syntax import CheckedRule
-
-# An operator of any number of operands is tried with this many: rules name one, the others, and
-# those before it.
-_OPERANDS = 3
 
 
 def obligations(domain: CheckedDomain) -> Iterator[Obligation]:
@@ -49,6 +46,7 @@ def obligations(domain: CheckedDomain) -> Iterator[Obligation]:
                 _deciding(rule, make),
                 f"{name}: {rule!r}",
             )
+    yield from group_obligations(domain)
     if domain.bounds_from is not None:
         yield from obligations(domain.bounds_from)
 
@@ -61,23 +59,30 @@ def _rule_for(domain: CheckedDomain, operator: str) -> CheckedRule | None:
 
 def _deciding(rule: CheckedRule, make: Callable[[], Any]) -> Callable[[], Answer]:
     def decide() -> Answer:
-        def program() -> Flag:
-            return both(*(owed.flag for owed in meaning_of(rule, make).owed))
-
-        answer = follows(program)
-        return answer if answer.status is Status.PROVED else _located(rule, make)
+        if takes_any_number(rule):
+            most = operands_that_matter(rule)
+            return for_any_number(lambda arity: _decided(rule, make, arity), 2, most)
+        return _decided(rule, make, len(rule.operands))
 
     return decide
 
 
-def _located(rule: CheckedRule, make: Callable[[], Any]) -> Answer:
+def _decided(rule: CheckedRule, make: Callable[[], Any], arity: int) -> Answer:
+    def program() -> Flag:
+        return both(*(owed.flag for owed in meaning_of(rule, make, arity).owed))
+
+    answer = follows(program)
+    return answer if answer.status is Status.PROVED else _located(rule, make, arity)
+
+
+def _located(rule: CheckedRule, make: Callable[[], Any], arity: int) -> Answer:
     """Prove one condition after the other, to say which of them fails, and where it stands."""
     answers: list[Answer] = []
-    says = [f"line {owed.span.line}: {owed.says}" for owed in _all_owed(rule, make)]
+    says = [f"line {owed.span.line}: {owed.says}" for owed in _all_owed(rule, make, arity)]
     for place, what in enumerate(says):
 
         def program(place: int = place) -> Flag:
-            owed = meaning_of(rule, make).owed
+            owed = meaning_of(rule, make, arity).owed
             return owed[place].flag if place < len(owed) else True
 
         answer = follows(program)
@@ -86,15 +91,14 @@ def _located(rule: CheckedRule, make: Callable[[], Any]) -> Answer:
     return combined(*answers)
 
 
-def _all_owed(rule: CheckedRule, make: Callable[[], Any]) -> list[Owed]:
-    runs = paths(lambda: meaning_of(rule, make).owed)
+def _all_owed(rule: CheckedRule, make: Callable[[], Any], arity: int) -> list[Owed]:
+    runs = paths(lambda: meaning_of(rule, make, arity).owed)
     return max((owed for _, owed in runs), key=len)
 
 
-def meaning_of(rule: CheckedRule, make: Callable[[], Any]) -> Meaning:
+def meaning_of(rule: CheckedRule, make: Callable[[], Any], arity: int) -> Meaning:
     """Evaluate a rule on any box on which it is asked: where f is not affine."""
     operator = abstract(make(), values=False)
-    arity = _OPERANDS if rule.operands == ARITY_ANY else len(rule.operands)
     box, _ = boxes(arity)
     affine, _ = operator.affine_on(box)
     assume(negation(flag_of(affine)))

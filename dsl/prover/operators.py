@@ -15,6 +15,7 @@ from absolver.dsl.operators.tan import Tan
 from absolver.dsl.operators.unary import Unary
 from absolver.dsl.operators.wave import Wave
 from absolver.dsl.prover import facts, lemmas
+from absolver.dsl.prover.any_arity import obligations_of_any_arity
 from absolver.dsl.prover.calculus import bend_is_right, derivative_is_right, pieces_touch, slope_at
 from absolver.dsl.prover.jumps import level_by_level, staircase
 from absolver.dsl.prover.obligations import (
@@ -168,15 +169,13 @@ def _piecewise_linear(make: Callable[[], Any]) -> Owed:
 
 
 def _several(make: Callable[[], Any], operator: Operator) -> Owed:
-    arity = 2
-    # What is proved of two operands is said of two only.
-    of = " (2 operands)" if operator.operands == ARITY_ANY else ""
-    yield from ((claim + of, decide) for claim, decide in _direct(make, arity))
-    yield f"the derivative encloses{of}", _by_z3(facts.derivative_encloses(make, arity))
-    yield f"the quadratic constraints hold{of}", _by_z3(facts.quadratics_hold(make, arity))
-    if operator.name != "mul":
-        yield f"the inverse keeps what it must{of}", _by_z3(facts.inverse_keeps(make, arity))
+    if operator.operands == ARITY_ANY:
+        yield from obligations_of_any_arity(make)
         return
+    arity = len(operator.operands)
+    yield from _direct(make, arity)
+    yield "the derivative encloses", _by_z3(facts.derivative_encloses(make, arity))
+    yield "the quadratic constraints hold", _by_z3(facts.quadratics_hold(make, arity))
     for place, name in enumerate(operator.operands):
         inverse = facts.quotient_keeps(make, place)
         yield f"the inverse keeps what it must of {name}", _by_z3(inverse)
