@@ -5,7 +5,7 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from absolver.analyzer.cli import bench, domain, standard, supports
+from absolver.analyzer.cli import bench, domain, standard, supports, train
 from absolver.analyzer.cli.shell import Parser, guard
 
 
@@ -34,6 +34,7 @@ def parser() -> ArgumentParser:
     answer.set_defaults(run=supports.run)
 
     domain.add_parser(commands)
+    train.add_parsers(commands)
 
     benchmark = commands.add_parser(
         "bench", help="run all instances of a folder", conflict_handler="resolve"

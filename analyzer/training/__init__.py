@@ -1,0 +1,1 @@
+"""Certified training: any domain of the language as a loss."""

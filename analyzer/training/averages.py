@@ -1,0 +1,50 @@
+"""The mean of a model's weights over the steps of a training (Izmailov et al. 2018)."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+
+
+@dataclass
+class Average:
+    """A running mean of parameters; with none added it stands for the model itself."""
+
+    mean: dict[str, Tensor] = field(default_factory=dict)
+    count: int = 0
+
+    @classmethod
+    def of(cls, state: Mapping[str, object]) -> "Average":
+        """Return what `state` was taken of."""
+        mean, count = state["mean"], state["count"]
+        assert isinstance(mean, dict) and isinstance(count, int), "as `state` has written it"
+        return cls(mean, count)
+
+    def state(self) -> dict[str, object]:
+        """Return what a checkpoint keeps."""
+        return {"mean": self.mean, "count": self.count}
+
+    @torch.no_grad()
+    def add(self, model: nn.Module) -> None:
+        """Count the present parameters in."""
+        self.count += 1
+        for name, parameter in model.named_parameters():
+            mean = self.mean.setdefault(name, torch.zeros_like(parameter))
+            mean += (parameter - mean) / self.count
+
+    @contextmanager
+    def inside(self, model: nn.Module, batches: Callable[[], Iterable[Tensor]]) -> Iterator[None]:
+        """Give the model the mean for a while, and normalisations the moments that belong to it."""
+        if self.count == 0:
+            yield
+            return
+        own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        model.load_state_dict(self.mean, strict=False)
+        update_bn(batches(), model)
+        try:
+            yield
+        finally:
+            model.load_state_dict(own)

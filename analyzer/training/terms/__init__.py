@@ -1,0 +1,25 @@
+"""Losses as terms that are added and weighted, one file a family."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from absolver.analyzer.training.terms.certified import Certified, CrownIbp
+from absolver.analyzer.training.terms.expressive import CcIbp, ExpIbp, MtlIbp
+from absolver.analyzer.training.terms.regularisers import L1, FastIbp, ReluStability
+from absolver.analyzer.training.terms.term import Adversarial, Natural, Term
+
+TERMS: Mapping[str, type[Term]] = MappingProxyType(
+    {
+        "natural": Natural,
+        "adversarial": Adversarial,
+        "certified": Certified,
+        "crown_ibp": CrownIbp,
+        "mtl_ibp": MtlIbp,
+        "cc_ibp": CcIbp,
+        "exp_ibp": ExpIbp,
+        "fast_ibp": FastIbp,
+        "relu_stability": ReluStability,
+        "l1": L1,
+    }
+)
+"""Terms by the names that configurations use."""
