@@ -3,6 +3,8 @@
 import argparse
 import hashlib
 import json
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -14,6 +16,7 @@ from absolver.certificates.network import Broken, Unsupported
 from absolver.certificates.onnx_reader import read_network
 from absolver.certificates.proof import check_proof
 from absolver.certificates.query import read_query
+from absolver.certificates.smoothing import SMOOTHED, check_smoothing
 from absolver.certificates.vnnlib import read_vnnlib
 from absolver.certificates.witness import check_witness
 
@@ -41,8 +44,11 @@ GRADES: Mapping[str, str] = {
     "runtime": "as a runtime computed it, which is asserted and can be replayed",
     "all executions": "in every float32 execution",
 }
-WORDS = ("reason", "claim", "recurrent", "query", "over")
-COUNTS = ("clauses", "empty", "cases", "leaves", "rows")
+WORDS = ("reason", "claim", "certainty", "noise", "recurrent", "query", "over", "counts")
+COUNTS = ("clauses", "empty", "cases", "leaves", "rows", "inputs", "radii")
+ASSERTED = "asserted by the certificate; --replay counts again"
+REPLAYED = "replayed by onnxruntime with the same noise, all of them the same"
+REPLAY = (sys.executable, "-P", "-m", "absolver.analyzer.smoothing.replay")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,6 +79,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--recurrent", metavar="OUT=IN", action="append", default=[], help=FED)
     tiers = ["fast", "exact", "rational"]
     parser.add_argument("--tier", choices=tiers, default="fast", help="the arithmetic (fast)")
+    parser.add_argument("--replay", action="store_true", help="count again, by onnxruntime")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
     if (options.property is None) == (options.query is None):
@@ -99,16 +106,19 @@ def _check(options: argparse.Namespace, facts: dict[str, Any]) -> None:
         verify_hash(stream)
         stream.seek(0)
         records = read_records(stream)
-        claim = _claim(next(records, {}))
+        first = next(records, {})
+        smoothed = first.get("record") == "smoothing"
+        if (options.recurrent and smoothed) or (options.replay and not smoothed):
+            raise Unsupported("--recurrent is for proofs, --replay for smoothing's counts")
+        if smoothed:
+            facts |= {"tier": "exact", "claim": SMOOTHED}
+            _same_files(contents, first, sources, facts)
+            facts |= check_smoothing(first, records, contents["property"])
+            facts["counts"] = _replayed(options) if options.replay else ASSERTED
+            return
+        claim = _claim(first)
         facts |= {"tier": options.tier, "claim": CLAIMS[claim["verdict"]]}
-        for name, content in contents.items():
-            digest = hashlib.sha256(content).hexdigest()
-            facts |= {name: sources[name], f"{name}_sha256": digest}
-            if digest != claim[name]:
-                raise Broken(
-                    f"the {name} is not the one that was proved: its SHA-256 is {digest}, "
-                    f"the certificate's is {claim[name]}"
-                )
+        _same_files(contents, claim, sources, facts)
         network = read_network(contents["network"])
         read_property = read_query if options.query else read_vnnlib
         outputs = network.outputs[: len(network.outputs) - len(network.states)]
@@ -133,6 +143,34 @@ def _check(options: argparse.Namespace, facts: dict[str, Any]) -> None:
             facts["grades"] = grades
         for _ in records:
             raise Broken("a record follows the proof")
+
+
+def _same_files(
+    contents: Mapping[str, bytes],
+    claim: Mapping[str, Any],
+    sources: Mapping[str, str],
+    facts: dict[str, Any],
+) -> None:
+    """Raise `Broken` unless the files are those that the claim is about."""
+    for name, content in contents.items():
+        digest = hashlib.sha256(content).hexdigest()
+        facts |= {name: sources[name], f"{name}_sha256": digest}
+        if digest != claim.get(name):
+            raise Broken(
+                f"the {name} is not the one that was proved: its SHA-256 is {digest}, "
+                f"the certificate's is {claim.get(name)}"
+            )
+
+
+def _replayed(options: argparse.Namespace) -> str:
+    """Have another program, which is not trusted here, count again; raise where it differs."""
+    paths = (options.network, options.property, options.proof)
+    command = [*REPLAY, *(os.path.abspath(path) for path in paths)]
+    process = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
+    if process.returncode == 0:
+        return REPLAYED
+    words = (process.stdout + process.stderr).strip() or f"exit code {process.returncode}"
+    raise (Broken if process.returncode == 1 else Unsupported)(f"the replay: {words[-300:]}")
 
 
 def _claim(record: Mapping[str, Any]) -> Mapping[str, str]:

@@ -12,14 +12,34 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from absolver.dsl.checker import CheckedDomain
     from absolver.dsl.domain import Domain
+    from absolver.dsl.smoothing.checker import NoiseDomain
     from absolver.dsl.syntax import Declaration
 
 FOLDER = Path(__file__).resolve().parent
+NOISE = FOLDER / "smoothing"
 
 
 def names() -> tuple[str, ...]:
     """The names of the library's domains, in alphabetical order."""
     return tuple(sorted(path.stem for path in FOLDER.glob("*.dom")))
+
+
+def noise_names() -> tuple[str, ...]:
+    """The names of the library's domains of noise, in alphabetical order."""
+    return tuple(sorted(path.stem for path in NOISE.glob("*.dom")))
+
+
+def load_noise(expression: str) -> "NoiseDomain":
+    """Load a domain of noise, by its name or as the path of its file."""
+    from absolver.dsl.errors import UnknownDomainError
+    from absolver.dsl.smoothing.checker import check_noise, is_noise
+
+    path, *others = locate(expression)
+    if others or not is_noise(declared := declaration(path)):
+        raise UnknownDomainError(
+            f"`{expression}` declares no noise: those that do are {', '.join(noise_names())}."
+        )
+    return check_noise(declared)
 
 
 def template(carrier: str) -> str:
@@ -67,6 +87,15 @@ def check_file(path: Path) -> "CheckedDomain":
     Other domains that it names are the library's or, after those, files of its own folder.
     """
     return check_text(read(path), path)
+
+
+def examine(text: str, path: Path) -> "CheckedDomain | NoiseDomain":
+    """Check a text as if it stood in a file, whichever sort of domain it declares."""
+    from absolver.dsl.parser import parse
+    from absolver.dsl.smoothing.checker import check_noise, is_noise
+
+    found = parse(text, _shown(path))
+    return check_noise(found) if is_noise(found) else check_text(text, path)
 
 
 def check_text(text: str, path: Path) -> "CheckedDomain":
@@ -142,9 +171,11 @@ def _locate_one(part: str) -> Path:
         raise UnknownDomainError(
             f"`{part}`: a powerset stands alone: put the rest inside it, `powerset(A & B, 8)`."
         )
+    if part in noise_names():
+        return NOISE / f"{part}.dom"
     if part not in names():
         raise UnknownDomainError(
-            f"there is no domain `{part}` ({closest(part, names())}). "
+            f"there is no domain `{part}` ({closest(part, (*names(), *noise_names()))}). "
             "A domain of your own is given as the path of its .dom file."
         )
     return FOLDER / f"{part}.dom"

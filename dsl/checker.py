@@ -13,6 +13,7 @@ from absolver.dsl.errors import (
     CarrierError,
     CyclicDomainError,
     DuplicateRuleError,
+    NoiseError,
     ParameterError,
     SideError,
     UnknownOperatorError,
@@ -23,6 +24,7 @@ from absolver.dsl.groups import check_groups
 from absolver.dsl.parameters import parameters_of, resolved
 from absolver.dsl.parser import parse
 from absolver.dsl.several import combined
+from absolver.dsl.smoothing.checker import check_noise, is_noise
 from absolver.dsl.syntax import (
     BoundsFrom,
     CarrierStatement,
@@ -109,6 +111,10 @@ def check(declaration: Declaration, surroundings: Surroundings) -> CheckedDomain
     """
     inside = replace(surroundings, underway=(*surroundings.underway, declaration))
     statements = declaration.statements
+    if is_noise(declaration):
+        noise = check_noise(declaration)
+        message = f"`{noise.name}` is noise around an input: it bounds no neurons"
+        raise NoiseError(noise.span, message, "give it to `absolver smooth --domain`")
     product = _only_one(statements, Product, "product")
     if product is not None:
         return _check_product(declaration, product, inside)

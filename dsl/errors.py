@@ -49,8 +49,8 @@ class DomainSyntaxError(LocatedError):
     """The text does not follow the grammar."""
 
 
-class NotYetAvailableError(LocatedError):
-    """A construct of the language's design that this version does not have."""
+class NoiseError(LocatedError):
+    """A distribution, or the radius that it is said to certify, is none that there can be."""
 
 
 class CarrierError(LocatedError):

@@ -1,6 +1,6 @@
 """From the text of a domain file to its syntax tree, with errors in the words of the language."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any, cast
 
@@ -12,19 +12,20 @@ from absolver.dsl.errors import (
     DomainSyntaxError,
     ExpressionError,
     LocatedError,
-    NotYetAvailableError,
 )
 from absolver.dsl.syntax import (
     Binary,
     BoundsFrom,
     Call,
     CarrierStatement,
+    Certifies,
     Conditional,
     Declaration,
     Expression,
     Extends,
     Groups,
     Name,
+    Noise,
     NormStatement,
     Number,
     Parameter,
@@ -38,12 +39,6 @@ from absolver.dsl.syntax import (
     Unary,
     Word,
 )
-
-LATER: Mapping[str, str] = {
-    "noise": "noise domains",
-    "certifies": "noise domains",
-}
-"""Words that the language keeps for constructs to come, and the construct that each begins."""
 
 
 def parse(text: str, name: str) -> Declaration:
@@ -115,18 +110,10 @@ def _layout(tokens: Iterable[Token], source: Source) -> Iterator[Token]:
                 yield _end_of_statement(last)
         at_line_end = False
         open_parentheses += (token.type in _OPENING) - (token.type in _CLOSING)
-        if token.type == "NAME" and token in LATER:
-            raise _later(token, LATER[token], source)
         last = token
         yield token
     if last is not None:
         yield _end_of_statement(last)
-
-
-def _later(token: Token, construct: str, source: Source) -> NotYetAvailableError:
-    message = f"`{token}`: {construct} are not yet available"
-    remedy = "leave it out, or wait for a later version"
-    return NotYetAvailableError(_span(token, source), message, remedy)
 
 
 def _end_of_statement(last: Token) -> Token:
@@ -275,6 +262,15 @@ class _Builder(Transformer[Token, Any]):
         operators = tuple(part for part in parts if isinstance(part, Name))
         size, among, sharing, _ = parts[len(operators) :]
         return Groups(self._at(meta), operators, size, among, sharing)
+
+    def noise(self, meta: Meta, parts: list[Name]) -> Noise:
+        kind, parameter = parts
+        return Noise(self._at(meta), kind, parameter)
+
+    def certifies(self, meta: Meta, parts: list[Any]) -> Certifies:
+        norm_word, norm, radius_word, *variable, radius = parts
+        of = variable[0] if variable else None
+        return Certifies(self._at(meta), (norm_word, radius_word), norm, radius, of)
 
     def size(self, meta: Meta, parts: list[Token]) -> Number:
         return self.number(meta, parts)

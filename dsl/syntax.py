@@ -229,7 +229,28 @@ class Groups(Node):
     sharing: Number | None
 
 
-Statement = CarrierStatement | Extends | BoundsFrom | Product | Rule | Groups
+@dataclass(frozen=True)
+class Noise(Node):
+    """`noise normal(sigma)`: the distribution around an input, and what its parameter is called."""
+
+    kind: Name
+    parameter: Name
+
+
+@dataclass(frozen=True)
+class Certifies(Node):
+    """`certifies norm 2 radius e`; or `radius r where c`, the largest r for which c holds.
+
+    `words` are the names `norm` and `radius`.
+    """
+
+    words: tuple[Name, Name]
+    norm: Name | Number
+    radius: Expression
+    variable: Name | None = None
+
+
+Statement = CarrierStatement | Extends | BoundsFrom | Product | Rule | Groups | Noise | Certifies
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from absolver.dsl.expressions import BOUNDS, DERIVATIVES, FACTS, GROUPS
+from absolver.dsl.smoothing.kinds import KINDS, VOTES, WORDS
 
 STRUCTURE: Mapping[str, str] = {
     "domain": "opens the file: `domain NAME`",
@@ -37,8 +38,9 @@ STRUCTURE: Mapping[str, str] = {
     "center": "`|x - center| <= radius in norm p`: the run at the middle of the input set",
     "radius": "`|x - center| <= radius in norm p`: how far a layer's values can be from it",
     "powerset": "`powerset(A, n)`: A on each of up to n parts of the input set, joined",
-    "noise": "a distribution that is added to the input",
-    "certifies": "what the noise proves",
+    "noise": "`noise normal(sigma)`: the distribution around an input, and its parameter's name",
+    "certifies": "`certifies norm p radius E`: within what radius the noise keeps a label",
+    "where": "`radius r where C`: the largest r at which the condition holds",
 }
 CARRIERS: Mapping[str, str] = {
     "values": "two numbers for each neuron",
@@ -67,7 +69,23 @@ FUNCTIONS: Mapping[str, str] = {
     "max": "the largest of several numbers; `max(f')` the largest derivative on [l, u]",
     "abs": "the absolute value",
 }
+NOISES: Mapping[str, str] = {
+    name: f"noise whose parameter is {kind.parameter}" for name, kind in KINDS.items()
+}
+NOISE_WORDS: Mapping[str, str] = {**WORDS, **VOTES}
+NOISE_FUNCTIONS: Mapping[str, str] = {
+    "normal_cdf": "the distribution function of the normal distribution",
+    "normal_quantile": "the inverse of `normal_cdf`",
+    "exp": "e to the power of a number",
+    "log": "the natural logarithm",
+    "sqrt": "the square root",
+    "floor": "the largest whole number that is not larger",
+    "untouched": "`untouched(r)`: the probability that ablation keeps none of r elements",
+}
 MEANINGS: Mapping[str, str] = {
+    **NOISES,
+    **NOISE_WORDS,
+    **NOISE_FUNCTIONS,
     **STRUCTURE,
     **CARRIERS,
     **CHOICE,

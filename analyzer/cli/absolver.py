@@ -5,7 +5,7 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from absolver.analyzer.cli import bench, domain, standard, supports, train
+from absolver.analyzer.cli import bench, domain, smooth, standard, supports, train
 from absolver.analyzer.cli.shell import Parser, guard
 
 
@@ -35,6 +35,10 @@ def parser() -> ArgumentParser:
 
     domain.add_parser(commands)
     train.add_parsers(commands)
+
+    smoothing = commands.add_parser("smooth", help="certify inputs under noise, with samples")
+    smooth.add_arguments(smoothing)
+    smoothing.set_defaults(run=smooth.run)
 
     benchmark = commands.add_parser(
         "bench", help="run all instances of a folder", conflict_handler="resolve"

@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
             texts = [domains.read(path) for path in domains.locate(arguments.name)]
             print("\n".join(texts), end="")
         case "check":
-            print(f"{arguments.file}: {_described(domains.check_file(arguments.file))}")
+            print(f"{arguments.file}: {_examined(arguments.file)}")
         case "prove":
             return prove.run(arguments)
         case "new":
@@ -56,10 +56,21 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _list() -> None:
-    width = max(map(len, domains.names()))
-    for name in domains.names():
+    names = (*domains.names(), *domains.noise_names())
+    width = max(map(len, names))
+    for name in names:
         (path,) = domains.locate(name)
         print(f"{name:{width}}  {domains.declaration(path).doc}".rstrip())
+
+
+def _examined(path: Path) -> str:
+    """Check a file, and say in one line what was understood."""
+    from absolver.dsl.smoothing.checker import NoiseDomain
+
+    checked = domains.examine(domains.read(path), path)
+    if isinstance(checked, NoiseDomain):
+        return f"{checked.name}, {checked.element}"
+    return _described(checked)
 
 
 def _described(domain: "CheckedDomain") -> str:

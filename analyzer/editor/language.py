@@ -44,7 +44,7 @@ class Proposal:
 def findings(text: str, path: Path) -> list[Finding]:
     """Check a text; the language reports the first thing that is wrong."""
     try:
-        domains.check_text(text, path)
+        domains.examine(text, path)
     except LocatedError as error:
         span, message = error.span, f"{error.message}\n{error.remedy}"
         if span.source.text == text:

@@ -35,11 +35,6 @@ def mistakes() -> dict[str, Mistake]:
 
 MISTAKES = mistakes()
 
-LATER = {
-    "noise normal(sigma)": "`noise`: noise domains",
-    "certifies norm 2 radius sigma * normal_quantile(p_lower)": "`certifies`: noise domains",
-}
-
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -72,15 +67,6 @@ def test_an_expression_of_any_depth_is_refused_in_the_same_way() -> None:
     Path("mine.dom").write_text(NEURONS + f"  relu: both slope {'-' * 6000}l", encoding="utf-8")
     with pytest.raises(errors.ExpressionError, match="nested too deeply to be read"):
         domains.load("mine.dom")
-
-
-@pytest.mark.usefixtures("folder")
-@pytest.mark.parametrize(("statement", "start"), LATER.items())
-def test_what_is_not_yet_available_is_named(statement: str, start: str) -> None:
-    Path("mine.dom").write_text(NEURONS + f"  {statement}\n", encoding="utf-8")
-    with pytest.raises(errors.NotYetAvailableError) as caught:
-        domains.load("mine.dom")
-    assert caught.value.message == f"{start} are not yet available"
 
 
 @pytest.mark.usefixtures("folder")

@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 
 from absolver import domains
-from absolver.dsl.errors import NotYetAvailableError
-from absolver.dsl.parser import LATER
 from tests.guides import ROOT, Block, blocks, follow, write
 
 GUIDE = (ROOT / "docs/dsl.md").read_text(encoding="utf-8")
@@ -15,7 +13,6 @@ GUIDE = (ROOT / "docs/dsl.md").read_text(encoding="utf-8")
 
 DOMAINS = blocks("dsl.md", "dom")
 SESSIONS = blocks("dsl.md", "console")
-STATEMENTS = [line for block in blocks("dsl.md", "later") for line in block.text.splitlines()]
 
 
 @pytest.fixture(autouse=True)
@@ -38,19 +35,6 @@ def test_the_guides_commands_print_what_it_shows(
     follow(session.text, capsys)
 
 
-@pytest.mark.parametrize("statement", STATEMENTS)
-def test_what_the_guide_calls_not_yet_available_is_refused_by_name(statement: str) -> None:
-    text = f"domain d\n  lower <= x <= upper over neurons\n  {statement}\n"
-    Path("later.dom").write_text(text, encoding="utf-8")
-    with pytest.raises(NotYetAvailableError):
-        domains.load("later.dom")
-
-
-def test_the_guide_names_every_word_that_is_kept_for_later() -> None:
-    shown = " ".join(STATEMENTS)
-    assert all(word in shown for word in LATER)
-
-
 def test_the_guide_names_every_word_of_the_language() -> None:
     from absolver.dsl.expressions import BOUNDS, FACTS, GROUPS
 
@@ -62,6 +46,8 @@ def test_the_guide_names_every_word_of_the_language() -> None:
 
 def test_the_guide_names_every_domain_of_the_library() -> None:
     assert all(f"`{name}`" in GUIDE for name in domains.names() if name != "crown_ibp")
+    smoothing = (ROOT / "docs/smoothing.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in smoothing for name in domains.noise_names())
 
 
 def test_the_reference_fits_on_three_pages() -> None:

@@ -14,8 +14,19 @@ import pytest
 from absolver import domains
 from absolver.dsl.expressions import ARGUMENTS, BOUNDS, FACTS, GROUPS
 from absolver.dsl.operators import OPERATORS
-from absolver.dsl.parser import LATER, keywords
-from absolver.dsl.words import CARRIERS, CHOICE, FUNCTIONS, MEANINGS, NUMBERS, STRUCTURE
+from absolver.dsl.parser import keywords
+from absolver.dsl.smoothing import kinds
+from absolver.dsl.words import (
+    CARRIERS,
+    CHOICE,
+    FUNCTIONS,
+    MEANINGS,
+    NOISE_FUNCTIONS,
+    NOISE_WORDS,
+    NOISES,
+    NUMBERS,
+    STRUCTURE,
+)
 
 FOLDER = Path(__file__).resolve().parents[2] / "editors/vscode"
 FILE = FOLDER / "syntaxes/absolver-domain.tmLanguage.json"
@@ -47,10 +58,10 @@ def grammar() -> dict[str, Any]:
     for name, words in {
         "keyword.control": CHOICE,
         "keyword.declaration": STRUCTURE,
-        "support.type": CARRIERS,
+        "support.type": {**CARRIERS, **NOISES},
         "support.constant": FACTS,
-        "support.function": FUNCTIONS,
-        "variable.language": NUMBERS,
+        "support.function": {**FUNCTIONS, **NOISE_FUNCTIONS},
+        "variable.language": {**NUMBERS, **NOISE_WORDS},
     }.items():
         patterns.append({"name": f"{name}.absolver-domain", "match": one_of(words)})
     patterns += [
@@ -78,7 +89,8 @@ def test_the_grammar_has_the_words_of_the_language() -> None:
 
 
 def test_every_word_that_the_parser_and_the_checker_know_has_a_meaning() -> None:
-    known = {*keywords(), *LATER, *BOUNDS, *FACTS, *GROUPS, *ARGUMENTS, "chord", "any"}
+    known = {*keywords(), *BOUNDS, *FACTS, *GROUPS, *ARGUMENTS, "chord", "any"}
+    known |= {*kinds.KINDS, *kinds.WORDS, *kinds.VOTES, *kinds.FUNCTIONS}
     assert known <= set(MEANINGS), "add it to dsl/words.py"
     assert all(MEANINGS.values())
 

@@ -17,7 +17,8 @@ def run(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, st
 def test_list_names_every_domain_with_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "list")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()] == list(domains.names())
+    names = [*domains.names(), *domains.noise_names()]
+    assert [line.split()[0] for line in out.splitlines()] == names
     assert "DeepZ: an affine form for each neuron" in out
 
 

@@ -1,0 +1,1 @@
+"""Randomized smoothing: counts of a network's answers under noise, and what they certify."""
