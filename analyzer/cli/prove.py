@@ -41,18 +41,17 @@ def add_parser(commands: "Subparsers[argparse.ArgumentParser]") -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prove, print, and return the worst of the answers as the exit code."""
-    from absolver.dsl.prover.run import prove_domain, prove_operators, require_solvers, workers
+    from absolver.dsl.prover.run import Asked, prove, require_solvers, workers
 
     if bool(arguments.name) == arguments.all:
         raise UsageError("name a domain, or give --all (`absolver domain prove --help`)")
     require_solvers()
     start = perf_counter()
+    names = domains.names() if arguments.all else [arguments.name]
+    paths = [path for name in names for path in domains.locate(name)]
+    asked = [Asked(partial(domains.check_file, path), _texts(path)) for path in paths]
     with workers(arguments.jobs) as crew:
-        outcomes = list(prove_operators(crew))
-        for name in domains.names() if arguments.all else [arguments.name]:
-            for path in domains.locate(name):
-                load = partial(domains.check_file, path)
-                outcomes += prove_domain(load, _texts(path), crew)
+        outcomes = list(prove(asked, crew))
     seconds = perf_counter() - start
     if arguments.smt2 is not None:
         _write_queries(outcomes, arguments.smt2)

@@ -156,7 +156,8 @@ def below_support(operator: PiecewiseLinear, size: int) -> Point | None:
 
 def _octahedra(size: int) -> Octahedra:
     """Boxes with forms that cut nothing, one corner, or all corners off."""
-    boxes = torch.tensor(list(product(_ENDS, repeat=size)), dtype=torch.float64)
+    ends = product(_ENDS if size == 2 else _ENDS[:2], repeat=size)
+    boxes = torch.tensor(list(ends), dtype=torch.float64)
     low, high = boxes.unbind(2)
     signs = torch.tensor(directions(size), dtype=torch.float64)
     most = high @ signs.clamp(min=0).T + low @ signs.clamp(max=0).T

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cache, partial
 from importlib.util import find_spec
 from multiprocessing import get_context
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from absolver.dsl.errors import LineError, ProverMissingError
 from absolver.dsl.prover.cache import keep, kept
@@ -20,8 +20,16 @@ if TYPE_CHECKING:
 Load = Callable[[], "CheckedDomain"]
 """Loads a domain, in whichever process it is proved; has to be picklable."""
 Work = Callable[[], list[Outcome]]
-Workers = Callable[[Iterable[Work]], Iterable[list[Outcome]]]
-"""Does work, here or in other processes, and gives the answers in order."""
+Workers = Callable[[Sequence[Work]], Iterable[list[Outcome]]]
+"""Does work, here or in other processes, which begin at once, and gives the answers in order."""
+
+
+class Asked(NamedTuple):
+    """A domain that is to be proved, and all the texts that it is read from."""
+
+    load: Load
+    texts: Sequence[str]
+
 
 _MODULES: Mapping[str, str] = {"z3": "z3-solver", "sympy": "sympy", "flint": "python-flint"}
 
@@ -44,56 +52,95 @@ def workers(jobs: int) -> Iterator[Workers]:
         return
     # Spawned: a forked copy would lack the threads of torch.
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        yield lambda work: pool.map(_called, work)
+        yield lambda work: pool.map(_called, work) if work else ()
 
 
-def prove_operators(workers: Workers) -> Iterator[Outcome]:
-    """Prove the facts of all operators."""
+def prove(asked: Sequence[Asked], workers: Workers) -> Iterator[Outcome]:
+    """Prove the facts of all operators, then what each domain owes.
+
+    Operators are worked on while domains are read, so that only what is left is waited for.
+    """
+    of_operators = prove_operators(workers)
+    of_domains = prove_domains(asked, workers)
+    yield from of_operators
+    yield from of_domains
+
+
+def prove_operators(workers: Workers) -> Iterable[Outcome]:
+    """Begin to prove the facts of all operators."""
     listed = kept("operators")
     if listed is None:
         from absolver.dsl.prover.operators import subjects
 
         listed = [Outcome(name, "is an operator", proved(), 0.0) for name in subjects()]
         keep(listed, "operators")
-    for outcomes in workers(partial(prove_operator, each.subject) for each in listed):
-        yield from outcomes
+    known = {each.subject: kept("operator", each.subject) for each in listed}
+    new = [subject for subject, outcomes in known.items() if outcomes is None]
+    answers = zip(new, workers([partial(prove_operator, subject) for subject in new]), strict=True)
+    return _gathered(known, answers)
 
 
 def prove_operator(subject: str) -> list[Outcome]:
     """Prove what is owed for one operator, and keep it."""
-    found = kept("operator", subject)
-    if found is None:
-        from absolver.dsl.prover.operators import obligations
+    from absolver.dsl.prover.operators import obligations
 
-        found = [decided(obligation) for obligation in obligations(subject)]
-        keep(found, "operator", subject)
+    found = [decided(obligation) for obligation in obligations(subject)]
+    keep(found, "operator", subject)
     return found
 
 
-def prove_domain(load: Load, texts: Sequence[str], workers: Workers) -> Iterator[Outcome]:
-    """Prove what a domain owes; `texts` is all that it is read from."""
-    found = kept("domain", *texts)
-    if found is None:
-        owed = _owed(load)
-        distinct = {obligation.content: place for place, obligation in enumerate(owed)}
-        # Other domains may have owed some of it before.
-        known = {c: _named(kept("rule", c) or [], owed[p]) for c, p in distinct.items()}
-        new = [content for content, outcomes in known.items() if not outcomes]
-        work = (partial(prove_rule, load, distinct[content]) for content in new)
-        known.update(zip(new, workers(work), strict=True))
-        found = [outcome for outcomes in known.values() for outcome in outcomes]
-        keep(found, "domain", *texts)
-    yield from found
+def prove_domains(asked: Sequence[Asked], workers: Workers) -> Iterable[Outcome]:
+    """Begin to prove what domains owe; what several of them owe is proved once."""
+    found = {place: kept("domain", *each.texts) for place, each in enumerate(asked)}
+    owed = {place: _owed(asked[place].load) for place, known in found.items() if known is None}
+    where = {o.content: (place, at) for place, of in owed.items() for at, o in enumerate(of)}
+    known = {content: kept("rule", content) for content in where}
+    # The longest rules take longest; they come first, so that no process waits for another.
+    new = sorted((each for each, of in known.items() if of is None), key=len, reverse=True)
+    work = [partial(prove_rule, asked[where[c][0]].load, where[c][1]) for c in new]
+    answers = workers(work)
+    return _of_domains(asked, found, owed, (known, zip(new, answers, strict=True)))
+
+
+def _of_domains(
+    asked: Sequence[Asked],
+    found: Mapping[int, list[Outcome] | None],
+    owed: Mapping[int, Sequence[Obligation]],
+    rules: tuple[dict[str, list[Outcome] | None], Iterable[tuple[str, list[Outcome]]]],
+) -> Iterator[Outcome]:
+    """Gather what was kept and what is answered, domain by domain, and keep it."""
+    known, answers = rules
+    known.update(answers)
+    for place, each in enumerate(asked):
+        outcomes = found[place]
+        if outcomes is None:
+            distinct = {obligation.content: obligation for obligation in owed[place]}
+            outcomes = [
+                outcome
+                for content, obligation in distinct.items()
+                for outcome in _named(known[content] or (), obligation)
+            ]
+            keep(outcomes, "domain", *each.texts)
+        yield from outcomes
+
+
+def _gathered(
+    known: dict[str, list[Outcome] | None], answers: Iterable[tuple[str, list[Outcome]]]
+) -> Iterator[Outcome]:
+    known.update(answers)
+    for outcomes in known.values():
+        yield from outcomes or ()
 
 
 def prove_rule(load: Load, place: int) -> list[Outcome]:
     """Prove one obligation of a domain, and keep it."""
-    obligation = _owed(load)[place]
-    found = kept("rule", obligation.content)
-    if found is None:
-        found = [decided(obligation)]
-        keep(found, "rule", obligation.content)
-    return _named(found, obligation)
+    return _decided(_owed(load)[place])
+
+
+def _decided(obligation: Obligation) -> list[Outcome]:
+    found = [decided(obligation)]
+    keep(found, "rule", obligation.content)
+    return found
 
 
 def _named(outcomes: Iterable[Outcome], obligation: Obligation) -> list[Outcome]:
@@ -108,11 +155,7 @@ def require_lines(domain: "CheckedDomain") -> None:
         from absolver.dsl.prover.lines import line_obligation
 
         obligation = line_obligation(domain.name, line)
-        found = kept("rule", obligation.content)
-        if found is None:
-            found = [decided(obligation)]
-            keep(found, "rule", obligation.content)
-        (outcome,) = found
+        (outcome,) = kept("rule", obligation.content) or _decided(obligation)
         if outcome.answer.status is Status.PROVED:
             continue
         at = outcome.answer.point
