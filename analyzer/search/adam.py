@@ -1,5 +1,6 @@
 """Adam with projections, for proposals that live in ranges of very different sizes."""
 
+import math
 from collections.abc import Hashable, Mapping
 
 import torch
@@ -42,8 +43,8 @@ class Adam:
             lower, upper = self._ranges[key]
             share = _GROUP_STEP if key[1] in (SHARE, TILT) else _SLOPE_STEP
             length = share * decay * (upper - lower)
-            moved = parameters[key] + length * self._direction(key, gradient)
-            parameters[key] = torch.minimum(torch.maximum(moved, lower), upper)
+            moved = torch.addcmul(parameters[key], length, self._direction(key, gradient))
+            parameters[key] = torch.clamp(moved, lower, upper)
         multipliers = dict(point.multipliers)
         for name, violation in violations.items():
             if name not in self._sizes:
@@ -61,17 +62,20 @@ class Adam:
 
     def _direction(self, key: Hashable, gradient: Tensor) -> Tensor:
         """Return the step of length about 1 that Adam takes for a gradient."""
-        first, second = self._moments.get(key, (0.0, 0.0))
-        first = _FIRST * first + (1 - _FIRST) * gradient
-        second = _SECOND * second + (1 - _SECOND) * gradient * gradient
-        self._moments[key] = (first, second)
-        unbiased = first / (1 - _FIRST**self._steps)
-        scale = (second / (1 - _SECOND**self._steps)).sqrt()
-        return unbiased / (scale + torch.finfo(gradient.dtype).tiny)
+        if key not in self._moments:
+            self._moments[key] = (torch.zeros_like(gradient), torch.zeros_like(gradient))
+        first, second = self._moments[key]
+        first.lerp_(gradient, 1 - _FIRST)
+        second.mul_(_SECOND).addcmul_(gradient, gradient, value=1 - _SECOND)
+        # Both moments begin at 0: what they lack for that in the first steps.
+        unbiased = math.sqrt(1 - _SECOND**self._steps) / (1 - _FIRST**self._steps)
+        return first * unbiased / (second.sqrt() + torch.finfo(gradient.dtype).tiny)
 
 
 def _size(at: Lagrangian, name: str) -> Tensor:
     """Return the largest coefficient that a row has on any operator, as a scale of multipliers."""
     met = [a.abs().flatten(2) for a in (f.coefficients for f in at.found.values())]
-    size = torch.cat(met, dim=2).amax(2)
+    found = torch.cat(met, dim=2)
+    # Where no operator is inexact, splits alone are left to be weighed against each other.
+    size = found.amax(2) if found.shape[2] else found.new_ones(found.shape[:2])
     return size.view(*size.shape, *[1] * (at.values[name].dim() - 2))

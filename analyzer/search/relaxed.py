@@ -9,6 +9,7 @@ from torch import Tensor
 
 from absolver.analyzer.graph.graph import Graph, Nonlinear
 from absolver.analyzer.search.groups import SHARE, TILT, Grouped, Groups, Minima, Shares
+from absolver.analyzer.search.touching import Touching, closed_form
 from absolver.dsl.domain import Domain, Parameter
 from absolver.dsl.operators.piecewise_linear import PiecewiseLinear
 from absolver.dsl.operators.record import Interval
@@ -23,15 +24,18 @@ _MOST_COLUMNS = 0.8
 
 @dataclass(frozen=True)
 class Lines:
-    """Lines around the inexact neurons of an operator; `given` are the values they come from."""
+    """Lines around the inexact neurons of an operator."""
 
     lower: tuple[Float[Tensor, "batch rows columns"], ...]
     lower_offset: Float[Tensor, "batch rows columns"]
     upper: tuple[Float[Tensor, "batch rows columns"], ...]
     upper_offset: Float[Tensor, "batch rows columns"]
     given: Mapping[str, Tensor]
+    """The values of parameters that they come from."""
     shares: Shares | None = None
     """What of a row goes to groups of neurons, where there are any."""
+    touch: tuple[Tensor | None, Tensor | None] = (None, None)
+    """Where lower and upper lines that move touch the operator, in closed form."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class Relaxed:
             for name, parameter in domain.parameters(node.operator, self.box).items()
             if bool((parameter.lower < parameter.upper).any())
         }
+        self._touching = self._closed_form()
         self._grouped = None if groups is None else self._grouping(groups)
         if self._grouped is not None:
             self.parameters = {**self.parameters, **self._grouped.parameters}
@@ -93,21 +98,30 @@ class Relaxed:
         known = {name: values[name] for name in self.parameters if name in values}
         if not known:
             return self._fixed
+        fixed = self._fixed
+        shares = None if self._grouped is None else self._grouped.shares(known)
+        lower, lower_offset = fixed.lower, fixed.lower_offset
+        upper, upper_offset = fixed.upper, fixed.upper_offset
+        if self._touching is not None:
+            below, above = self._touching.lines(known)
+            if below is not None:
+                lower, lower_offset = (below.slope,), below.offset
+            if above is not None:
+                upper, upper_offset = (above.slope,), above.offset
+            touch = None if below is None else below.touch, None if above is None else above.touch
+            return Lines(lower, lower_offset, upper, upper_offset, known, shares, touch)
         with torch.set_grad_enabled(gradients):
             if gradients:
                 known = {name: value.detach().requires_grad_() for name, value in known.items()}
-            operator, fixed = self.node.operator, self._fixed
+            operator = self.node.operator
             slopes = self.domain.slopes(operator, self.box, known)
             one = torch.ones_like(fixed.lower_offset)
-            lower, lower_offset = fixed.lower, fixed.lower_offset
-            upper, upper_offset = fixed.upper, fixed.upper_offset
             if self.lower_moves:
                 lower = slopes.lower
                 lower_offset = operator.support([-s for s in lower], one, self.box)
             if self.upper_moves:
                 upper = slopes.upper
                 upper_offset = -operator.support(upper, -one, self.box)
-            shares = None if self._grouped is None else self._grouped.shares(known)
             return Lines(lower, lower_offset, upper, upper_offset, known, shares)
 
     def back(
@@ -164,23 +178,55 @@ class Relaxed:
             return {}
         a, minima = found.coefficients, found.minima
         operands = [self.at(values[name].flatten(2)) for name in self.node.inputs]
-        gradients, total = dict[str, Tensor](), torch.zeros_like(a[0, 0, 0])
+        if self._grouped is None or lines.shares is None or minima is None:
+            return self._own_gradients(lines, a, operands)
+        (x,), shares = operands, lines.shares
+        with torch.no_grad():
+            left, pull = self._grouped.pulls(a, shares, minima, x)
+            along, slope = _along(lines, left, operands), own_slope(lines, a)
+            known = self._grouped.gradients(a, slope, shares, minima, x, along)
+        own = self._own_gradients(lines, left, operands, (a, pull))
+        return {**own, **{name: known[name] for name in lines.given if name in known}}
+
+    def _own_gradients(
+        self,
+        lines: Lines,
+        a: Tensor,
+        operands: Sequence[Tensor],
+        groups: tuple[Tensor, Tensor] | None = None,
+    ) -> Mapping[str, Tensor]:
+        """Return the gradients in the domain's own parameters.
+
+        `groups` are the coefficients that groups have met, and what they add to the gradients in
+        the slopes that these have chosen.
+        """
         own = {name: value for name, value in lines.given.items() if name not in (SHARE, TILT)}
+        if not own:
+            return {}
+        if self._touching is not None:
+            (x,) = operands
+            lower, upper = self._touching.pulls(a, x, lines.touch)
+            if groups is not None:
+                met, pull = groups
+                lower, upper = lower + pull * (met > 0), upper + pull * (met <= 0)
+            return self._touching.gradients((lower, upper), own)
         with torch.enable_grad():
-            if self._grouped is not None and lines.shares is not None and minima is not None:
-                slope, (x,), shares = own_slope(lines, a), operands, lines.shares
-                with torch.no_grad():
-                    left, pull = self._grouped.pulls(a, shares, minima, x)
-                    along = _along(lines, left, operands)
-                    known = self._grouped.gradients(a, slope, shares, minima, x, along)
-                gradients.update({n: known[n] for n in lines.given if n in known})
-                a, total = left, (pull * slope).sum()
-            total = total + (a * _along(lines, a, operands)).sum()
-            if total.requires_grad:
-                found_ = torch.autograd.grad(total, list(own.values()), allow_unused=True)
-                grown = zip(own, found_, strict=True)
-                gradients.update({name: each for name, each in grown if each is not None})
-        return gradients
+            total = (a * _along(lines, a, operands)).sum()
+            if groups is not None:
+                met, pull = groups
+                total = total + (pull * own_slope(lines, met)).sum()
+            if not total.requires_grad:
+                return {}
+            gradients = torch.autograd.grad(total, list(own.values()), allow_unused=True)
+        grown = zip(own, gradients, strict=True)
+        return {name: each for name, each in grown if each is not None}
+
+    def _closed_form(self) -> Touching | None:
+        """Return the closed form of lines, where the operator and the domain have one."""
+        operator = self.node.operator
+        if not self.parameters or not isinstance(operator, PiecewiseLinear):
+            return None
+        return closed_form(operator, self.domain, self.box[0], self.parameters)
 
     def _grouping(self, groups: Groups) -> Grouped:
         """Place groups among the inexact neurons; where boxes are exact they take no part."""
@@ -194,6 +240,8 @@ class Relaxed:
 
     def _which_move(self) -> tuple[bool, bool]:
         """Say on which sides slopes depend on parameters."""
+        if self._touching is not None:
+            return self._touching.lower is not None, self._touching.upper is not None
         with torch.enable_grad():
             given = {n: p.start.detach().requires_grad_() for n, p in self.parameters.items()}
             slopes = self.domain.slopes(self.node.operator, self.box, given)
@@ -212,7 +260,7 @@ def _along(lines: Lines, a: Tensor, operands: Sequence[Tensor]) -> Tensor:
     """Evaluate the lower line where a coefficient is positive, the upper one where it is not."""
     over, under = lines.upper_offset, lines.lower_offset
     for low, up, operand in zip(lines.lower, lines.upper, operands, strict=True):
-        over, under = over + up * operand, under + low * operand
+        over, under = torch.addcmul(over, up, operand), torch.addcmul(under, low, operand)
     return torch.where(a > 0, under, over)
 
 

@@ -36,6 +36,13 @@ def affine_piece(line: Line) -> Piece:
     )
 
 
+class Corner(NamedTuple):
+    """A point of an operator's graph at which it may bend, or at which a box ends."""
+
+    x: Tensor
+    y: Tensor
+
+
 class PiecewiseLinear(Unary):
     """A continuous function whose pieces are all affine."""
 
@@ -49,14 +56,21 @@ class PiecewiseLinear(Unary):
             Line(p.start, p.end, p.derivative(0.0, TORCH), p.value(0.0, TORCH)) for p in self.pieces
         )
 
+    def corners(self, box: Interval) -> tuple[Corner, ...]:
+        """Return the ends of a box, and the breakpoints inside: the rest lies between them."""
+        lower, upper = box
+        inner = (clamp_into(piece.start, lower, upper) for piece in self.pieces[1:])
+        return tuple(Corner(x, self(x)) for x in (lower, *inner, upper))
+
     def support(self, a: Sequence[Tensor], b: Tensor, box: Sequence[Interval]) -> Tensor:
         """Take the least value at the ends of the box and the breakpoints inside: exact."""
         (slope,), (interval,) = a, box
-        x, *rest = self._corners(interval)
-        least = trusted(torch.addcmul(slope * x, b, self(x)))
-        for x in rest:
-            least = torch.minimum(least, trusted(torch.addcmul(slope * x, b, self(x))))
-        return least
+        first, *others = (
+            trusted(torch.addcmul(slope * x, b, y)) for x, y in self.corners(interval)
+        )
+        for other in others:
+            first = torch.minimum(first, other)
+        return first
 
     def support_size(self, a: Sequence[Tensor], b: Tensor, box: Sequence[Interval]) -> Tensor:
         """Add up what is largest in the box: two products, a sum, the value."""
@@ -66,11 +80,10 @@ class PiecewiseLinear(Unary):
 
     def range(self, box: Sequence[Interval]) -> Interval:
         """Take the least and the largest value at ends and breakpoints: exact."""
-        x, *rest = self._corners(box[0])
-        least = most = self(x)
-        for x in rest:
-            value = self(x)
-            least, most = torch.minimum(least, value), torch.maximum(most, value)
+        (_, least), *others = self.corners(box[0])
+        most = least
+        for _, y in others:
+            least, most = torch.minimum(least, y), torch.maximum(most, y)
         return Interval(
             torch.nan_to_num(least, nan=-inf, posinf=inf, neginf=-inf),
             torch.nan_to_num(most, nan=inf, posinf=inf, neginf=-inf),
@@ -106,11 +119,6 @@ class PiecewiseLinear(Unary):
             sign = torch.where(torch.zeros_like(lower) + line.slope >= before.slope, alone, -alone)
             facts += [above_zero(first.times(sign)), above_zero(second.times(sign))]
         return tuple(facts)
-
-    def _corners(self, interval: Interval) -> list[Tensor]:
-        lower, upper = interval
-        inner = [clamp_into(piece.start, lower, upper) for piece in self.pieces[1:]]
-        return [lower, *inner, upper]
 
 
 def _over(line: Line) -> Form:

@@ -80,7 +80,7 @@ def corners(
 ) -> list[Sequence[Any]]:
     """The ends of an interval and the joints inside."""
     del a, b
-    return [[x] for x in operator._corners(box[0])]
+    return [[corner.x] for corner in operator.corners(box[0])]
 
 
 def range_encloses(make: Make, arity: int = 1) -> Callable[[], Flag]:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -187,6 +187,7 @@ def agrees(dual: Dual, point: Point, value: Tensor, place: int, gradient: float)
 
 @settings(max_examples=EXAMPLES)
 @given(kind=KINDS, seed=SEEDS)
+@example(kind="leaky_relu", seed=1322)  # splits, and no neuron on which an operator is inexact
 def test_an_ascent_never_ends_below_its_start_nor_above_what_is_true(kind: str, seed: int) -> None:
     graph, problem = posed(kind, seed)
     generator = torch.Generator().manual_seed(seed)
