@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from absolver.analyzer.certify.encoding import Entry
 from absolver.analyzer.certify.errors import NotCertifiable
 from absolver.analyzer.certify.operands import origin, places_of
+from absolver.analyzer.certify.row_lines import share_entry
 from absolver.analyzer.graph.graph import Graph, Nonlinear
 from absolver.analyzer.properties.property import Clause, LinearConstraint
-from absolver.analyzer.search.proof import Leaves, TreeProof
+from absolver.analyzer.search.proof import LeafPassage, Leaves, TreeProof
 
 Numbers = NDArray[np.float64]
 
@@ -91,11 +92,16 @@ def _leaf(
                 "operator": node.label,
                 "lower": [_slopes(side, row) for side in leaves.slopes[node.name].lower],
                 "upper": [_slopes(side, row) for side in leaves.slopes[node.name].upper],
+                **_shares(leaves.slopes[node.name], row),
             }
             for node in nodes
         ],
     }
     return {"record": "leaf", "refutations": [block]}
+
+
+def _shares(passage: LeafPassage, row: int) -> Entry:
+    return share_entry([part[row] for part in passage.shares]) if passage.shares else {}
 
 
 def several(constraints: Sequence[LinearConstraint]) -> list[LinearConstraint]:

@@ -56,7 +56,7 @@ def decide_each(
         if not any(True for _ in known.goals()):
             continue
         known = prepare(known)
-        relaxation = Relaxation(known.encoding, tangents_domain())
+        relaxation = Relaxation(known.encoding, tangents_domain(), known.root.points)
         for goal in known.goals():
             words = f"{total - done + found.open} of {total} clauses are open"
 

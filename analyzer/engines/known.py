@@ -24,10 +24,12 @@ from absolver.analyzer.search.proof import Root
 from absolver.analyzer.search.strategy import Task, over_neurons
 from absolver.analyzer.search.tolerance import Tolerance
 from absolver.domains import load
-from absolver.dsl.domain import Domain
+from absolver.dsl.domain import Carrier, Domain
 from absolver.dsl.operators.record import Interval
 
 DTYPE = torch.float64
+PARALLEL_DOMAIN = "fast_lin"
+"""The domain of one slope for both sides, as zonotopes have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +125,8 @@ class Goal:
     def ground(self) -> Ground:
         """What multipliers speak about."""
         known = self.known
-        return Ground(known.graph, known.region, known.boxes, self.forms, known.half_spaces)
+        about = (known.graph, known.region, known.boxes, self.forms)
+        return Ground(*about, known.half_spaces, known.root.points)
 
     @property
     def needed(self) -> tuple[float, float]:
@@ -135,8 +138,12 @@ class Goal:
 
 
 def lines_domain(task: Task) -> Domain:
-    """Return the domain whose lines bound hidden neurons: the task's, or the default's."""
-    domain = over_neurons(task.domain) or over_neurons(load(DEFAULT_DOMAIN))
+    """Return the domain whose lines bound hidden neurons: the task's, or the default's.
+
+    Zonotopes of networks without residual sums are what their lines are, substituted back.
+    """
+    fallback = PARALLEL_DOMAIN if task.domain.carrier is Carrier.SYMBOLS else DEFAULT_DOMAIN
+    domain = over_neurons(task.domain) or over_neurons(load(fallback))
     assert domain is not None, "the default domain has lines between neurons"
     return domain
 

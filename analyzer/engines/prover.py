@@ -251,7 +251,8 @@ def _leaves(leaves: Sequence[_Leaf], depth: int) -> Leaves:
     for name in leaves[0].slopes:
         operands = zip(*(leaf.slopes[name] for leaf in leaves), strict=True)
         sides = tuple(np.stack(operand).astype(np.float32) for operand in operands)
-        slopes[name] = LeafPassage(sides, sides)
+        shares = _shares([leaf.duals.shares.get(name) for leaf in leaves])
+        slopes[name] = LeafPassage(sides, sides, shares)
     return Leaves(
         node=np.array([leaf.node for leaf in leaves]),
         slopes=slopes,
@@ -259,6 +260,16 @@ def _leaves(leaves: Sequence[_Leaf], depth: int) -> Leaves:
         combination=np.stack([leaf.duals.weights for leaf in leaves]).astype(np.float32),
         cuts=np.stack([_padded(leaf.duals.cuts, most) for leaf in leaves]).astype(np.float32),
     )
+
+
+def _shares(found: Sequence[tuple[Array, Array] | None]) -> tuple[Array, ...]:
+    """Put together what leaves give to the groups of one operator: nothing where they do not."""
+    some = next((shares for shares in found if shares is not None), None)
+    if some is None:
+        return ()
+    nothing = np.zeros_like(some[0]), np.zeros_like(some[1])
+    parts = zip(*(shares or nothing for shares in found), strict=True)
+    return tuple(np.stack(part).astype(np.float32) for part in parts)
 
 
 def _padded(cuts: Array, count: int) -> Array:

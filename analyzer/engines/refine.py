@@ -8,23 +8,29 @@ are refuted.
 """
 
 from collections.abc import Callable
+from math import inf
 
 from absolver.analyzer.engines.clauses import Decided, decide_each
 from absolver.analyzer.engines.engine import Control
 from absolver.analyzer.engines.known import Goal, KnownSet
 from absolver.analyzer.engines.prover import TreeProver
 from absolver.analyzer.programs.relaxation import Relaxation
-from absolver.analyzer.refine.refinement import Refinement, Setting
+from absolver.analyzer.refine.refinement import Refinement, Setting, prepared
 from absolver.analyzer.search.strategy import Outcome, Task
 
-# Of the time that is left, what refining a set may take; the rest is for proofs.
-_REFINING = 0.6
+# Of the time that is left: what searching slopes of hidden bounds may take, where a domain has
+# some; what refining a set may take; the rest is for proofs.
+_SEARCHING, _REFINING = 0.2, 0.6
 
 
 def decide(task: Task, control: Control) -> Outcome:
     """Refine what a domain knows of each set, and decide every clause by a linear program."""
     engine = _Engine(task, control)
-    return decide_each(task, control, engine.decide, summary=engine.summary)
+    return decide_each(
+        *(task, control, engine.decide),
+        summary=engine.summary,
+        prepare=lambda known: prepared(known, task.domain, _SEARCHING * control.deadline.remaining),
+    )
 
 
 class _Engine:
@@ -32,6 +38,7 @@ class _Engine:
         self._task = task
         self._control = control
         self._refined: Refinement | None = None
+        self._refuted = False
         self._words: list[str] = []
 
     def summary(self) -> str:
@@ -47,7 +54,8 @@ class _Engine:
             prover = TreeProver(goal, relaxation, self._control)
             proof = prover.prove(
                 refined.evidence.guide(len(goal.forms.bound)),
-                most=1,
+                # What facts refute that no leaf can be shown is refuted by splits, given time.
+                most=inf if self._refuted else 1,
                 tell=lambda share: tell(_REFINING + (1 - _REFINING) * share),
             )
         if prover.found is not None:
@@ -62,5 +70,6 @@ class _Engine:
             setting = Setting(self._task.domain, seconds, solver=self._task.execution.solver)
             self._refined = Refinement(known, setting)
             scheduled = self._refined.run(lambda share: tell(_REFINING * share))
+            self._refuted = bool(scheduled.refuted.all())
             self._words.append(self._refined.words(scheduled))
         return self._refined

@@ -10,6 +10,7 @@ from torch import Tensor
 from absolver.analyzer.graph.graph import Affine, Graph, Input, Nonlinear
 from absolver.analyzer.programs.program import Array
 from absolver.analyzer.regions.region import Region
+from absolver.analyzer.search.groups import Groups
 from absolver.dsl.operators.record import Interval
 
 Place = tuple[str, int]
@@ -42,6 +43,8 @@ class Duals:
     """Of the clause's constraints; at least 0."""
     cuts: Array = field(default_factory=lambda: np.zeros(0))
     """Of the half-spaces that cut the input set, where there are some; at least 0."""
+    shares: Mapping[str, tuple[Array, Array]] = field(default_factory=dict)
+    """By name of an operator's node: what a row gives to groups of its neurons, and tilts."""
 
     def rounded(self) -> "Duals":
         """Return the same as certificates hold it: in float32, of a size that it can hold.
@@ -62,7 +65,11 @@ class Duals:
             for name, sides in self.slopes.items()
         }
         own = {place: float(np.float32(m * scale)) for place, m in splits.items()}
-        return Duals(slopes, own, _single(weights * scale), _single(cuts * scale))
+        shares = {
+            name: (np.nan_to_num(_single(share)), np.nan_to_num(_single(tilt)))
+            for name, (share, tilt) in self.shares.items()
+        }
+        return Duals(slopes, own, _single(weights * scale), _single(cuts * scale), shares)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +84,8 @@ class Ground:
     forms: Forms
     half_spaces: Forms | None = None
     """What cuts the region; the coefficients are those of the flat input."""
+    groups: Mapping[str, Groups] = field(default_factory=dict)
+    """By name of an operator's node: groups of its neurons, and where forms of them are least."""
 
     def cut(self, cut: Cut) -> Mapping[str, Interval]:
         """Return the boxes that splits leave, as the checker finds them: by interval steps, too.
@@ -167,17 +176,64 @@ def evaluate(ground: Ground, cut: Cut, duals: Duals) -> Bound:
                 for linear, name in zip(node.maps, node.inputs, strict=True):
                     _add(pending, name, linear.adjoint(a))
             case Nonlinear():
-                box = [boxes[name] for name in node.inputs]
-                slopes = _slopes(node, box, duals)
-                moved = [a * slope for slope in slopes]
-                total.add(node.operator.support([-m for m in moved], a, box))
-                for name, m in zip(node.inputs, moved, strict=True):
-                    _add(pending, name, m)
+                _pass(node, a, pending, total, (ground, boxes, duals))
     if graph.input.name in pending:
         least = ground.region.minimum(pending[graph.input.name].unsqueeze(1))
         total.add(least)
     value = total.value if np.isfinite(total.size) else -np.inf
     return Bound(value, total.size)
+
+
+def _pass(
+    node: Nonlinear,
+    a: Tensor,
+    pending: dict[str, Tensor],
+    total: _Sum,
+    given: tuple[Ground, Mapping[str, Interval], Duals],
+) -> None:
+    """Have a row pass an operator: what groups take of it, and the rest by lines."""
+    ground, boxes, duals = given
+    box = [boxes[name] for name in node.inputs]
+    slopes = _slopes(node, box, duals)
+    shares = duals.shares.get(node.name)
+    if shares is not None and node.name in ground.groups:
+        a, by_groups = _grouped(a, slopes[0], ground.groups[node.name], shares)
+        total.add(by_groups.least(node))
+        _add(pending, node.inputs[0], by_groups.row)
+    moved = [a * slope for slope in slopes]
+    total.add(node.operator.support([-m for m in moved], a, box))
+    for name, m in zip(node.inputs, moved, strict=True):
+        _add(pending, name, m)
+
+
+@dataclass(frozen=True, eq=False)
+class _ByGroups:
+    """What groups take of a row, `[groups, k]`, and the row of their slope vectors."""
+
+    taken: Tensor
+    mu: Tensor
+    row: Tensor
+    points: Tensor
+
+    def least(self, node: Nonlinear) -> Tensor:
+        """Return the minimum of each group's part: `taken · f(z) - mu · z` over its points."""
+        values = node.operator(self.points)
+        parts = self.taken.unsqueeze(1) * values - self.mu.unsqueeze(1) * self.points
+        return parts.sum(2).amin(1)
+
+
+def _grouped(
+    a: Tensor, slope: Tensor, groups: Groups, shares: tuple[Array, Array]
+) -> tuple[Tensor, _ByGroups]:
+    """Give groups their shares of a row; return what is left, and what they make of theirs."""
+    share, tilt = (torch.from_numpy(part) for part in shares)
+    members = groups.members[0]
+    flat = a.flatten()
+    taken = flat[members] * share
+    mu = taken * slope.flatten()[members] + taken.abs().sum(1, keepdim=True) * tilt
+    left = flat.index_add(0, members.flatten(), -taken.flatten())
+    row = torch.zeros_like(flat).index_add(0, members.flatten(), mu.flatten())
+    return left.view_as(a), _ByGroups(taken, mu, row.view_as(a), groups.points[0])
 
 
 def _affine_step(node: Affine, steps: Mapping[str, Interval]) -> Interval:

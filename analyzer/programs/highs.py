@@ -42,6 +42,12 @@ class LinearProgram:
         self._rows = 0
         self.add(rows)
 
+    def add_variables(self, lower: Array, upper: Array) -> Numbers:
+        """Add variables with bounds; return their numbers."""
+        first = self._solver.getNumCol()
+        self._solver.addVars(len(lower), lower, upper)
+        return np.arange(first, first + len(lower))
+
     def add(self, rows: Rows) -> Numbers:
         """Add rows; return their numbers."""
         rows = merged(rows)

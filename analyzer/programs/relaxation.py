@@ -1,17 +1,21 @@
 """The linear relaxation of a network over a set, whose lines move as operands are split."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 import torch
 
+from absolver.analyzer.graph.graph import Nonlinear
 from absolver.analyzer.programs.build import excess_rows
 from absolver.analyzer.programs.duals import Cut, Duals, Forms, Place, cut_box
 from absolver.analyzer.programs.encoding import Encoding, Undecided
 from absolver.analyzer.programs.facts import LineSet, lines, restricted
+from absolver.analyzer.programs.group_hulls import GroupHulls
 from absolver.analyzer.programs.highs import LinearProgram, Solved
 from absolver.analyzer.programs.program import Array, Numbers, Rows
+from absolver.analyzer.search.groups import Groups
 from absolver.dsl.domain import Domain
 from absolver.dsl.operators.record import Interval
 
@@ -36,8 +40,10 @@ class Relaxation:
     certificate can say.
     """
 
-    def __init__(self, encoding: Encoding, domain: Domain) -> None:
-        """Draw the lines that the encoding's boxes allow."""
+    def __init__(
+        self, encoding: Encoding, domain: Domain, groups: Mapping[str, Groups] | None = None
+    ) -> None:
+        """Draw the lines that the encoding's boxes allow, and hulls of groups, by node's name."""
         self._encoding = encoding
         self._domain = domain
         count = len(encoding.lower)
@@ -47,6 +53,13 @@ class Relaxation:
         self._program = LinearProgram(lower, upper, encoding.rows)
         self._objective = count
         self._around = [_Around(one, domain, self._program) for one in encoding.undecided]
+        views, nodes = encoding.views, encoding.graph.by_name
+        self._hulls: dict[str, GroupHulls] = {}
+        for name, found in (groups or {}).items():
+            node = nodes.get(name)
+            if isinstance(node, Nonlinear):
+                about = views[node.inputs[0]], views[name]
+                self._hulls[name] = GroupHulls(node, found, about, self._program)
         self._users: dict[Place, list[tuple[_Around, int, int]]] = {}
         for around in self._around:
             for operand, name in enumerate(around.one.node.inputs):
@@ -86,9 +99,12 @@ class Relaxation:
 
     def duals(self, solved: Solved) -> Duals:
         """Say what a program's duals mean for the network."""
-        slopes = {}
+        slopes, shares = {}, {}
         for around in self._around:
-            slopes[around.one.node.name] = around.slopes(solved.duals)
+            name = around.one.node.name
+            slopes[name], lines = around.slopes(solved.duals)
+            if name in self._hulls:
+                shares[name] = self._hulls[name].shares(solved.duals, lines, slopes[name][0])
         splits = {
             place: -float(solved.duals[row])
             for place, row in self._split_rows.items()
@@ -96,7 +112,7 @@ class Relaxation:
         }
         weights = np.maximum(-solved.duals[self._constraints], 0.0)
         cuts = np.maximum(-solved.duals[: self._encoding.half_spaces], 0.0)
-        return Duals(slopes, splits, weights, cuts)
+        return Duals(slopes, splits, weights, cuts, shares)
 
     def input(self, solved: Solved) -> Array:
         """Return the input of a program's solution."""
@@ -161,8 +177,10 @@ class _Around:
                 for slot, row in enumerate(rows[:, element].tolist()):
                     self._draw(row, element, (fresh, slot, number), below, program)
 
-    def slopes(self, duals: Array) -> tuple[Array, ...]:
+    def slopes(self, duals: Array) -> tuple[tuple[Array, ...], Array]:
         """Return the slopes with which the row of some duals passes each element of the node.
+
+        Beside them, the coefficients of the row that the lines take.
 
         Lines below with multipliers m and above with n replace `(sum m - sum n) y` by a multiple
         of the operands, which is what one line of the mean slope does.
@@ -181,7 +199,9 @@ class _Around:
             whole = np.zeros(prod(self.one.node.shape))
             whole[self.one.places] = np.where(some, moved / np.where(some, total, 1.0), below[0])
             result.append(whole)
-        return tuple(result)
+        taken = np.zeros(prod(self.one.node.shape))
+        taken[self.one.places] = total
+        return tuple(result), taken
 
     def gaps(self, solved: Solved) -> list["Gap"]:
         """Name the element whose result is farthest from what its operator gives, if one is.

@@ -105,7 +105,8 @@ class Evidence:
         form = np.zeros((1, prod(part.output.shape)))
         form[0, place[1]] = sign
         known, forms = self.known, Forms(form, np.zeros(1))
-        ground = Ground(part, known.region, self.before(part), forms, known.half_spaces)
+        about = (part, known.region, self.before(part), forms)
+        ground = Ground(*about, known.half_spaces, known.root.points)
         own = replace(duals, splits=beside, weights=np.full(1, max(weight, 0.0)))
         bound = evaluate(ground, found.cut, own)
         if weight <= 0:

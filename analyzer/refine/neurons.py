@@ -134,7 +134,7 @@ class NeuronReducer(Reducer):
                 continue
             boxes = self._evidence.before(layer.part)
             encoding = encode(layer.part, boxes, known.inputs, known.half_spaces)
-            relaxation = Relaxation(encoding, tangents_domain())
+            relaxation = Relaxation(encoding, tangents_domain(), known.root.points)
             for place in places:
                 yield Question(layer.part, place, encoding, relaxation)
 

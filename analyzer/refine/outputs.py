@@ -19,7 +19,8 @@ from absolver.analyzer.refine.neurons import NEWS
 class OutputReducer(Reducer):
     """One linear program for each row that is not above its bound, over the lines of all operators.
 
-    It is the last step of RefineZono and RefinePoly. What the duals prove is the row's bound.
+    Where neurons are grouped, hulls of groups are among its rows (k-ReLU, Singh et al., NeurIPS
+    2019). It is the last step of RefineZono and RefinePoly. The bound is what duals prove.
     """
 
     name = "lp rows"
@@ -57,7 +58,7 @@ class _Posed:
         self._known, self._boxes = evidence.known, evidence.boxes
         known = self._known
         encoding = encode(known.graph, self._boxes, known.inputs, known.half_spaces)
-        self._relaxation = Relaxation(encoding, tangents_domain())
+        self._relaxation = Relaxation(encoding, tangents_domain(), known.root.points)
         self._row = -1
 
     def bound(self, number: int, row: torch.Tensor, seconds: float) -> float | None:
@@ -69,6 +70,7 @@ class _Posed:
         solved = self._relaxation.solve(seconds)
         if solved is None:
             return None
-        ground = Ground(known.graph, known.region, self._boxes, forms, known.half_spaces)
+        about = (known.graph, known.region, self._boxes, forms)
+        ground = Ground(*about, known.half_spaces, known.root.points)
         duals = self._relaxation.duals(solved).rounded()
         return evaluate(ground, {}, duals).value if solved.feasible else -inf

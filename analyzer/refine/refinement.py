@@ -6,6 +6,7 @@ from math import inf, isfinite
 
 from torch import Tensor
 
+from absolver.analyzer.decide import MODEST_WORK
 from absolver.analyzer.engines.known import KnownSet
 from absolver.analyzer.fixpoint.reducers import DomainReducer, Problem, Reducer
 from absolver.analyzer.fixpoint.schedule import Goal, Scheduled, Turn, reduce_by_gain
@@ -15,7 +16,12 @@ from absolver.analyzer.refine.evidence import Evidence
 from absolver.analyzer.refine.linear import LinearReducer
 from absolver.analyzer.refine.mixed import MixedReducer
 from absolver.analyzer.refine.outputs import OutputReducer
+from absolver.analyzer.refine.slopes import SlopesReducer
+from absolver.analyzer.search.hidden import Effort, search_hidden
 from absolver.dsl.domain import Domain
+
+ORACLES = ("lp rows", "lp", "milp")
+"""By name, in the order in which they are tried."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +31,17 @@ class Setting:
     domain: Domain
     seconds: float = inf
     solver: str = ""
-    oracles: Sequence[str] = ("lp rows", "lp", "milp")
+    oracles: Sequence[str] = ORACLES
     slice_s: float = 1.0
+
+
+def prepared(known: KnownSet, domain: Domain, seconds: float) -> KnownSet:
+    """Return a set whose hidden bounds have searched slopes, and groups, if the domain has them."""
+    if not domain.optimised:
+        return known
+    memory_bytes = known.task.execution.memory_bytes
+    effort = Effort(domain, seconds, memory_bytes, MODEST_WORK)
+    return known.with_root(search_hidden(known.graph, known.specification, effort))
 
 
 class Refinement:
@@ -60,7 +75,9 @@ class Refinement:
             tell(min(1.0, spent / setting.seconds) if isfinite(setting.seconds) else 0.0)
 
         goal = Goal(refuted, setting.seconds, setting.slice_s, tell=watch)
-        base = DomainReducer(setting.domain)
+        base: Reducer = DomainReducer(setting.domain)
+        if setting.domain.optimised:
+            base = SlopesReducer(setting.domain, self._known.root.points)
         return reduce_by_gain(self.problem, base, self._oracles(), self.store, goal)
 
     def _oracles(self) -> list[Reducer]:
