@@ -31,7 +31,7 @@ from absolver.analyzer.engines.known import KnownSet, known_sets, tangents_domai
 from absolver.analyzer.engines.prover import TreeProver
 from absolver.analyzer.problem import Ball, Query, Safety, pose
 from absolver.analyzer.programs.relaxation import Relaxation
-from absolver.analyzer.refine.refinement import Refinement, Setting
+from absolver.analyzer.refine.refinement import ORACLES, Refinement, Setting, prepared
 from absolver.analyzer.search.strategy import Task
 from absolver.domains import load
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from math import inf
+from math import inf, isfinite
 
 import torch
 from jaxtyping import Bool, Float
@@ -15,6 +15,8 @@ from absolver.analyzer.fixpoint.store import FactStore
 # What a reducer gains in a second is the mean of its last turn and of all before, halved each time.
 _WEIGHT = 0.5
 _SMALLEST_GAIN = 1e-3
+# What is kept of the time for a last turn.
+_CLOSING = 0.2
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Goal:
     seconds: float = inf
     slice_s: float = 1.0
     """How long a turn is, at most."""
+    closing: Reducer | None = None
+    """Has the last turn where nothing is decided, in time that is kept for it."""
     clock: Callable[[], float] = time.monotonic
     tell: Callable[[Sequence[Turn]], None] = lambda turns: None
     """Told after each turn; may raise to end it all."""
@@ -91,31 +95,40 @@ def reduce_by_gain(
     _take(state, base.reduce(problem, store))
     scale = _distance(problem, state.rows)
     standings = [_Standing(oracle) for oracle in oracles]
-    while True:
-        refuted = state.empty | goal.refuted(state.rows)
-        left = goal.seconds - (goal.clock() - start)
-        if bool(refuted.all()):
-            return Scheduled(state.rows, refuted, tuple(state.turns), "decided")
-        if not left > 0:
-            return Scheduled(state.rows, refuted, tuple(state.turns), "out of time")
-        awake = [one for one in standings if not one.exhausted]
-        if not awake:
-            words = "no reducer gains any more"
-            return Scheduled(state.rows, refuted, tuple(state.turns), words)
-        one = _next(awake)
+
+    def take_turn(one: _Standing, seconds: float) -> None:
         began, before = goal.clock(), _share(problem, state.rows, scale)
-        found = one.reducer.reduce(problem, store, min(goal.slice_s, left))
+        found = one.reducer.reduce(problem, store, seconds)
         _take(state, found)
         if found.gain > 0:
             _take(state, base.reduce(problem, store))
-        seconds = max(goal.clock() - began, 1e-9)
+        taken = max(goal.clock() - began, 1e-9)
         gain = before - _share(problem, state.rows, scale)
-        _record(one, found, gain / seconds, len(state.turns))
+        _record(one, found, gain / taken, len(state.turns))
         if found.gain > _SMALLEST_GAIN:
             for other in standings:
                 other.exhausted &= other is one
-        state.turns.append(Turn(one.reducer.name, seconds, gain))
+        state.turns.append(Turn(one.reducer.name, taken, gain))
         goal.tell(state.turns)
+
+    def refuted() -> Tensor:
+        return state.empty | goal.refuted(state.rows)
+
+    def left() -> float:
+        return goal.seconds - (goal.clock() - start)
+
+    kept = _CLOSING * goal.seconds if goal.closing is not None and isfinite(goal.seconds) else 0.0
+    reason = "decided"
+    while not bool(refuted().all()):
+        awake = [one for one in standings if not one.exhausted]
+        if not left() > kept or not awake:
+            reason = "no reducer gains any more" if not awake else "out of time"
+            break
+        take_turn(_next(awake), min(goal.slice_s, left() - kept))
+    if reason != "decided" and goal.closing is not None and left() > 0:
+        take_turn(_Standing(goal.closing), left())
+        reason = "decided" if bool(refuted().all()) else reason
+    return Scheduled(state.rows, refuted(), tuple(state.turns), reason)
 
 
 def _next(awake: Sequence[_Standing]) -> _Standing:

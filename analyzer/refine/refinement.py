@@ -74,7 +74,8 @@ class Refinement:
             spent = sum(turn.seconds for turn in turns)
             tell(min(1.0, spent / setting.seconds) if isfinite(setting.seconds) else 0.0)
 
-        goal = Goal(refuted, setting.seconds, setting.slice_s, tell=watch)
+        closing = OutputReducer(self.evidence) if OutputReducer.name in setting.oracles else None
+        goal = Goal(refuted, setting.seconds, setting.slice_s, closing, tell=watch)
         base: Reducer = DomainReducer(setting.domain)
         if setting.domain.optimised:
             base = SlopesReducer(setting.domain, self._known.root.points)

@@ -60,7 +60,11 @@ def _at_the_start() -> None:
     LEVEL[0] = -1.0
 
 
-def run(rates: Sequence[tuple[float, float]], seconds: float) -> Scheduled:
+def run(
+    rates: Sequence[tuple[float, float]],
+    seconds: float,
+    closing: tuple[float, float] | None = None,
+) -> Scheduled:
     LEVEL[0] = -1.0
     rows = torch.ones(1, 1, 2, dtype=DTYPE)
     unsafe = HalfSpaces(rows, torch.zeros(1, 1, dtype=DTYPE))
@@ -68,7 +72,8 @@ def run(rates: Sequence[tuple[float, float]], seconds: float) -> Scheduled:
     problem = Problem(GRAPH, box, unsafe, Assumptions(GRAPH, "real", InputSet("box")))
     clock = Clock()
     oracles = [Pretended(str(i), clock, *rate) for i, rate in enumerate(rates)]
-    goal = Goal(lambda rows: (rows > 0).all(1), seconds, 1.0, clock)
+    last = Pretended("closing", clock, *closing) if closing else None
+    goal = Goal(lambda rows: (rows > 0).all(1), seconds, closing=last, clock=clock)
     found = reduce_by_gain(problem, Base(), oracles, FactStore(), goal)
     assert clock.now <= seconds + 1e-9
     return found
@@ -109,6 +114,13 @@ def test_where_nobody_gains_the_one_that_has_waited_longest_is_next() -> None:
 def test_it_ends_where_all_is_decided_or_nobody_has_anything_left_to_do() -> None:
     assert run([(0.5, inf)], 12.0).reason == "decided"
     assert run([(0.1, 0.3)], 12.0).reason == "no reducer gains any more"
+
+
+def test_the_last_turn_is_kept_for_who_closes() -> None:
+    found = run([(0.01, inf)], 10.0, closing=(0.5, inf))
+    assert [turn.reducer for turn in found.turns] == ["0"] * 8 + ["closing"]
+    assert found.turns[-1].seconds == pytest.approx(2.0)
+    assert found.refuted.all() and found.reason == "decided"
 
 
 def test_the_same_timings_give_the_same_turns() -> None:
