@@ -45,8 +45,10 @@ def build(
         ]
     output = encoding.views[encoding.graph.output.name]
     infinite = np.full(1, np.inf)
+    # A clause that asks nothing is met by anything, by some finite amount.
+    least = -infinite if len(forms.bound) else np.full(1, -1.0)
     return Program(
-        lower=np.concatenate([encoding.lower, -infinite, *columns.lower]),
+        lower=np.concatenate([encoding.lower, least, *columns.lower]),
         upper=np.concatenate([encoding.upper, infinite, *columns.upper]),
         rows=Rows.joined(rows),
         hull=Rows.joined(hull),

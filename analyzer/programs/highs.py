@@ -9,6 +9,10 @@ import numpy as np
 from absolver.analyzer.programs.program import Array, Numbers, Rows
 
 _FEASIBILITY = 1e-9
+# HiGHS refuses coefficients above 1e15, drops those below 1e-9, and takes numbers above 1e20 for
+# infinite: rows whose largest number has another exponent of 2 than these are written in its unit.
+_EXPONENTS = range(-20, 40)
+_FARTHEST = 1e19
 # A signal waits for the end of a call: no call takes longer than so many seconds.
 _SLICE = 0.5
 
@@ -38,8 +42,9 @@ class LinearProgram:
             self._solver.setOptionValue(option, _FEASIBILITY)
         # What presolve removes has no duals where a program is infeasible.
         self._solver.setOptionValue("presolve", "off")
-        self._solver.addVars(len(lower), lower, upper)
+        self._solver.addVars(len(lower), *within_reach(lower, upper))
         self._rows = 0
+        self._unit = np.zeros(0)
         self.add(rows)
 
     def add_variables(self, lower: Array, upper: Array) -> Numbers:
@@ -50,7 +55,8 @@ class LinearProgram:
 
     def add(self, rows: Rows) -> Numbers:
         """Add rows; return their numbers."""
-        rows = merged(rows)
+        rows, unit = moderate(merged(rows))
+        self._unit = np.append(self._unit, unit)
         start, column = rows.start[:-1].astype(np.int32), rows.column.astype(np.int32)
         self._solver.addRows(
             *(len(rows), rows.lower, rows.upper, len(column)),
@@ -63,14 +69,16 @@ class LinearProgram:
         """Remove the rows that were added last."""
         self._solver.deleteRows(count, np.arange(self._rows - count, self._rows, dtype=np.int32))
         self._rows -= count
+        self._unit = self._unit[: self._rows]
 
     def bound(self, row: int, lower: float, upper: float) -> None:
         """Change the bounds of a row."""
-        self._solver.changeRowBounds(row, lower, upper)
+        unit = self._unit[row]
+        self._solver.changeRowBounds(row, lower * unit, upper * unit)
 
     def change(self, row: int, column: int, coefficient: float) -> None:
         """Change one coefficient."""
-        self._solver.changeCoeff(row, column, coefficient)
+        self._solver.changeCoeff(row, column, coefficient * self._unit[row])
 
     def minimise(self, columns: Numbers, costs: Array) -> None:
         """Take another objective, on these variables alone."""
@@ -96,12 +104,30 @@ class LinearProgram:
         match self._solver.getModelStatus():
             case highspy.HighsModelStatus.kOptimal:
                 found = self._solver.getSolution()
-                x, duals = np.array(found.col_value), np.array(found.row_dual)
+                x, duals = np.array(found.col_value), np.array(found.row_dual) * self._unit
                 return Solved(True, self._solver.getObjectiveValue(), x, duals)
             case highspy.HighsModelStatus.kInfeasible:
                 _, known, ray = self._solver.getDualRay()  # type: ignore[attr-defined]
-                return Solved(False, math.inf, np.zeros(0), np.array(ray)) if known else None
+                ray = np.array(ray) * self._unit if known else np.zeros(0)
+                return Solved(False, math.inf, np.zeros(0), ray) if known else None
         return None
+
+
+def moderate(rows: Rows) -> tuple[Rows, Array]:
+    """Return rows whose numbers HiGHS takes, and the powers of 2 by which they were multiplied."""
+    size = np.maximum(*(np.abs(np.where(np.isfinite(e), e, 0.0)) for e in (rows.lower, rows.upper)))
+    row = np.repeat(np.arange(len(rows)), np.diff(rows.start))
+    np.maximum.at(size, row, np.abs(rows.coefficient))
+    _, exponent = np.frexp(size)
+    modest = (_EXPONENTS.start <= exponent) & (exponent < _EXPONENTS.stop)
+    unit = np.ldexp(1.0, np.where(modest, 0, -exponent))
+    scaled = rows.coefficient * unit[row]
+    return Rows(rows.start, rows.column, scaled, rows.lower * unit, rows.upper * unit), unit
+
+
+def within_reach(lower: Array, upper: Array) -> tuple[Array, Array]:
+    """Return ends of variables such that HiGHS sees no variable beyond infinity."""
+    return np.minimum(lower, _FARTHEST), np.maximum(upper, -_FARTHEST)
 
 
 def merged(rows: Rows) -> Rows:

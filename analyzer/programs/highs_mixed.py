@@ -5,7 +5,7 @@ import math
 import highspy
 import numpy as np
 
-from absolver.analyzer.programs.highs import merged
+from absolver.analyzer.programs.highs import merged, moderate, within_reach
 from absolver.analyzer.programs.mixed import Aim, Minimum, apart
 from absolver.analyzer.programs.program import Program, Rows
 
@@ -48,8 +48,9 @@ def _posed(program: Program, aim: Aim) -> highspy.Highs:
     if math.isfinite(aim.seconds):
         solver.setOptionValue("time_limit", aim.seconds)
     links = [choice.links for choice in program.choices]
-    rows = merged(Rows.joined([program.rows, program.constraints, program.hull, *links]))
-    solver.addVars(len(program.lower), program.lower, program.upper)
+    rows = Rows.joined([program.rows, program.constraints, program.hull, *links])
+    rows, _ = moderate(merged(rows))
+    solver.addVars(len(program.lower), *within_reach(program.lower, program.upper))
     solver.changeColCost(aim.variable, aim.coefficient)
     start, column = rows.start[:-1].astype(np.int32), rows.column.astype(np.int32)
     entries = (len(column), start, column, rows.coefficient)

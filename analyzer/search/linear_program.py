@@ -68,7 +68,7 @@ def optimise(dual: Dual, start: Point) -> Optimum:
             combination[element, 0] = torch.zeros_like(combination[element, 0])
             combination[element, 0, member] = own
         # Where splits alone contradict each other, as much of that is taken as will do.
-        much = 1 + np.abs(forms.constant).max()
+        much = 1 + np.abs(forms.constant).max(initial=0.0)
         scale = min(1 / total if total > 0 else much / max(best.value, _LEAST), _MOST)
         for (name, place), weight in zip(forms.places, weights[constraints:], strict=True):
             multipliers[name][element].view(-1)[place] = float(weight * scale)

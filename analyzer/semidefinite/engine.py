@@ -12,6 +12,7 @@ from absolver.analyzer.graph.graph import Graph
 from absolver.analyzer.propagate.engine import propagate
 from absolver.analyzer.propagate.execution import Rounding
 from absolver.analyzer.properties.specification import Specification
+from absolver.analyzer.regions.region import Region
 from absolver.analyzer.search.probing import Prober
 from absolver.analyzer.search.strategy import Outcome, Task
 from absolver.analyzer.semidefinite.eigenvectors import least_pairs
@@ -28,6 +29,7 @@ UNCHECKED = (
     "proved in float64 with every rounding accounted for, but certificates have no rule for "
     "eigenvalues yet, so that no independent checker has seen it"
 )
+NOTHING_ASKED = "a clause asks nothing of the outputs, so that no bound of them refutes it"
 _LINES = "alpha_crown"
 # A vector with less of the constant than this names no point.
 _TINY = 1e-6
@@ -98,6 +100,9 @@ def decide_rows(task: Task, control: Control, propose: Propose, *, pairs: bool =
     for number in range(whole.sets):
         index = torch.tensor([number], device=whole.rows.device)
         only, done = whole.select(index), number / whole.sets
+        for clause in _asking_nothing(only):
+            found = task.replay(clause, _middle(only.region))
+            return Outcome(counterexample=found, reason="" if found else NOTHING_ASKED)
 
         def watch(words: str, share: float = done) -> None:
             control.progress(share, words)
@@ -118,6 +123,17 @@ def decide_rows(task: Task, control: Control, propose: Propose, *, pairs: bool =
                 "proves; it is not complete, --engine bab is"
             )
     return Outcome(proofs=(), rigorous=True, reason=UNCHECKED)
+
+
+def _asking_nothing(only: Specification) -> list[int]:
+    """Return the numbers of those open clauses of one set that have no constraint on outputs."""
+    bare = (only.clause[0] >= 0) & ~only.member[0].any(1)
+    return [int(number) for number in only.clause[0, bare]]
+
+
+def _middle(region: Region) -> Float[Tensor, "1 *shape"]:
+    lower, upper = region.bounding_box()
+    return region.project(lower / 2 + upper / 2)
 
 
 @dataclass(frozen=True)

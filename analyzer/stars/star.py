@@ -169,7 +169,9 @@ class Predicate:
         """Minimise the largest excess of a clause's constraints, which are rows from then on."""
         for number, (form, bound) in enumerate(zip(forms.coefficients, forms.bound, strict=True)):
             self._at_most(form @ output.basis, bound - form @ output.center, number, rise=-1.0)
-        self._program.minimise(np.array([self._objective]), np.ones(1))
+        # A clause that asks nothing is met by anything.
+        cost = np.ones(1) if len(forms.bound) else np.zeros(1)
+        self._program.minimise(np.array([self._objective]), cost)
         return self._program.solve(seconds)
 
     def input(self, solved: Solved) -> Array:
