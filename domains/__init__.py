@@ -29,17 +29,24 @@ def noise_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in NOISE.glob("*.dom")))
 
 
+def declares_noise(path: Path) -> bool:
+    """Say whether a file is one of noise, and so bounds no neurons."""
+    from absolver.dsl.smoothing.checker import is_noise
+
+    return is_noise(declaration(path))
+
+
 def load_noise(expression: str) -> "NoiseDomain":
     """Load a domain of noise, by its name or as the path of its file."""
     from absolver.dsl.errors import UnknownDomainError
-    from absolver.dsl.smoothing.checker import check_noise, is_noise
+    from absolver.dsl.smoothing.checker import check_noise
 
     path, *others = locate(expression)
-    if others or not is_noise(declared := declaration(path)):
+    if others or not declares_noise(path):
         raise UnknownDomainError(
             f"`{expression}` declares no noise: those that do are {', '.join(noise_names())}."
         )
-    return check_noise(declared)
+    return check_noise(declaration(path))
 
 
 def template(carrier: str) -> str:

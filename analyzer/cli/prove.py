@@ -41,17 +41,14 @@ def add_parser(commands: "Subparsers[argparse.ArgumentParser]") -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prove, print, and return the worst of the answers as the exit code."""
-    from absolver.dsl.prover.run import Asked, prove, require_solvers, workers
-
     if bool(arguments.name) == arguments.all:
         raise UsageError("name a domain, or give --all (`absolver domain prove --help`)")
-    require_solvers()
     start = perf_counter()
-    names = domains.names() if arguments.all else [arguments.name]
+    names = [*domains.names(), *domains.noise_names()] if arguments.all else [arguments.name]
     paths = [path for name in names for path in domains.locate(name)]
-    asked = [Asked(partial(domains.check_file, path), _texts(path)) for path in paths]
-    with workers(arguments.jobs) as crew:
-        outcomes = list(prove(asked, crew))
+    noise = [path for path in paths if domains.declares_noise(path)]
+    outcomes = _proved_neurons([path for path in paths if path not in noise], arguments.jobs)
+    outcomes += _proved_noise(noise)
     seconds = perf_counter() - start
     if arguments.smt2 is not None:
         _write_queries(outcomes, arguments.smt2)
@@ -62,10 +59,33 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps({"outcomes": [_record(each) for each in outcomes], "seconds": seconds}))
     else:
         _show(outcomes, seconds, verbose=arguments.verbose)
+        if noise:
+            print("radii of noise are tried at so many values; in use, they are cut off")
     answers = {outcome.answer.status.value for outcome in outcomes}
     if "refuted" in answers:
         return EXIT_REFUTED
     return EXIT_UNDECIDED if "undecided" in answers else EXIT_PROVED
+
+
+def _proved_neurons(paths: list[Path], jobs: int) -> "list[Outcome]":
+    """Prove all operators, and the domains that bound neurons."""
+    from absolver.dsl.prover.run import Asked, prove, require_solvers, workers
+
+    if not paths:
+        return []
+    require_solvers()
+    asked = [Asked(partial(domains.check_file, path), _texts(path)) for path in paths]
+    with workers(jobs) as crew:
+        return list(prove(asked, crew))
+
+
+def _proved_noise(paths: list[Path]) -> "list[Outcome]":
+    """Try the radii of domains of noise, which no operator has a part in."""
+    from absolver.dsl.prover.noise import obligations
+    from absolver.dsl.prover.obligations import decided
+
+    loaded = (domains.load_noise(str(path)) for path in paths)
+    return [decided(owed) for domain in loaded for owed in obligations(domain)]
 
 
 def _texts(path: Path) -> list[str]:

@@ -77,7 +77,7 @@ def outcomes(kind: str, norm: str, setting: Setting, radius: float) -> tuple[Flo
     reach = {"normal": 12.0, "laplace": 40.0, "uniform": 1.0}[kind] * size
     edges = np.linspace(-reach, reach + shift, CELLS + 1)
     edges = np.unique(np.concatenate([edges, [-size, 0, size, shift - size, shift, shift + size]]))
-    return np.diff(_cdf(kind, edges / size)), np.diff(_cdf(kind, (edges - shift) / size))
+    return _cells(kind, edges / size), _cells(kind, (edges - shift) / size)
 
 
 def worst_case(here: Floats, moved: Floats, p: float) -> float:
@@ -91,6 +91,15 @@ def worst_case(here: Floats, moved: Floats, p: float) -> float:
     taken = np.cumsum(here[order])
     share = np.clip((p - (taken - here[order])) / np.where(here > 0, here, 1)[order], 0, 1)
     return float((share * np.where(here[order] > 0, moved[order], 0)).sum())
+
+
+def _cells(kind: str, edges: Floats) -> Floats:
+    """The probabilities of the cells between edges, for a noise with parameter 1.
+
+    Above 0 as differences of what is beyond them, which keeps small ones precise.
+    """
+    below, beyond = np.diff(_cdf(kind, edges)), -np.diff(_cdf(kind, -edges))
+    return np.where(edges[:-1] >= 0, beyond, below)
 
 
 def _cdf(kind: str, x: Floats) -> Floats:
