@@ -37,7 +37,9 @@ class Adam:
     ) -> Point:
         """Go one step upward from a point, and back into the ranges."""
         self._steps += 1
-        decay = _DECAY ** (self._steps - 1)
+        # Both moments begin at 0: what they lack for that in the first steps.
+        unbiased = math.sqrt(1 - _SECOND**self._steps) / (1 - _FIRST**self._steps)
+        decay = unbiased * _DECAY ** (self._steps - 1)
         parameters = dict(point.parameters)
         for key, gradient in slopes.items():
             lower, upper = self._ranges[key]
@@ -61,15 +63,13 @@ class Adam:
         return Point(parameters, multipliers, combination)
 
     def _direction(self, key: Hashable, gradient: Tensor) -> Tensor:
-        """Return the step of length about 1 that Adam takes for a gradient."""
+        """Return the step that Adam takes for a gradient: of length 1 once it is unbiased."""
         if key not in self._moments:
             self._moments[key] = (torch.zeros_like(gradient), torch.zeros_like(gradient))
         first, second = self._moments[key]
         first.lerp_(gradient, 1 - _FIRST)
         second.mul_(_SECOND).addcmul_(gradient, gradient, value=1 - _SECOND)
-        # Both moments begin at 0: what they lack for that in the first steps.
-        unbiased = math.sqrt(1 - _SECOND**self._steps) / (1 - _FIRST**self._steps)
-        return first * unbiased / (second.sqrt() + torch.finfo(gradient.dtype).tiny)
+        return first / second.sqrt().add_(torch.finfo(gradient.dtype).tiny)
 
 
 def _size(at: Lagrangian, name: str) -> Tensor:

@@ -152,14 +152,14 @@ class Dual:
         start = torch.unflatten(start, 2, self._graph.output.shape)
         found, at_input = self._back(start, point, lines)
         least, beside = self._least(at_input)
-        values = self._forth(least, found, lines)
+        values, operands = self._forth(least, found, lines)
         output = values[self._graph.output.name].flatten(2).unsqueeze(2)
         excess = torch.where(rows.member, (rows.forms * output).sum(3) - rows.bound, 0.0)
         bound = (point.combination * excess).sum(2) + beside
         for name, multiplier in point.multipliers.items():
             bound = bound + (multiplier * self.violation(name, values)).flatten(2).sum(2)
         bound = torch.nan_to_num(bound, nan=-torch.inf, posinf=-torch.inf)
-        return Lagrangian(bound, found, at_input, values, excess, lines)
+        return Lagrangian(bound, found, at_input, values, excess, lines, operands)
 
     def violation(self, name: str, values: Mapping[str, Tensor]) -> Tensor:
         """Say by how much a node's values violate its splits; negative where they do not."""
@@ -175,8 +175,8 @@ class Dual:
         found: dict[Key, Tensor] = {}
         for of, relaxed in self.relaxed.items():
             if of in at.found:
-                at_node = at.found[of]
-                for name, gradient in relaxed.gradients(at.lines[of], at_node, at.values).items():
+                here = at.lines[of], at.found[of], at.operands[of]
+                for name, gradient in relaxed.gradients(*here).items():
                     found[of, name] = torch.nan_to_num(gradient)
         return found
 
@@ -225,9 +225,13 @@ class Dual:
 
     def _forth(
         self, x: Tensor, found: Mapping[str, Substituted], lines: Mapping[str, Lines]
-    ) -> dict[str, Tensor]:
-        """Carry points forward along the lines that the rows have taken."""
+    ) -> tuple[dict[str, Tensor], dict[str, list[Tensor]]]:
+        """Carry points forward along the lines that the rows have taken.
+
+        Returns the values of all nodes, and operators' operands where these are inexact.
+        """
         values = {self._graph.input.name: x}
+        operands: dict[str, list[Tensor]] = {}
         for node in self._graph.nodes[1:]:
             match node:
                 case Affine():
@@ -239,10 +243,10 @@ class Dual:
                     values[node.name] = total if node.bias is None else total + node.bias
                 case Nonlinear():
                     relaxed = self.relaxed[node.name]
-                    values[node.name] = relaxed.forth(
+                    values[node.name], operands[node.name] = relaxed.forth(
                         lines[node.name], found.get(node.name), values
                     )
-        return values
+        return values, operands
 
 
 def ascend(

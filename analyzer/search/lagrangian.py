@@ -1,6 +1,6 @@
 """What dual ascent proposes, and what one evaluation of it finds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,3 +53,5 @@ class Lagrangian:
     excess: Float[Tensor, "batch rows constraints"]
     """By how much each constraint is exceeded at that point."""
     lines: Mapping[str, Lines]
+    operands: Mapping[str, Sequence[Float[Tensor, "batch rows columns"]]]
+    """Those of operators at that point, where they are inexact."""

@@ -39,11 +39,30 @@ class Lines:
 
 
 @dataclass(frozen=True)
+class Taken:
+    """The line that a row takes at each inexact neuron: the lower where it counts positive."""
+
+    slopes: tuple[Float[Tensor, "batch rows columns"], ...]
+    offset: Float[Tensor, "batch rows columns"]
+
+    def at(self, operands: Sequence[Tensor]) -> Float[Tensor, "batch rows columns"]:
+        """Return its values."""
+        total = self.offset
+        for slope, operand in zip(self.slopes, operands, strict=True):
+            total = torch.addcmul(total, slope, operand)
+        return total
+
+
+@dataclass(frozen=True)
 class Substituted:
-    """What rows have found at an operator: coefficients of inexact results, minima of groups."""
+    """What rows have found at an operator."""
 
     coefficients: Float[Tensor, "batch rows columns"]
+    """Those of inexact results."""
+    taken: Taken
+    """What they have taken; with groups, what these have left of them."""
     minima: Minima | None = None
+    """Those of groups."""
 
 
 class Relaxed:
@@ -135,55 +154,62 @@ class Relaxed:
             with torch.no_grad():
                 slope = own_slope(lines, inexact)
                 left, added, minima = self._grouped.back(inexact, slope, lines.shares)
-        positive = left.clamp(min=0)
-        negative = left - positive
+        with torch.no_grad():
+            taken = taken_by(left, lines)
         results = []
-        for slope, low, up in zip(self.exact_slopes, lines.lower, lines.upper, strict=True):
-            own = positive * low.detach() + negative * up.detach()
-            own = own if added is None else own + added
+        for exact, slope in zip(self.exact_slopes, taken.slopes, strict=True):
+            own = left * slope if added is None else torch.addcmul(added, left, slope)
             if self.columns is not None:
-                own = (flat * slope).index_copy_(2, self.columns, own)
+                own = (flat * exact).index_copy_(2, self.columns, own)
             results.append(own.view_as(a))
-        return Substituted(inexact, minima), results
+        return Substituted(inexact, taken, minima), results
 
     def forth(
         self,
         lines: Lines,
         found: Substituted | None,
         values: Mapping[str, Float[Tensor, "batch rows *shape"]],
-    ) -> Float[Tensor, "batch rows *shape"]:
-        """Evaluate the lines that a row has taken, and the operator where it is exact."""
+    ) -> tuple[Float[Tensor, "batch rows *shape"], list[Float[Tensor, "batch rows columns"]]]:
+        """Evaluate the lines that a row has taken, and the operator where it is exact.
+
+        The second result are the operands at the inexact neurons.
+        """
         operands = [values[name].flatten(2) for name in self.node.inputs]
         at_columns = [self.at(operand) for operand in operands]
-        found = found or Substituted(torch.zeros_like(at_columns[0]))
-        a = found.coefficients
-        own = _along(lines, a, at_columns).detach()
+        if found is None:
+            none = torch.zeros_like(at_columns[0])
+            with torch.no_grad():
+                found = Substituted(none, taken_by(none, lines))
+        own = found.taken.at(at_columns)
         if self._grouped is not None and lines.shares is not None and found.minima is not None:
             with torch.no_grad():
-                slope, (x,) = own_slope(lines, a), at_columns
+                a, (x,) = found.coefficients, at_columns
+                slope = own_slope(lines, a)
                 grouped, left = self._grouped.forth(a, slope, lines.shares, found.minima, x)
-                own = grouped + left * _along(lines, a * left, at_columns)
+                own = torch.addcmul(grouped, left, own)
         if self.columns is not None:
             total = self._offset
             for slope, operand in zip(self.exact_slopes, operands, strict=True):
-                total = total + slope * operand
+                total = torch.addcmul(total, slope, operand)
             own = total.index_copy_(2, self.columns, own)
-        return torch.unflatten(own, 2, self.node.shape)
+        return torch.unflatten(own, 2, self.node.shape), at_columns
 
     def gradients(
-        self, lines: Lines, found: Substituted, values: Mapping[str, Tensor]
+        self, lines: Lines, found: Substituted, operands: Sequence[Tensor]
     ) -> Mapping[str, Float[Tensor, "batch rows columns"]]:
-        """Return the gradients of `a · (lines at the values)` in the parameters."""
+        """Return the gradients of `a · (lines at the operands)` in the parameters.
+
+        `operands` are those at the inexact neurons.
+        """
         if not lines.given:
             return {}
         a, minima = found.coefficients, found.minima
-        operands = [self.at(values[name].flatten(2)) for name in self.node.inputs]
         if self._grouped is None or lines.shares is None or minima is None:
             return self._own_gradients(lines, a, operands)
         (x,), shares = operands, lines.shares
         with torch.no_grad():
             left, pull = self._grouped.pulls(a, shares, minima, x)
-            along, slope = _along(lines, left, operands), own_slope(lines, a)
+            along, slope = found.taken.at(operands), own_slope(lines, a)
             known = self._grouped.gradients(a, slope, shares, minima, x, along)
         own = self._own_gradients(lines, left, operands, (a, pull))
         return {**own, **{name: known[name] for name in lines.given if name in known}}
@@ -211,7 +237,7 @@ class Relaxed:
                 lower, upper = lower + pull * (met > 0), upper + pull * (met <= 0)
             return self._touching.gradients((lower, upper), own)
         with torch.enable_grad():
-            total = (a * _along(lines, a, operands)).sum()
+            total = (a * taken_by(a, lines).at(operands)).sum()
             if groups is not None:
                 met, pull = groups
                 total = total + (pull * own_slope(lines, met)).sum()
@@ -256,12 +282,14 @@ def own_slope(lines: Lines, a: Tensor) -> Tensor:
     return torch.where(a > 0, lines.lower[0], lines.upper[0])
 
 
-def _along(lines: Lines, a: Tensor, operands: Sequence[Tensor]) -> Tensor:
-    """Evaluate the lower line where a coefficient is positive, the upper one where it is not."""
-    over, under = lines.upper_offset, lines.lower_offset
-    for low, up, operand in zip(lines.lower, lines.upper, operands, strict=True):
-        over, under = torch.addcmul(over, up, operand), torch.addcmul(under, low, operand)
-    return torch.where(a > 0, under, over)
+def taken_by(a: Float[Tensor, "batch rows columns"], lines: Lines) -> Taken:
+    """Return the lines that a row's coefficients take."""
+    below = a > 0
+    slopes = zip(lines.lower, lines.upper, strict=True)
+    return Taken(
+        tuple(torch.where(below, lower, upper) for lower, upper in slopes),
+        torch.where(below, lines.lower_offset, lines.upper_offset),
+    )
 
 
 def inexact_columns(graph: Graph, boxes: Mapping[str, Interval]) -> Columns:
