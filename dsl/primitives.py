@@ -66,7 +66,14 @@ def stable_or(
 
     def total(slopes: Sequence[Value]) -> tuple[Tensor, ...]:
         chosen = (torch.where(affine, e, s) for e, s in zip(exact, slopes, strict=True))
-        return tuple(torch.nan_to_num_(s, nan=0.0, posinf=0.0, neginf=0.0) for s in chosen)
+        return tuple(finite(s) for s in chosen)
 
     lines = total(lower)
     return Slopes(lines, lines if upper is None else total(upper))
+
+
+def finite(slope: Tensor) -> Tensor:
+    """A slope with 0 where it is not finite; with gradients only if there is such a place."""
+    if slope.requires_grad and slope.device.type == "cpu" and bool(slope.sum().isfinite()):
+        return slope
+    return torch.nan_to_num_(slope, nan=0.0, posinf=0.0, neginf=0.0)

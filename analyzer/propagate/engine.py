@@ -118,6 +118,15 @@ def propagate(
         return _propagate_in_parts(setting, region, rows, given)
 
 
+def walked(graph: Graph, domain: Domain, region: Region, given: Given) -> "Walk":
+    """Walk through a graph with a domain `over values` or `over neurons`, for rows to come."""
+    setting = _Setting(graph.joined, domain, DEFAULT_MEMORY_BYTES, None, False, None)
+    with full_float32():
+        walk = Walk(setting, region, given)
+        walk.walk()
+    return walk
+
+
 def _propagate_parts(
     graph: Graph, domain: Domain, region: Region, rows: Tensor, **options: Unpack[Options]
 ) -> Propagation:
@@ -148,11 +157,11 @@ def _propagate_in_parts(
 ) -> Propagation:
     size = _elements_at_once(setting.graph, setting.domain, region, setting.memory_bytes)
     if size >= region.batch:
-        return _Walk(setting, region, given).run(rows)
+        return Walk(setting, region, given).run(rows)
     parts = []
     for index in torch.split(torch.arange(region.batch, device=rows.device), size):
         own = rows if len(rows) == 1 else rows[index]
-        parts.append(_Walk(setting, region.select(index), given.of(index)).run(own))
+        parts.append(Walk(setting, region.select(index), given.of(index)).run(own))
     return _stacked(parts)
 
 
@@ -199,11 +208,16 @@ def _stacked(parts: Sequence[Propagation]) -> Propagation:
     return Propagation(torch.cat([part.rows for part in parts]), hidden, tuple(notes), forms)
 
 
-class _Walk:
-    """The state of one pass: the factors of a reduced product side by side, and the facts."""
+class Walk:
+    """One pass: the factors of a reduced product side by side, and the facts.
+
+    `propagate` is what to call. A training asks a walk for several groups of rows.
+    """
 
     def __init__(self, setting: _Setting, region: Region, given: Given) -> None:
+        """Prepare the walkers."""
         graph, domain = setting.graph, setting.domain
+        self.domain = domain
         self._graph = graph
         self._region = region
         self._memory_bytes = setting.memory_bytes
@@ -249,7 +263,8 @@ class _Walk:
             case Carrier.NEURONS:
                 return NeuronsPropagator(*walk)
 
-    def run(self, rows: Tensor) -> Propagation:
+    def walk(self) -> None:
+        """Bound every node that an operator needs bounds of."""
         walkers = list(dict.fromkeys([self._cheap, *self._finals, *self._deciders]))
         for node in self._graph.nodes:
             box = [self._facts[name] for name in node.inputs] if isinstance(node, Nonlinear) else []
@@ -260,6 +275,28 @@ class _Walk:
                 self._facts[node.name] = facts
                 for walker in walkers:
                     walker.learn(node, facts)
+
+    @property
+    def hidden(self) -> Mapping[str, Interval]:
+        """What has been found of hidden nodes."""
+        return self._facts
+
+    @property
+    def by_intervals(self) -> bool:
+        """Whether intervals alone have decided all hidden bounds."""
+        return all(decider is self._cheap for decider in self._deciders)
+
+    def interval_minimum(self, rows: Tensor) -> Float[Tensor, "batch rows"]:
+        """Bound rows by the interval that walks along: the domain `interval` if `by_intervals`."""
+        return self._cheap.minimum(rows)
+
+    def run(self, rows: Tensor) -> Propagation:
+        """Walk, and bound rows."""
+        self.walk()
+        return self.bound(rows)
+
+    def bound(self, rows: Tensor) -> Propagation:
+        """Bound rows, once walked."""
         forms, minima = None, []
         for final in self._finals:
             own = final.forms(rows, self._given.multiples) if self._forms else None

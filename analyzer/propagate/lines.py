@@ -10,6 +10,7 @@ from torch import Tensor
 
 from absolver.analyzer.propagate.floats import DOUBLE, above, below, gamma, unit
 from absolver.dsl.domain import Domain
+from absolver.dsl.operators.piecewise_linear import PiecewiseLinear
 from absolver.dsl.operators.record import Interval, Operator
 from absolver.dsl.relaxation import Relaxation, relax, relax_proved
 
@@ -178,6 +179,14 @@ def finite_lines(
     at the ends of the operator's range take their place; where that is unbounded too, the lines
     are 0 and must not be used. Offsets that are `proved` in spite of rounding are float64.
     """
+    if box[0].lower.requires_grad and not proved and _goes_through_origin(operator):
+        return _lines_where_inexact(domain, operator, box)
+    return _lines_everywhere(domain, operator, box, proved=proved)
+
+
+def _lines_everywhere(
+    domain: Domain, operator: Operator, box: Sequence[Interval], *, proved: bool
+) -> tuple[Relaxation, Bool[Tensor, "batch *shape"] | None]:
     slopes = domain.slopes(operator, box)
     if proved:
         box = [Interval(i.lower.double(), i.upper.double()) for i in box]
@@ -200,3 +209,41 @@ def finite_lines(
     )
     unbounded = ~(finite | bounded)
     return horizontal, unbounded if bool(unbounded.any()) else None
+
+
+def _goes_through_origin(operator: Operator) -> bool:
+    """Whether a piecewise linear operator is a multiple of its operand wherever it is affine."""
+    return isinstance(operator, PiecewiseLinear) and all(
+        isinstance(line.offset, int | float) and line.offset == 0 for line in operator.lines
+    )
+
+
+def _lines_where_inexact(
+    domain: Domain, operator: Operator, box: Sequence[Interval]
+) -> tuple[Relaxation, Bool[Tensor, "batch *shape"] | None]:
+    """Relax an operator where it is not affine, all else being lines through the origin.
+
+    A training pays for each operation twice, and most neurons need none.
+    """
+    ((lower, upper),) = box
+    affine, (exact,) = operator.affine_on(box)
+    index = torch.nonzero(~affine.flatten()).squeeze(1)
+    if 2 * len(index) > affine.numel():  # to pick them out would cost more than it saves
+        return _lines_everywhere(domain, operator, box, proved=False)
+    part = Interval(lower.flatten()[index].unsqueeze(0), upper.flatten()[index].unsqueeze(0))
+    if len(index) == 0:
+        zero = torch.zeros_like(exact)
+        return Relaxation((exact,), zero, (exact,), zero), None
+    found, unknown = _lines_everywhere(domain, operator, [part], proved=False)
+
+    def put(start: Tensor, values: Tensor) -> Tensor:
+        return start.flatten().index_copy(0, index, values.flatten()).view(start.shape)
+
+    zero = torch.zeros_like(exact)
+    relaxation = Relaxation(
+        tuple(put(exact, slope) for slope in found.lower),
+        put(zero, found.lower_offset),
+        tuple(put(exact, slope) for slope in found.upper),
+        put(zero, found.upper_offset),
+    )
+    return relaxation, None if unknown is None else put(torch.zeros_like(affine), unknown)

@@ -149,7 +149,7 @@ def weigh(rows: Rows, weights: Float[Tensor, "group *shape"]) -> Float[Tensor, "
 
 def _through(lines: Lines, a: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Substitute lines into coefficients of the same layout: the gain, and one result a operand."""
-    positive = a.clamp(min=0)
+    positive = torch.relu(a)  # as a clamp, with cheaper gradients
     gain = contract(positive, lines.gap)
     if lines.unbounded is not None:
         used = contract(a.abs(), lines.unbounded.to(a.dtype)) > 0
@@ -182,7 +182,7 @@ def contract(
 ) -> Float[Tensor, "group rows"]:
     """Sum the products of rows and weights over the neurons."""
     flat, vectors = a.flatten(2), weights.flatten(1)
-    if a.device.type == "cpu":
+    if a.device.type == "cpu" and not torch.is_grad_enabled():
         # Batched products with a vector are slow there; a group has few elements.
         return torch.stack([rows.mv(v) for rows, v in zip(flat, vectors, strict=True)])
     return (flat @ vectors.unsqueeze(2)).squeeze(2)

@@ -112,6 +112,8 @@ def row_parts(
 
 def affine_range(node: Affine, boxes: Sequence[Interval]) -> Interval:
     """Bound an affine node over the boxes of its operands."""
+    if node.bias is not None and len(node.maps) == 1 and _mixes(node.maps[0]):
+        return _centred_range(node.maps[0], boxes[0], node.bias)
     ranges = [map_range(m, box) for m, box in zip(node.maps, boxes, strict=True)]
     lower, upper = ranges[0]
     for other in ranges[1:]:
@@ -130,7 +132,21 @@ def map_range(linear: LinearMap, box: Interval) -> Interval:
         return Interval(linear.apply(box.lower), linear.apply(box.upper))
     if isinstance(linear, Negation):
         return Interval(-box.upper, -box.lower)
-    # Twice centre and radius: halving comes last, where there are often fewer neurons.
+    return _centred_range(linear, box, None)
+
+
+def _mixes(linear: LinearMap) -> bool:
+    """Whether a map is bounded by centre and radius."""
+    return not linear.monotone and not isinstance(linear, Negation)
+
+
+def _centred_range(linear: LinearMap, box: Interval, bias: Tensor | None) -> Interval:
+    """Bound a map, and a bias behind it, by centre and radius.
+
+    Both are taken twice: halving comes last, where there are often fewer neurons.
+    """
     center = linear.apply(box.upper + box.lower)
     radius = linear.apply_abs(box.upper - box.lower)
-    return Interval((center - radius) / 2, (center + radius) / 2)
+    center = center / 2 if bias is None else torch.add(bias, center, alpha=0.5)
+    lower, upper = torch.sub(center, radius, alpha=0.5), torch.add(center, radius, alpha=0.5)
+    return Interval(lower, upper)

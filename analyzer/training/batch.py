@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from absolver.analyzer.graph.graph import Graph
-from absolver.analyzer.propagate.engine import Given, Propagation, propagate
+from absolver.analyzer.propagate.engine import Given, Propagation, Walk, propagate, walked
 from absolver.analyzer.regions.region import Region
 from absolver.analyzer.training.attacks import Attack
 from absolver.analyzer.training.first_layer import first_bounds
 from absolver.analyzer.training.margins import margin_rows
 from absolver.analyzer.training.perturbations import Perturbation
 from absolver.analyzer.training.schedules import Number, value
-from absolver.dsl.domain import Domain
+from absolver.dsl.domain import Carrier, Domain
 
 
 @dataclass(eq=False)
@@ -38,6 +38,7 @@ class Batch:
     _passes: dict[tuple[int, int], Propagation] = field(default_factory=dict)
     _attacked: dict[Attack, Tensor] = field(default_factory=dict)
     _kept: list[object] = field(default_factory=list)
+    _walks: dict[int, Walk] = field(default_factory=dict)
 
     def at(self, number: Number) -> float:
         """Return a number at this batch's step."""
@@ -91,8 +92,40 @@ class Batch:
 
     def bounded(self, rows: Tensor, domain: Domain, region: Region) -> Propagation:
         """Bound linear forms of the logits over sets."""
-        given = Given(first_bounds(self.network, region))
-        return propagate(self.network, domain, region, rows, given=given)
+        walk = self._walks.get(id(region))
+        if walk is None and _by_intervals(domain):
+            walk = self._walks[id(region)] = self._walked(domain, region)
+            self._kept.append(region)
+        if walk is not None and walk.by_intervals and _is_interval(domain):
+            return Propagation(walk.interval_minimum(rows), walk.hidden, ())
+        if walk is not None and walk.domain is domain:
+            return walk.bound(rows)
+        return propagate(self.network, domain, region, rows, given=self._given(region))
+
+    def prepare(self, domain: Domain) -> None:
+        """Walk with a domain first whose hidden bounds are intervals': they need no other walk."""
+        if _by_intervals(domain) and id(self.region) not in self._walks:
+            self._walks[id(self.region)] = self._walked(domain, self.region)
+
+    def _walked(self, domain: Domain, region: Region) -> Walk:
+        return walked(self.network, domain, region, self._given(region))
+
+    def _given(self, region: Region) -> Given:
+        return Given(first_bounds(self.network, region))
+
+
+def _is_interval(domain: Domain) -> bool:
+    return domain.carrier is Carrier.VALUES and not domain.factors and domain.parts == 1
+
+
+def _by_intervals(domain: Domain) -> bool:
+    """Whether intervals alone decide a domain's hidden bounds, in a walk that is never split."""
+    if domain.factors or domain.parts > 1:
+        return False
+    behind = domain.bounds_from
+    return _is_interval(domain) or (
+        domain.carrier is Carrier.NEURONS and behind is not None and _is_interval(behind)
+    )
 
 
 def log_sum_exp(margins: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from absolver.dsl.domain import Carrier, Domain
 
 # So many rows serve all labels of a batch in one product with the last layer; where there are
 # more classes, the rows of each point's own label are fewer.
-_MOST_SHARED = 20 * 19
+MOST_SHARED = 20 * 19
 
 
 def margin_rows(
@@ -20,7 +20,7 @@ def margin_rows(
     """
     identity = torch.eye(classes, dtype=dtype, device=y.device)
     others = torch.arange(classes - 1, device=y.device)
-    shared = classes * (classes - 1) <= _MOST_SHARED
+    shared = classes * (classes - 1) <= MOST_SHARED
     if domain.carrier is Carrier.VALUES and not domain.factors and domain.parts == 1 and shared:
         label = torch.arange(classes, device=y.device).unsqueeze(1)
         rows = identity.unsqueeze(1) - identity[others + (others >= label)]

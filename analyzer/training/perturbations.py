@@ -58,7 +58,7 @@ class Perturbation:
                 assert limits is not None, "checked above"
                 reached = Box(x + reach * (limits.lower - x), x + reach * (limits.upper - x))
                 # Channels of an image `[1, channels, height, width]` change together.
-                axis = 1 if x.dim() == 5 else None
+                axis = 1 if x.dim() == 5 and x.shape[2] > 1 else None
                 return FewPixels(Box(x, x), reached, round(size), axis)
         ball = Ball(x, x.new_full((len(x),), size), int(self.norm))
         return ball if limits is None else BallInBox(ball, limits)

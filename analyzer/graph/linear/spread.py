@@ -14,6 +14,8 @@ from torch.nn import functional
 
 # Up to this many output channels a stride is faster taken apart into its phases.
 _MOST_CHANNELS_BY_PHASES = 8
+# With gradients that is so for a single one: the library's own take four times as long.
+_MOST_CHANNELS_TRAINED = 1
 # Unrolled, a kernel is a matrix of mostly zeros; up to this many times the convolution's own work
 # it is still faster, because a matrix product runs at the machine's full speed.
 _LARGEST_INFLATION = 8
@@ -28,12 +30,13 @@ def spread(
 ) -> Float[Tensor, "images channels2 height2 width2"]:
     """Transposed convolution whose result is cut to `target`, `before` cells dropped in front."""
     kernel = (weight.shape[2], weight.shape[3])
-    if images.device.type == "cpu" and not weight.requires_grad:
+    if images.device.type == "cpu":
         if kernel == tuple(stride) and not any(before):
             return _spread_blocks(images, weight, target)
         if kernel == (1, 1) and not any(before):
             return _spread_cells(images, weight[:, :, 0, 0], stride, target)
-        if tuple(stride) == (2, 2) and weight.shape[1] <= _MOST_CHANNELS_BY_PHASES:
+        most = _MOST_CHANNELS_TRAINED if weight.requires_grad else _MOST_CHANNELS_BY_PHASES
+        if tuple(stride) == (2, 2) and weight.shape[1] <= most:
             axes = [
                 _Phases(*sizes)
                 for sizes in zip(kernel, before, images.shape[2:], target, strict=True)

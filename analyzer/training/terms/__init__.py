@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from absolver.analyzer.training.terms.certified import Certified, CrownIbp
 from absolver.analyzer.training.terms.expressive import CcIbp, ExpIbp, MtlIbp
+from absolver.analyzer.training.terms.fusion import FusedCrownIbp
 from absolver.analyzer.training.terms.regularisers import L1, FastIbp, ReluStability
 from absolver.analyzer.training.terms.term import Adversarial, Natural, Term
 
@@ -14,6 +15,7 @@ TERMS: Mapping[str, type[Term]] = MappingProxyType(
         "adversarial": Adversarial,
         "certified": Certified,
         "crown_ibp": CrownIbp,
+        "fused_crown_ibp": FusedCrownIbp,
         "mtl_ibp": MtlIbp,
         "cc_ibp": CcIbp,
         "exp_ibp": ExpIbp,

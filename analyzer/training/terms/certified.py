@@ -70,6 +70,8 @@ class CrownIbp(Term):
     def __call__(self, batch: Batch) -> Tensor:
         """Return the loss of each set."""
         share = batch.at(self.share)
+        if share:
+            batch.prepare(self.second)
         if share in (0, 1):
             return log_sum_exp(batch.margins(self.second if share else self.first))
         first, second = batch.margins(self.first), batch.margins(self.second)

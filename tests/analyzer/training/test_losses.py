@@ -16,6 +16,7 @@ from absolver.analyzer.training.live import LiveGraph
 from absolver.analyzer.training.loss import CertifiedLoss
 from absolver.analyzer.training.perturbations import Perturbation
 from absolver.analyzer.training.schedules import Linear
+from absolver.analyzer.training.terms import fusion
 from absolver.analyzer.training.terms.certified import Certified, CrownIbp, SmallBoxes
 from absolver.analyzer.training.terms.expressive import CcIbp, ExpIbp, MtlIbp
 from absolver.analyzer.training.terms.regularisers import L1, FastIbp, ReluStability
@@ -258,3 +259,47 @@ def test_a_loss_that_is_loaded_goes_on_at_its_step_with_its_random_numbers() -> 
     second = loss_of(MtlIbp(Linear(0, 1, 0, 10), ATTACK))
     second.load_state_dict(first.state_dict())
     assert first(x, y)[0].equal(second(x, y)[0])
+
+
+@pytest.mark.soundness
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("most_shared", [0, 1000])
+def test_a_fused_loss_is_at_least_the_log_of_the_sum_everywhere(
+    share: float, most_shared: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fusion, "MOST_SHARED", most_shared)  # either way to bound differences
+    batch = loss_of(Certified()).batch(*points())
+    bound = fusion.FusedCrownIbp(share)(batch)
+    generator = torch.Generator().manual_seed(5)
+    samples = batch.region.sample(50, generator)
+    worst = Attack(steps=10)(batch.logits, batch.region, batch.y, generator)
+    for inside in (*samples.unbind(1), worst):
+        entropy = functional.cross_entropy(batch.logits(inside), batch.y, reduction="none")
+        assert (entropy <= bound + 1e-9).all()
+
+
+def test_a_fused_loss_in_a_point_is_the_cross_entropy() -> None:
+    loss = CertifiedLoss(convolutional(), "interval", Perturbation(0.0), Certified())
+    batch = loss.batch(*points())
+    torch.testing.assert_close(fusion.FusedCrownIbp(1.0)(batch), Natural()(batch))
+
+
+@pytest.mark.soundness
+@pytest.mark.parametrize("pixels", [1, 3])
+@pytest.mark.parametrize("domain", ["interval", "crown_ibp"])
+def test_few_pixels_are_bounded_by_the_first_layers_largest_gains(pixels: int, domain: str) -> None:
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.ReLU(), nn.Linear(8, 3)).double()
+    x, y = points()
+    spec = Perturbation(pixels, norm="0", reach=0.5)
+    batch = CertifiedLoss(model, domain, spec, Certified()).batch(x, y % 3)
+    (first, *_) = batch.passed().hidden.values()
+    samples = batch.region.sample(200, torch.Generator().manual_seed(1)).flatten(0, 1)
+    inside = model[1](samples.flatten(1)).view(len(x), 200, 8)
+    lower, upper = first.lower.view(-1, 1, 8), first.upper.view(-1, 1, 8)
+    assert ((lower - 1e-9 <= inside) & (inside <= upper + 1e-9)).all()
+    # Exact: the pixels of the largest gains, changed all the way, attain the bound.
+    weight, base = model[1].weight[0].detach(), x[0].flatten()
+    gains = 0.5 * torch.where(weight > 0, weight * base, weight * (base - 1))
+    least = weight @ base + model[1].bias[0].detach() - gains.topk(pixels).values.sum()
+    assert float(least) == pytest.approx(float(lower[0, 0, 0].detach()))
