@@ -55,7 +55,10 @@ class Touching:
         upper: Side | None,
     ) -> None:
         """Take the operator's corners; a side of None does not depend on parameters."""
-        self._corners = corners
+        # Kinks before ends: of slopes at an end of their range, as 0 and 1 for ReLU, the line turns
+        # around a kink on the side to which they can go.
+        first, *kinks, last = corners
+        self._corners = (*kinks, first, last)
         self._ranges = ranges
         self.lower = lower
         self.upper = upper

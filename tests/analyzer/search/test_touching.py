@@ -72,3 +72,11 @@ def test_closed_lines_are_those_of_slopes_and_support(name: str, kind: str, seed
 def test_slopes_that_are_not_affine_in_parameters_have_no_closed_form() -> None:
     domain = compiled(NEURONS, "relu: lower slope (parameter a in [0, 1] start 1) * a")
     assert closed(domain, Relu(), boxes(0)) is None
+
+
+def test_at_an_end_of_its_range_a_line_touches_where_it_can_turn() -> None:
+    box = Interval(torch.full((1, 1, 2), -2.0), torch.full((1, 1, 2), 3.0))
+    form = closed(domains.load("alpha_crown"), Relu(), box)
+    assert form is not None
+    below, _ = form.lines({"a": torch.tensor([[[0.0, 1.0]]])})
+    assert below is not None and below.touch.tolist() == [[[0.0, 0.0]]]
