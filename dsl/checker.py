@@ -20,7 +20,7 @@ from absolver.dsl.errors import (
     UnknownParentError,
 )
 from absolver.dsl.expressions import ARITY_ANY, Scope, check_slope, closest
-from absolver.dsl.groups import check_groups
+from absolver.dsl.groups import check_cuts, check_groups
 from absolver.dsl.parameters import parameters_of, resolved
 from absolver.dsl.parser import parse
 from absolver.dsl.several import combined
@@ -28,6 +28,7 @@ from absolver.dsl.smoothing.checker import check_noise, is_noise
 from absolver.dsl.syntax import (
     BoundsFrom,
     CarrierStatement,
+    CheckedCut,
     CheckedRule,
     Declaration,
     Extends,
@@ -76,6 +77,8 @@ class CheckedDomain:
     default: CheckedRule
     stated: Mapping[str, Sides] = field(repr=False)
     groups: Mapping[str, Grouping] = field(default_factory=dict)
+    cuts: Mapping[str, tuple[CheckedCut, ...]] = field(default_factory=dict)
+    """By operator with groups, of which those without cuts have slope vectors."""
     bounds_from: "CheckedDomain | None" = None
     factors: tuple["CheckedDomain", ...] = ()
     norm: float | None = None
@@ -134,6 +137,7 @@ def check(declaration: Declaration, surroundings: Surroundings) -> CheckedDomain
         _check_inherited_fit(carrier_statement, carrier, inherited)
 
     groups = check_groups(statements, carrier, surroundings.piecewise_linear)
+    cuts = check_cuts(statements)
     bounds = _only_one(statements, BoundsFrom, "`bounds from`")
     bounds_from = parent.bounds_from if parent else None
     if bounds is not None:
@@ -150,6 +154,7 @@ def check(declaration: Declaration, surroundings: Surroundings) -> CheckedDomain
         default=rules[ANY],
         stated=MappingProxyType(stated),
         groups=MappingProxyType({**(parent.groups if parent else {}), **groups}),
+        cuts=MappingProxyType({**(parent.cuts if parent else {}), **cuts}),
         bounds_from=bounds_from,
         norm=norm_of(carrier_statement, parent.norm if parent else None),
         box=has_box(carrier_statement, inherited=bool(parent and parent.box)),
@@ -205,6 +210,7 @@ def _check_product(
         doc=declaration.doc,
         stated={},
         groups=factors[0].groups if len(factors) == 1 else {},
+        cuts=factors[0].cuts if len(factors) == 1 else {},
         bounds_from=None if len(factors) > 1 else factors[0].bounds_from,
         factors=factors if len(factors) > 1 else (),
         parts=_parts(product.parts),

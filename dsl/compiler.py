@@ -12,13 +12,13 @@ import torch
 
 from absolver.dsl import primitives
 from absolver.dsl.checker import CheckedDomain
-from absolver.dsl.domain import Domain, ParametricRule, Rule
+from absolver.dsl.domain import Cut, Domain, ParametricRule, Rule
 from absolver.dsl.operators.record import Shape
 from absolver.dsl.parameters import parameters_of
 from absolver.dsl.prover.run import require_lines
 from absolver.dsl.quotation import quoted
 from absolver.dsl.relaxation import Slopes
-from absolver.dsl.syntax import CheckedRule
+from absolver.dsl.syntax import CheckedCut, CheckedRule
 from absolver.dsl.writer import write_rule
 
 DEFAULT = "default"
@@ -51,7 +51,10 @@ def compile_domain(checked: CheckedDomain) -> Domain:
             operator: _as_rule(defined[functions[operator]], rule)
             for operator, rule in checked.rules.items()
         },
-        groups=checked.groups,
+        groups={
+            operator: replace(grouping, cuts=_cuts(operator, checked.cuts[operator], defined))
+            for operator, grouping in checked.groups.items()
+        },
         bounds_from=compile_domain(checked.bounds_from) if checked.bounds_from else None,
         source=source,
         norm=checked.norm,
@@ -91,9 +94,46 @@ def _source(checked: CheckedDomain) -> tuple[str, dict[str, str]]:
     for rule, operators in operators_of.items():
         parts.append(quoted(operators, rule) + write_rule(operators[0], rule))
         functions.update(dict.fromkeys(operators, operators[0]))
+    for operator, cuts in checked.cuts.items():
+        for number, cut in enumerate(cuts):
+            parts.append(_cut_source(operator, number, cut))
     others = quoted(("every other operator",), checked.default)
     parts.append(others + write_rule(DEFAULT, checked.default, _ONE_OPERAND))
     return "\n".join(parts), functions
+
+
+def _cut_source(operator: str, number: int, cut: CheckedCut) -> str:
+    """Write the functions of a cut, one for each neuron of a group that differs from others."""
+    sign = ">=" if cut.sign > 0 else "<="
+    parts = []
+    for rule, places in _alike(cut).items():
+        which = "each" if len(places) == len(cut.members) else str(places[0] + 1)
+        head = f"# {operator}, cut {number + 1}, {which}: weight (lower) {sign} slope (upper)\n"
+        parts.append(head + write_rule(_cut_name(operator, number, places[0]), rule))
+    return "\n".join(parts)
+
+
+def _cuts(
+    operator: str, cuts: Sequence[CheckedCut], defined: Mapping[str, Callable[..., Slopes]]
+) -> tuple[Cut, ...]:
+    found = []
+    for number, cut in enumerate(cuts):
+        alike = _alike(cut)
+        names = [_cut_name(operator, number, alike[rule][0]) for rule in cut.members]
+        found.append(Cut(cut.sign, tuple(defined[name] for name in names)))
+    return tuple(found)
+
+
+def _alike(cut: CheckedCut) -> dict[CheckedRule, list[int]]:
+    """Return at which places a cut has the same expressions."""
+    places: dict[CheckedRule, list[int]] = {}
+    for place, rule in enumerate(cut.members):
+        places.setdefault(rule, []).append(place)
+    return places
+
+
+def _cut_name(operator: str, number: int, place: int) -> str:
+    return f"{operator}_cut_{number + 1}_{place + 1}"
 
 
 def _as_rule(function: Callable[..., Slopes], rule: CheckedRule) -> Rule:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from absolver.dsl.operators.record import Interval, Operator
@@ -135,15 +136,43 @@ class Carrier(Enum):
 
 
 @dataclass(frozen=True)
+class Cut:
+    """A form of a group's results and operands that is bounded: its normal, by one rule a neuron.
+
+    It is `sign * (weights · y - slopes · x)`; rules have weights as lower slopes, slopes as upper.
+    """
+
+    sign: int
+    members: tuple[Rule, ...]
+
+    def normal(
+        self, operator: Operator, box: Interval
+    ) -> tuple[Float[Tensor, "groups k"], Float[Tensor, "groups k"]]:
+        """Return the coefficients of results and of operands, for groups over boxes `[groups, k]`.
+
+        Guarantee: they are finite.
+        """
+        of_results, of_operands = [], []
+        for place, rule in enumerate(self.members):
+            own = Interval(box.lower[:, place], box.upper[:, place])
+            slopes = rule(operator, [own])
+            of_results.append(self.sign * slopes.lower[0].expand_as(own.lower))
+            of_operands.append(-self.sign * slopes.upper[0].expand_as(own.lower))
+        return torch.stack(of_results, 1), torch.stack(of_operands, 1)
+
+
+@dataclass(frozen=True)
 class Grouping:
     """How neurons of an operator are put into groups: of `size`, in runs of `among` neurons.
 
-    In a run, two groups share at most `sharing` neurons.
+    In a run, two groups share at most `sharing` neurons. A group has a slope vector, unless the
+    domain names `cuts`.
     """
 
     size: int
     among: int = 7
     sharing: int = 1
+    cuts: tuple[Cut, ...] = ()
 
 
 @dataclass(frozen=True)

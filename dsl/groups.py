@@ -1,13 +1,26 @@
-"""Groups of neurons with slope vectors: what `relu in groups of 3: slope vector parameter` says."""
+"""Groups of neurons: what `relu in groups of 3: slope vector parameter` says, or `cut … <= …`."""
 
 from collections.abc import Mapping
 
 from absolver.dsl.domain import Carrier, Grouping
-from absolver.dsl.errors import DuplicateRuleError, GroupError
-from absolver.dsl.expressions import closest
-from absolver.dsl.syntax import Groups, Number, Statement
+from absolver.dsl.errors import DuplicateRuleError, GroupError, ParameterError
+from absolver.dsl.expressions import check_depth, check_slope, closest
+from absolver.dsl.interpreter import constant
+from absolver.dsl.parameters import parameters_of
+from absolver.dsl.syntax import (
+    CheckedCut,
+    CheckedRule,
+    Cut,
+    Groups,
+    Number,
+    Slope,
+    Statement,
+)
 
 _SIZES = (2, 3)
+_OPERAND = ("x",)
+# By the comparison of a cut: the sign with which its form is bounded from below.
+_SIGNS: Mapping[str, int] = {">=": 1, "<=": -1}
 
 
 def check_groups(
@@ -17,7 +30,8 @@ def check_groups(
     found: dict[str, Grouping] = {}
     for written in (statement for statement in statements if isinstance(statement, Groups)):
         if carrier is not Carrier.NEURONS:
-            message = f"`over {carrier.value}` has no slope vectors"
+            what = "cuts" if written.cuts else "slope vectors"
+            message = f"`over {carrier.value}` has no {what}"
             raise GroupError(written.span, message, "declare the domain `over neurons`")
         grouping = _grouping(written)
         for operator in written.operators:
@@ -30,6 +44,47 @@ def check_groups(
                 message = f"a second line with groups for `{name}`"
                 raise DuplicateRuleError(operator.span, message, "keep one of them")
             found[name] = grouping
+    return found
+
+
+def check_cuts(statements: tuple[Statement, ...]) -> Mapping[str, tuple[CheckedCut, ...]]:
+    """Return the cuts of each operator that has groups: none where it has slope vectors."""
+    found: dict[str, tuple[CheckedCut, ...]] = {}
+    for written in (statement for statement in statements if isinstance(statement, Groups)):
+        for operator in written.operators:
+            found[operator.text] = tuple(
+                _cut(cut, operator.text, int(written.size.value)) for cut in written.cuts
+            )
+    return found
+
+
+def _cut(written: Cut, operator: str, size: int) -> CheckedCut:
+    comparison = written.comparison
+    if comparison.text not in _SIGNS:
+        message = f"a cut cannot be `{comparison.text}`: its constant is computed"
+        raise GroupError(comparison.span, message, "write `<=` or `>=`")
+    weights, slopes = (_entries(side, operator, size) for side in (written.weights, written.slopes))
+    if all(constant(entry.entries[0]) == 0 for entry in weights):
+        message = "a cut without weights says nothing of the results"
+        raise GroupError(written.weights.span, message, "write `cut each 1 <= …`, for example")
+    members = tuple(CheckedRule(_OPERAND, *pair) for pair in zip(weights, slopes, strict=True))
+    return CheckedCut(_SIGNS[comparison.text], members)
+
+
+def _entries(side: Slope, operator: str, size: int) -> tuple[Slope, ...]:
+    """Return one slope for each neuron of a group."""
+    entries = side.entries * size if side.each else side.entries
+    if len(entries) != size:
+        message = f"a group of {size} has {size} neurons, this gives {len(entries)} numbers"
+        raise GroupError(side.span, message, f"write {size} expressions, or `each …`")
+    found = tuple(Slope(entry.span, (entry,)) for entry in entries)
+    for slope in found:
+        check_depth(slope)
+        check_slope(slope, operator, _OPERAND)
+        for parameter in parameters_of(slope):
+            message = "the normal of a cut is fixed, only its multiplier is searched"
+            remedy = "write `slope vector parameter` to search slopes of a group"
+            raise ParameterError(parameter.span, message, remedy)
     return found
 
 

@@ -20,6 +20,7 @@ from absolver.dsl.syntax import (
     CarrierStatement,
     Certifies,
     Conditional,
+    Cut,
     Declaration,
     Expression,
     Extends,
@@ -260,8 +261,14 @@ class _Builder(Transformer[Token, Any]):
 
     def groups(self, meta: Meta, parts: list[Any]) -> Groups:
         operators = tuple(part for part in parts if isinstance(part, Name))
-        size, among, sharing, _ = parts[len(operators) :]
-        return Groups(self._at(meta), operators, size, among, sharing)
+        cuts = tuple(part for part in parts if isinstance(part, Cut))
+        size, among, sharing = parts[len(operators) :][:3]
+        return Groups(self._at(meta), operators, size, among, sharing, cuts)
+
+    def cut(self, meta: Meta, parts: list[Any]) -> Cut:
+        weights, comparison, slopes = parts
+        sign = _span(comparison, self._source)
+        return Cut(self._at(meta), weights, Name(sign, str(comparison)), slopes)
 
     def noise(self, meta: Meta, parts: list[Name]) -> Noise:
         kind, parameter = parts
@@ -284,13 +291,15 @@ class _Builder(Transformer[Token, Any]):
     def single(self, meta: Meta, parts: list[Expression]) -> Slope:
         return Slope(self._at(meta), tuple(parts))
 
-    vector = single
+    vector = sums = single
 
     def line(self, meta: Meta, parts: list[Expression]) -> Slope:
         return Slope(self._at(meta), tuple(parts), written=True)
 
     def each(self, meta: Meta, parts: list[Expression]) -> Slope:
         return Slope(self._at(meta), tuple(parts), each=True)
+
+    each_sum = each
 
     def conditional(self, meta: Meta, parts: list[Expression]) -> Conditional:
         return Conditional(self._at(meta), *parts)

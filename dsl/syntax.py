@@ -220,13 +220,23 @@ class Rule(Node):
 
 
 @dataclass(frozen=True)
+class Cut(Node):
+    """`cut WEIGHTS <= SLOPES`: of a group's results and operands, each once or for each neuron."""
+
+    weights: Slope
+    comparison: Name
+    slopes: Slope
+
+
+@dataclass(frozen=True)
 class Groups(Node):
-    """`OPERATOR in groups of k [among n] [sharing s]: slope vector parameter`."""
+    """`OPERATOR in groups of k [among n] [sharing s]: slope vector parameter`, or with cuts."""
 
     operators: tuple[Name, ...]
     size: Number
     among: Number | None
     sharing: Number | None
+    cuts: tuple[Cut, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -269,3 +279,14 @@ class CheckedRule:
     operands: tuple[str, ...]
     lower: Slope
     upper: Slope
+
+
+@dataclass(frozen=True)
+class CheckedCut:
+    """`sign * (weights · y - slopes · x) >= c`: of each neuron, its weight and its slope.
+
+    They stand where a rule has its lower and its upper slope.
+    """
+
+    sign: int
+    members: tuple[CheckedRule, ...]

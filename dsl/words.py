@@ -32,6 +32,7 @@ STRUCTURE: Mapping[str, str] = {
     "of": "`in groups of k`: how many neurons a group has",
     "among": "`among n`: groups lie within runs of n undecided neurons, sorted by area",
     "sharing": "`sharing m`: how many neurons two groups may have in common",
+    "cut": "`cut WEIGHTS <= SLOPES`: an inequality of a group, whose constant is computed",
     "vector": "`slope vector`: one slope for each neuron of a group",
     "norm": "`in norm p`: the norm in which a radius is meant, 1, 2 or inf",
     "inf": "`in norm inf`: the largest absolute value of an entry",

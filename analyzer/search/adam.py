@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping
 import torch
 from torch import Tensor
 
-from absolver.analyzer.search.groups import SHARE, TILT
+from absolver.analyzer.search.groups import CUT, SHARE, TILT
 from absolver.analyzer.search.lagrangian import Lagrangian, Point
 
 _FIRST, _SECOND = 0.9, 0.999
@@ -14,6 +14,9 @@ _FIRST, _SECOND = 0.9, 0.999
 _SLOPE_STEP, _MULTIPLIER_STEP, _COMBINATION_STEP = 0.25, 0.1, 0.1
 # Ranges of what groups of neurons get are wider than what is often of use.
 _GROUP_STEP = 0.0125
+# Multipliers of cuts start at 0, and are near 1 where a cut is of use.
+_CUT_STEP = 0.1
+_STEPS: Mapping[str, float] = {SHARE: _GROUP_STEP, TILT: _GROUP_STEP, CUT: _CUT_STEP}
 _DECAY = 0.96
 
 
@@ -43,8 +46,7 @@ class Adam:
         parameters = dict(point.parameters)
         for key, gradient in slopes.items():
             lower, upper = self._ranges[key]
-            share = _GROUP_STEP if key[1] in (SHARE, TILT) else _SLOPE_STEP
-            length = share * decay * (upper - lower)
+            length = _STEPS.get(key[1], _SLOPE_STEP) * decay * (upper - lower)
             moved = torch.addcmul(parameters[key], length, self._direction(key, gradient))
             parameters[key] = torch.clamp(moved, lower, upper)
         multipliers = dict(point.multipliers)

@@ -100,6 +100,11 @@ class Dual:
         }
 
     @property
+    def has_cuts(self) -> bool:
+        """Whether rows take multiples of cuts."""
+        return any(groups.normals is not None for groups in self._problem.groups.values())
+
+    @property
     def dtype(self) -> torch.dtype:
         """The dtype of all numbers."""
         return self._problem.rows.bound.dtype

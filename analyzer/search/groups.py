@@ -7,8 +7,9 @@ all is weak duality, shares and slopes are searched; the best of them are as str
 hulls of the groups, without their faces.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
@@ -23,8 +24,10 @@ from absolver.dsl.operators.octahedron import directions
 from absolver.dsl.operators.piecewise_linear import PiecewiseLinear
 from absolver.dsl.operators.record import Interval
 
-SHARE, TILT = "groups.share", "groups.tilt"
+SHARE, TILT, CUT = "groups.share", "groups.tilt", "groups.cut"
 """Names of the parameters: no name of the language has a dot."""
+Proposal = Mapping[str, Tensor]
+"""Values of those parameters for rows, `[batch, rows, members]` or `[batch, rows, cuts]`."""
 
 # Shares may be negative, or more than all: what is left passes by the neurons' own lines.
 _LEAST_SHARE, _MOST_SHARE = -0.5, 1.5
@@ -37,40 +40,40 @@ class Groups:
     """The groups of one operator, and points among which forms over their octahedra are least.
 
     `members` are numbers of neurons, flat. Sets that have fewer groups than others repeat one.
+    `normals` are those of cuts, one for each group: of its results, and of its operands.
     """
 
     members: Int[Tensor, "sets groups k"]
     points: Float[Tensor, "sets groups points k"]
+    normals: Float[Tensor, "sets groups 2 k"] | None = None
 
     def of(self, number: int) -> "Groups":
         """Return the groups of one set."""
-        return Groups(self.members[number : number + 1], self.points[number : number + 1])
+        return self._at(slice(number, number + 1))
 
     def select(self, sets: Int[Tensor, "batch"]) -> "Groups":
         """Return the groups of some sets; those of a single set are not copied."""
-        if len(self.members) == 1:
-            return self
-        return Groups(self.members[sets], self.points[sets])
+        return self if len(self.members) == 1 else self._at(sets)
 
     def to(self, dtype: torch.dtype) -> "Groups":
         """Return the same with points in another dtype."""
-        return Groups(self.members, self.points.to(dtype))
+        normals = None if self.normals is None else self.normals.to(dtype)
+        return Groups(self.members, self.points.to(dtype), normals)
 
-
-@dataclass(frozen=True)
-class Shares:
-    """What each row gives to groups, and by how much their slopes differ from single ones."""
-
-    share: Float[Tensor, "batch rows groups k"]
-    tilt: Float[Tensor, "batch rows groups k"]
+    def _at(self, sets: slice | Tensor) -> "Groups":
+        normals = None if self.normals is None else self.normals[sets]
+        return Groups(self.members[sets], self.points[sets], normals)
 
 
 @dataclass(frozen=True)
 class Minima:
-    """Where the groups' parts of rows are least: points, and the operator's values there."""
+    """Where the groups' parts of rows are least: points, and the operator's values there.
 
-    x: Float[Tensor, "batch rows groups k"]
-    y: Float[Tensor, "batch rows groups k"]
+    Axes: `[batch, rows, groups, k]`. Cuts have none, as theirs do not depend on rows.
+    """
+
+    x: Tensor = field(default_factory=lambda: torch.zeros(0))
+    y: Tensor = field(default_factory=lambda: torch.zeros(0))
 
 
 def chosen_groups(
@@ -167,6 +170,7 @@ def group_facts(members: Int[Tensor, "groups k"], forms: Forms, lines: RowLines)
 def joined_groups(parts: Sequence[Groups]) -> Groups:
     """Put together the groups of single sets: where one has fewer than others, it repeats some."""
     groups, points = (max(part.points.shape[axis] for part in parts) for axis in (1, 2))
+    of_cuts = [part.normals for part in parts if part.normals is not None]
     return Groups(
         torch.cat([part.members[:, _repeated(part.members.shape[1], groups)] for part in parts]),
         torch.cat(
@@ -177,6 +181,7 @@ def joined_groups(parts: Sequence[Groups]) -> Groups:
                 for part in parts
             ]
         ),
+        torch.cat([of[:, _repeated(of.shape[1], groups)] for of in of_cuts]) if of_cuts else None,
     )
 
 
@@ -194,12 +199,15 @@ def _repeated(count: int, most: int) -> list[int]:
     return [min(i, count - 1) for i in range(most)]
 
 
-class Grouped:
-    """The groups of an operator's inexact neurons for a batch of rows.
+class AbstractGrouped(ABC):
+    """What an operator's groups do to a batch of rows: take a part of each, and bound it.
 
     Groups one of whose neurons a branch has made exact take no part: the neuron's own line is
     better there.
     """
+
+    parameters: Mapping[str, Parameter]
+    """What is searched for each row."""
 
     def __init__(
         self, operator: PiecewiseLinear, groups: Groups, place: Tensor, exact: Tensor
@@ -213,75 +221,52 @@ class Grouped:
         self._members = place[groups.members]
         self._shape, self._columns = self._members.shape[1:], exact.shape[1]
         stopped = self._at(exact.unsqueeze(1)).any(3, keepdim=True).expand(-1, -1, *self._shape)
-        active = (~stopped).to(groups.points)
-        each = (active / self._at(self._total(active)).clamp(min=1)).flatten(2)
-        active, none = active.flatten(2), torch.zeros_like(each)
-        self.parameters: Mapping[str, Parameter] = {
-            SHARE: Parameter(each, _LEAST_SHARE * active, _MOST_SHARE * active, shared=False),
-            TILT: Parameter(none, -_MOST_TILT * active, _MOST_TILT * active, shared=False),
-        }
+        self._active = ~stopped
 
-    def shares(self, values: Mapping[str, Tensor]) -> Shares:
+    def shares(self, values: Proposal) -> Proposal:
         """Read what a search proposes; where it proposes nothing, the start."""
-        share, tilt = (
-            torch.unflatten(values.get(name, self.parameters[name].start), 2, self._shape)
-            for name in (SHARE, TILT)
-        )
-        return Shares(share, tilt)
+        return {name: values.get(name, of.start) for name, of in self.parameters.items()}
 
-    def back(
-        self, a: Float[Tensor, "batch rows columns"], slope: Tensor, shares: Shares
-    ) -> tuple[Tensor, Tensor, Minima]:
-        """Return what groups leave of a row, the row of their slope vectors, and their minima."""
-        taken = self._at(a) * shares.share
-        mu = taken * self._at(slope) + taken.abs().sum(3, keepdim=True) * shares.tilt
-        x, y = self._least(taken, mu)
-        return a - self._total(taken), self._total(mu), Minima(x, y)
+    @abstractmethod
+    def back(self, a: Tensor, slope: Tensor, proposal: Proposal) -> tuple[Tensor, Tensor, Minima]:
+        """Return what groups leave of a row, the row of the operands they bring, and minima."""
 
+    @abstractmethod
     def forth(
-        self, a: Tensor, slope: Tensor, shares: Shares, least: Minima, x: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return the neurons' values as groups give them, and which share is left to lines.
-
-        That is the derivative of what a row is worth in its coefficients.
-        """
-        away = self._at(x) - least.x
-        tilted = (shares.tilt * away).sum(3, keepdim=True)
-        sign = (self._at(a) * shares.share).sign()
-        each = shares.share * (least.y + self._at(slope) * away + sign * tilted)
-        return self._total(each), 1 - self._total(shares.share)
-
-    def gradients(
-        self, a: Tensor, slope: Tensor, shares: Shares, least: Minima, x: Tensor, along: Tensor
-    ) -> Mapping[str, Float[Tensor, "batch rows members"]]:
-        """Return the gradients of what rows are worth in shares and tilts.
+        self,
+        a: Tensor,
+        slope: Tensor,
+        proposal: Proposal,
+        minima: Minima,
+        x: Tensor,
+        along: Tensor,
+    ) -> Float[Tensor, "batch rows columns"]:
+        """Return the neurons' values: the derivative of what a row is worth in its coefficients.
 
         `along` has the values of the lines to which the rest of a row goes.
         """
-        away, at = self._at(x) - least.x, self._at(a)
-        tilted = (shares.tilt * away).sum(3, keepdim=True)
-        gain = least.y + self._at(slope) * away - self._at(along)
-        share = at * gain + (at * shares.share).sign() * at * tilted
-        tilt = (at * shares.share).abs().sum(3, keepdim=True) * away
-        return {SHARE: share.flatten(2), TILT: tilt.flatten(2)}
 
-    def pulls(self, a: Tensor, shares: Shares, least: Minima, x: Tensor) -> tuple[Tensor, Tensor]:
+    @abstractmethod
+    def gradients(
+        self,
+        a: Tensor,
+        slope: Tensor,
+        proposal: Proposal,
+        minima: Minima,
+        x: Tensor,
+        along: Tensor,
+    ) -> Mapping[str, Tensor]:
+        """Return the gradients of what rows are worth in the parameters."""
+
+    @abstractmethod
+    def pulls(
+        self, a: Tensor, proposal: Proposal, minima: Minima, x: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return what groups leave of a row, and its derivative in the neurons' own slopes."""
-        taken = self._at(a) * shares.share
-        return a - self._total(taken), self._total(taken * (self._at(x) - least.x))
 
-    def _least(self, taken: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
-        """Find the points at which groups' parts are least; groups come before rows in products."""
-        points, values = self._points, self._values
-        batch, rows, count, size = taken.shape
-        if len(points) == 1:
-            taken, mu = (part.flatten(0, 1).unsqueeze(0) for part in (taken, mu))
-        form = torch.cat([taken, -mu], 3).transpose(1, 2)
-        both = torch.cat([values, points], 4).squeeze(1)
-        number = (form @ both.transpose(2, 3)).argmin(3, keepdim=True)
-        found = both.gather(2, number.expand(-1, -1, -1, 2 * size)).transpose(1, 2)
-        y, x = found.reshape(batch, rows, count, 2 * size).chunk(2, 3)
-        return x, y
+    @abstractmethod
+    def written(self, a: Tensor, slope: Tensor, proposal: Proposal) -> tuple[Tensor, Tensor]:
+        """Return shares and tilts as certificates have them, `[batch, rows, groups, k]` each."""
 
     def _at(self, columns: Tensor) -> Tensor:
         """Return the values of the groups' neurons."""
@@ -300,3 +285,91 @@ class Grouped:
             return total.index_add_(2, self._members.flatten(), flat)
         index = self._members.flatten(1).unsqueeze(1).expand(-1, flat.shape[1], -1)
         return total.scatter_add_(2, index, flat)
+
+
+class Grouped(AbstractGrouped):
+    """Groups with slope vectors: a row gives each a share, and each has any slopes."""
+
+    def __init__(
+        self, operator: PiecewiseLinear, groups: Groups, place: Tensor, exact: Tensor
+    ) -> None:
+        """Take groups, the columns `place` of all neurons, and which columns are exact."""
+        super().__init__(operator, groups, place, exact)
+        active = self._active.to(groups.points)
+        each = (active / self._at(self._total(active)).clamp(min=1)).flatten(2)
+        active, none = active.flatten(2), torch.zeros_like(each)
+        self.parameters = {
+            SHARE: Parameter(each, _LEAST_SHARE * active, _MOST_SHARE * active, shared=False),
+            TILT: Parameter(none, -_MOST_TILT * active, _MOST_TILT * active, shared=False),
+        }
+
+    def back(self, a: Tensor, slope: Tensor, proposal: Proposal) -> tuple[Tensor, Tensor, Minima]:
+        """Return what groups leave of a row, the row of their slope vectors, and their minima."""
+        share, tilt = self.written(a, slope, proposal)
+        taken = self._at(a) * share
+        mu = taken * self._at(slope) + taken.abs().sum(3, keepdim=True) * tilt
+        x, y = self._least(taken, mu)
+        return a - self._total(taken), self._total(mu), Minima(x, y)
+
+    def forth(
+        self,
+        a: Tensor,
+        slope: Tensor,
+        proposal: Proposal,
+        minima: Minima,
+        x: Tensor,
+        along: Tensor,
+    ) -> Float[Tensor, "batch rows columns"]:
+        """Return the neurons' values as groups give them, and as lines do for what is left."""
+        share, tilt = self.written(a, slope, proposal)
+        away = self._at(x) - minima.x
+        tilted = (tilt * away).sum(3, keepdim=True)
+        sign = (self._at(a) * share).sign()
+        each = share * (minima.y + self._at(slope) * away + sign * tilted)
+        left = 1 - self._total(share)
+        return torch.addcmul(self._total(each), left, along)
+
+    def gradients(
+        self,
+        a: Tensor,
+        slope: Tensor,
+        proposal: Proposal,
+        minima: Minima,
+        x: Tensor,
+        along: Tensor,
+    ) -> Mapping[str, Float[Tensor, "batch rows members"]]:
+        """Return the gradients of what rows are worth in shares and tilts."""
+        share, tilt = self.written(a, slope, proposal)
+        away, at = self._at(x) - minima.x, self._at(a)
+        tilted = (tilt * away).sum(3, keepdim=True)
+        gain = minima.y + self._at(slope) * away - self._at(along)
+        of_share = at * gain + (at * share).sign() * at * tilted
+        of_tilt = (at * share).abs().sum(3, keepdim=True) * away
+        return {SHARE: of_share.flatten(2), TILT: of_tilt.flatten(2)}
+
+    def pulls(
+        self, a: Tensor, proposal: Proposal, minima: Minima, x: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return what groups leave of a row, and its derivative in the neurons' own slopes."""
+        share = torch.unflatten(proposal[SHARE], 2, self._shape)
+        taken = self._at(a) * share
+        return a - self._total(taken), self._total(taken * (self._at(x) - minima.x))
+
+    def written(self, a: Tensor, slope: Tensor, proposal: Proposal) -> tuple[Tensor, Tensor]:
+        """Return shares and tilts as they are searched."""
+        del a, slope
+        share, tilt = (torch.unflatten(proposal[name], 2, self._shape) for name in (SHARE, TILT))
+        return share, tilt
+
+    def _least(self, taken: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
+        """Find the points at which groups' parts are least; groups come before rows in products."""
+        points, values = self._points, self._values
+        batch, rows, count, size = taken.shape
+        if len(points) == 1:
+            taken, mu = (part.flatten(0, 1).unsqueeze(0) for part in (taken, mu))
+        form = torch.cat([taken, -mu], 3).transpose(1, 2)
+        both = torch.cat([values, points], 4).squeeze(1)
+        number = (form @ both.transpose(2, 3)).argmin(3, keepdim=True)
+        found = both.gather(2, number.expand(-1, -1, -1, 2 * size)).transpose(1, 2)
+        y, x = found.reshape(batch, rows, count, 2 * size).chunk(2, 3)
+        return x, y

@@ -146,11 +146,13 @@ class _SearchedNeurons(NeuronsPropagator):
         """Bound the forms of groups of an operator's neurons, set after set."""
         part, points, facts = self._graph.upto(operand), [], []
         rows_each = 2 * len(directions(grouping.size)) * max(1, self._slopes_before(part))
-        most = min(_MOST_GROUPS, _MOST_SLOPES // rows_each)
+        most = min(_MOST_GROUPS, _MOST_SLOPES // rows_each) // max(1, len(grouping.cuts))
         for number in range(len(self._boxes[operand].lower)):
             rows = _Rows(part, self._domain, *self._set(number))
             box = Interval(*(side[number].flatten() for side in self._boxes[operand]))
             members = chosen_groups(operator, box, grouping, most)
+            # A cut is a group of its own, so that groups of several cuts are repeated.
+            members = members.repeat_interleave(max(1, len(grouping.cuts)), 0)
             forms = Forms.of(members)
             found = self._search_forms(rows, forms.rows(len(box.lower), box.lower))
             if found is None:
@@ -158,7 +160,8 @@ class _SearchedNeurons(NeuronsPropagator):
             bounds, lines = found
             ends = Interval(*(side[members] for side in box))
             octahedra = Octahedra(ends, forms.bounds(bounds))
-            points.append(Groups(members.unsqueeze(0), vertices(operator, octahedra).unsqueeze(0)))
+            own = vertices(operator, octahedra).unsqueeze(0)
+            points.append(Groups(members.unsqueeze(0), own, _normals(operator, ends, grouping)))
             facts.append(group_facts(members, forms, lines))
         self.groups[name] = joined_groups(points)
         self.group_facts[name] = padded_facts(facts)
@@ -282,6 +285,20 @@ class _Rows:
         both = ascent.Rows(forms, zero, torch.ones_like(zero, dtype=torch.bool))
         problem = Problem(self._region, self._boxes, both, groups=self._groups)
         return Dual(self._graph, self._domain, problem, self._columns)
+
+
+def _normals(
+    operator: PiecewiseLinear, ends: Interval, grouping: Grouping
+) -> Float[Tensor, "1 groups 2 k"] | None:
+    """Return the normals of cuts, each for every one of its groups; None where there are none."""
+    if not grouping.cuts:
+        return None
+    count = len(grouping.cuts)
+    normals = ends.lower.new_zeros(len(ends.lower), 2, grouping.size)
+    for number, cut in enumerate(grouping.cuts):
+        own = Interval(*(side[number::count] for side in ends))
+        normals[number::count] = torch.stack(cut.normal(operator, own), 1)
+    return normals.unsqueeze(0)
 
 
 def _rounded(value: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from absolver.analyzer.graph.graph import Graph, Nonlinear
-from absolver.analyzer.search.groups import SHARE, TILT, Grouped, Groups, Minima, Shares
+from absolver.analyzer.search.cuts import GroupedByCuts
+from absolver.analyzer.search.groups import AbstractGrouped, Grouped, Groups, Minima, Proposal
 from absolver.analyzer.search.touching import Touching, closed_form
 from absolver.dsl.domain import Domain, Parameter
 from absolver.dsl.operators.piecewise_linear import PiecewiseLinear
@@ -32,7 +33,7 @@ class Lines:
     upper_offset: Float[Tensor, "batch rows columns"]
     given: Mapping[str, Tensor]
     """The values of parameters that they come from."""
-    shares: Shares | None = None
+    shares: Proposal | None = None
     """What of a row goes to groups of neurons, where there are any."""
     touch: tuple[Tensor | None, Tensor | None] = (None, None)
     """Where lower and upper lines that move touch the operator, in closed form."""
@@ -184,9 +185,8 @@ class Relaxed:
         if self._grouped is not None and lines.shares is not None and found.minima is not None:
             with torch.no_grad():
                 a, (x,) = found.coefficients, at_columns
-                slope = own_slope(lines, a)
-                grouped, left = self._grouped.forth(a, slope, lines.shares, found.minima, x)
-                own = torch.addcmul(grouped, left, own)
+                slope, minima = own_slope(lines, a), found.minima
+                own = self._grouped.forth(a, slope, lines.shares, minima, x, own)
         if self.columns is not None:
             total = self._offset
             for slope, operand in zip(self.exact_slopes, operands, strict=True):
@@ -226,7 +226,8 @@ class Relaxed:
         `groups` are the coefficients that groups have met, and what they add to the gradients in
         the slopes that these have chosen.
         """
-        own = {name: value for name, value in lines.given.items() if name not in (SHARE, TILT)}
+        of_groups = () if self._grouped is None else self._grouped.parameters
+        own = {name: value for name, value in lines.given.items() if name not in of_groups}
         if not own:
             return {}
         if self._touching is not None:
@@ -254,7 +255,16 @@ class Relaxed:
             return None
         return closed_form(operator, self.domain, self.box[0], self.parameters)
 
-    def _grouping(self, groups: Groups) -> Grouped:
+    def shares(
+        self, lines: Lines, found: Substituted | None
+    ) -> tuple[Float[Tensor, "batch rows groups k"], ...]:
+        """Return the shares and the tilts of rows as certificates have them, if there are any."""
+        if self._grouped is None or lines.shares is None:
+            return ()
+        a = torch.zeros_like(lines.lower[0]) if found is None else found.coefficients
+        return self._grouped.written(a, own_slope(lines, a), lines.shares)
+
+    def _grouping(self, groups: Groups) -> AbstractGrouped:
         """Place groups among the inexact neurons; where boxes are exact they take no part."""
         operator, count = self.node.operator, self.exact_slopes[0].shape[2]
         assert isinstance(operator, PiecewiseLinear), "the language groups no other operator"
@@ -262,7 +272,8 @@ class Relaxed:
         if self.columns is not None:
             place = torch.zeros_like(place).index_copy(0, self.columns, place[: len(self.columns)])
         exact, _ = operator.affine_on([Interval(*(side.squeeze(1) for side in self.box[0]))])
-        return Grouped(operator, groups, place, exact)
+        kind = Grouped if groups.normals is None else GroupedByCuts
+        return kind(operator, groups, place, exact)
 
     def _which_move(self) -> tuple[bool, bool]:
         """Say on which sides slopes depend on parameters."""

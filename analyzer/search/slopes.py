@@ -32,15 +32,16 @@ class Passage(NamedTuple):
 def slopes_at(dual: Dual, point: Point) -> Mapping[str, Passage]:
     """Return how rows pass each operator, over all its neurons, by name."""
     found = {}
+    # What cuts take of a row is a share of its coefficients only where these are known.
+    known = dual.evaluate(point).found if dual.has_cuts else {}
     for name, relaxed in dual.relaxed.items():
         values = {own: value for (of, own), value in point.parameters.items() if of == name}
         lines = relaxed.lines(values)
         lower, upper = words(relaxed.domain, relaxed.node.operator)
-        shares = lines.shares
         found[name] = Passage(
             _side(relaxed, lines.lower, None if relaxed.lower_moves else lower),
             _side(relaxed, lines.upper, None if relaxed.upper_moves else upper),
-            () if shares is None else (shares.share, shares.tilt),
+            relaxed.shares(lines, known.get(name)),
         )
     return found
 

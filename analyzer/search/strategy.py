@@ -191,9 +191,12 @@ def _root(task: Task, graph: Graph, lines: Domain) -> Root | None:
 
 
 def over_neurons(domain: Domain) -> Domain | None:
-    """Return the factor of a domain that has lines between neurons, if there is one."""
-    factors = domain.factors or (domain,)
-    return next((f for f in factors if f.carrier is Carrier.NEURONS), None)
+    """Return the factor of a domain that has lines between neurons, if there is one.
+
+    Of several the first one with groups of neurons, or else with slopes that are searched.
+    """
+    found = [f for f in domain.factors or (domain,) if f.carrier is Carrier.NEURONS]
+    return max(found, key=lambda f: (bool(f.groups), f.optimised), default=None)
 
 
 def _varying_inputs(specification: Specification) -> float:

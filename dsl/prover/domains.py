@@ -46,7 +46,7 @@ def obligations(domain: CheckedDomain) -> Iterator[Obligation]:
                 _deciding(rule, make),
                 f"{name}: {rule!r}",
             )
-    yield from group_obligations(domain)
+    yield from group_obligations(domain, _deciding)
     if domain.bounds_from is not None:
         yield from obligations(domain.bounds_from)
 

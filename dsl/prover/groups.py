@@ -1,11 +1,12 @@
 """What a rule in groups owes: no point of an octahedron is below the support over it.
 
 With any slope vector m and any share A of a row, `m · x` plus the least `A · f(z) - m · z` of the
-group is at most `A · f(x)`: what is left to prove is that least value. An operator's lines (1) are
-its values, so that forms are linear on the cells into which breakpoints cut an octahedron, and
-least at a vertex of one (fundamental theorem of linear programming). A vertex of a cell is where k
-independent of its planes meet, and the candidates (2) are all such points. That the selection among
-them loses none is tried on octahedra of all kinds: it is where rounding is dealt with.
+group is at most `A · f(x)`, and so is any multiple of a cut, whose constant is such a least value.
+What is left to prove is that least value. An operator's lines are its values (1), so that forms are
+linear on the cells into which breakpoints cut an octahedron, and least at a vertex of one
+(fundamental theorem of linear programming). A vertex of a cell is where k independent of its planes
+meet, and the candidates are all such points (2). That the selection among them loses none is tried
+on octahedra of all kinds: it is where rounding is dealt with.
 """
 
 from collections.abc import Callable, Iterator
@@ -40,6 +41,7 @@ from absolver.dsl.prover.reals import Flag, both, either, negation
 from absolver.dsl.prover.sketch import inside
 from absolver.dsl.prover.solver import follows
 from absolver.dsl.prover.terms import Term, flag_of
+from absolver.dsl.syntax import CheckedRule
 
 # Twice the common denominator of all determinants of up to three directions: 1, 2, 3 and 4.
 _WHOLE = 24
@@ -52,8 +54,22 @@ _SHARES = (1.0, -1.0, 0.5)
 _SLOPES = (0.0, 1.0, 0.5, -1.0)
 
 
-def group_obligations(domain: CheckedDomain) -> Iterator[Obligation]:
-    """What a domain's groups owe."""
+def group_obligations(
+    domain: CheckedDomain,
+    deciding: Callable[[CheckedRule, Callable[[], Any]], Callable[[], Answer]],
+) -> Iterator[Obligation]:
+    """What a domain's groups owe; `deciding` says whether the expressions of a rule are defined."""
+    rules = instances()
+    for operator, cuts in domain.cuts.items():
+        members = dict.fromkeys(rule for cut in cuts for rule in cut.members)
+        for (name, make), rule in product(rules.items(), members):
+            if name.split(" ")[0] == operator:
+                yield Obligation(
+                    domain.name,
+                    f"{name}: the normals of cuts are finite",
+                    deciding(rule, make),
+                    f"cut of {name}: {rule!r}",
+                )
     for operator, grouping in domain.groups.items():
         yield Obligation(
             domain.name,

@@ -15,7 +15,16 @@ from absolver.dsl.relaxation import Slopes, relax
 from tests.dsl.operators.instances import ALL, arity, label
 from tests.strategies import Case, cases
 
-OPTIMISED = ("alpha_crown", "frown", "krelu", "pair_crown", "polyhedra", "prima", "triple_crown")
+OPTIMISED = (
+    "alpha_crown",
+    "cut_crown",
+    "frown",
+    "krelu",
+    "pair_crown",
+    "polyhedra",
+    "prima",
+    "triple_crown",
+)
 every_domain = pytest.mark.parametrize("name", domains.names())
 
 CARRIERS = {

@@ -16,7 +16,7 @@ from absolver.analyzer.problem import Safety, pose
 from absolver.analyzer.regions.box import Box
 from absolver.certificates.network import Broken
 from tests.analyzer.certify.test_round_trip import check
-from tests.analyzer.search.problems import BOUNDING, SEARCHES, run
+from tests.analyzer.search.problems import BOUNDING, LINES, SEARCHES, run
 
 RADIUS = 0.5
 
@@ -114,6 +114,7 @@ CASES = [
 CASES += [pytest.param(name, "inputs") for name in NETWORKS]
 CASES += [pytest.param(name, "hidden slopes") for name in ("relu", "residual", "moved", "sigmoid")]
 CASES += [pytest.param(name, "groups") for name in ("relu", "residual", "convolution")]
+CASES += [pytest.param(name, "cuts") for name in ("relu", "convolution")]
 
 
 def write_query(path: Path, center: np.ndarray, bounds: tuple[float, float]) -> Path:
@@ -173,3 +174,44 @@ def test_a_tree_is_accepted_and_refused_beyond_the_optimum(
         moved_ = write_query(folder / "2", center, (bounds[0], bounds[1] + 1e-5))
         with pytest.raises(Broken):
             check(folder / "n.onnx", moved_, folder / "proof")
+
+
+def crossed(path: Path) -> None:
+    """-relu(a + b) - relu(a - b), of which single neurons know -3 and pairs -2."""
+    turned, total = np.array([[1, 1], [1, -1]], np.float32), -np.ones((1, 2), np.float32)
+    names = [numpy_helper.from_array(w, n) for w, n in ((turned, "turned"), (total, "total"))]
+    nodes = [
+        helper.make_node("Gemm", ["x", "turned"], ["z"], transB=1),
+        helper.make_node("Relu", ["z"], ["h"]),
+        helper.make_node("Gemm", ["h", "total"], ["y"], transB=1),
+    ]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size])
+        for name, size in (("x", 2), ("y", 1))
+    ]
+    graph = helper.make_graph(nodes, "crossed", ends[:1], ends[1:], names)
+    opset = [helper.make_opsetid("", 17)]
+    path.write_bytes(
+        helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
+    )
+
+
+@pytest.mark.precision
+def test_a_cut_proves_without_splits_what_lines_cannot(tmp_path: Path) -> None:
+    crossed(tmp_path / "n.onnx")
+    ends = [
+        f"(assert ({sign} X_{i} {end}))" for i in (0, 1) for sign, end in ((">=", -1), ("<=", 1))
+    ]
+    declared = [f"(declare-const {name} Real)" for name in ("X_0", "X_1", "Y_0")]
+    query = tmp_path / "q"
+    query.write_text("\n".join([*declared, *ends, "(assert (<= Y_0 -2.2))"]))
+    execution = Execution()
+    posed = pose(tmp_path / "n.onnx", query, execution)
+    assert isinstance(posed, Safety)
+    graph, whole = posed.graph(execution, torch.float64), posed.specify(torch.float64)
+    search = SEARCHES["cuts"](graph, whole)
+    assert run(search, 1) and search.bounded == 1
+    target = Target(path=tmp_path / "proof", query=query)
+    certify(posed, LINES, execution, target, search.proofs())
+    check(tmp_path / "n.onnx", query, tmp_path / "proof")
+    assert not run(SEARCHES["hidden slopes"](graph, whole), 1)

@@ -35,7 +35,7 @@ from tests.networks import DTYPE, NetworkBuilder, operator_network, relu_network
 
 MEMORY_BYTES = 1 << 28
 BOUNDING, LINES, SEARCHED = load("crown & interval"), load("crown"), load("alpha_crown")
-PAIRS, TRIPLES = load("pair_crown"), load("triple_crown")
+PAIRS, TRIPLES, CUTS = load("pair_crown"), load("triple_crown"), load("cut_crown")
 
 Constraint = tuple[Sequence[float], float]
 """Coefficients of the outputs, and the bound: `coefficients · y <= bound`."""
@@ -102,6 +102,7 @@ SEARCHES: dict[str, Callable[..., Search]] = {
     "activations": by_activations,
     "hidden slopes": by_hidden_slopes,
     "groups": partial(by_hidden_slopes, domain=TRIPLES),
+    "cuts": partial(by_hidden_slopes, domain=CUTS),
 }
 
 

@@ -12,7 +12,7 @@ from absolver.analyzer.graph.graph import Graph
 from absolver.analyzer.graph.linear.dense import Dense
 from absolver.analyzer.regions.box import Box
 from absolver.analyzer.search.ascent import Dual, Problem, ascend
-from absolver.analyzer.search.groups import SHARE, TILT, Forms, chosen_groups
+from absolver.analyzer.search.groups import CUT, SHARE, TILT, Forms, chosen_groups
 from absolver.analyzer.search.hidden import Effort, search_hidden
 from absolver.domains import load
 from absolver.dsl.domain import Domain, Grouping
@@ -21,6 +21,7 @@ from absolver.dsl.operators.octahedron import directions
 from absolver.dsl.operators.record import Interval
 from absolver.dsl.operators.relu import Relu
 from tests.analyzer.search.problems import (
+    CUTS,
     MEMORY_BYTES,
     NETWORKS,
     PAIRS,
@@ -36,8 +37,8 @@ from tests.networks import DTYPE, NetworkBuilder
 
 SEEDS = st.integers(0, 10_000)
 KINDS = st.sampled_from(["relu", "leaky_relu", "convolution", "mixed"])
-DOMAINS = st.sampled_from([PAIRS, TRIPLES])
-EXAMPLES = 25
+DOMAINS = st.sampled_from([PAIRS, TRIPLES, CUTS])
+EXAMPLES = 12
 
 
 def posed(kind: str, domain: Domain, seed: int, batch: int = 2) -> tuple[Graph, Problem]:
@@ -71,7 +72,8 @@ def test_a_bound_is_below_all_points_for_any_shares_and_tilts(
     wild = replace(
         wild,
         parameters={
-            key: 9 * value - 3 if key[1] in (SHARE, TILT) else value
+            # Multipliers of cuts alone have a sign.
+            key: 9 * value - 3 if key[1] in (SHARE, TILT) else 9 * value if key[1] == CUT else value
             for key, value in wild.parameters.items()
         },
     )
@@ -112,7 +114,7 @@ def test_gradients_are_those_of_the_bound(kind: str, domain: Domain, seed: int) 
     assert checked >= 1
 
 
-def coupled() -> tuple[Graph, Problem]:
+def coupled(domain: Domain) -> tuple[Graph, Problem]:
     """-relu(a + b) - relu(a - b) over the unit box (Singh et al. 2019, figure 2)."""
     builder = NetworkBuilder((2,), torch.Generator().manual_seed(0))
     turned = Dense(torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=DTYPE), (2,))
@@ -120,18 +122,19 @@ def coupled() -> tuple[Graph, Problem]:
     builder.affine({relu: Dense(-torch.ones(1, 2, dtype=DTYPE), (2,))}, None)
     graph, one = builder.graph(), torch.ones(1, 2, dtype=DTYPE)
     region, rows = Box(-one, one), [((1.0,), 0.0)]
-    root = search_hidden(graph, specify(region, [rows]), Effort(PAIRS, 60.0, MEMORY_BYTES))
+    root = search_hidden(graph, specify(region, [rows]), Effort(domain, 60.0, MEMORY_BYTES))
     return graph, replace(dual_problem(graph, region, rows), boxes=root.boxes, groups=root.points)
 
 
 @pytest.mark.precision
-def test_a_pair_knows_what_its_neurons_are_together() -> None:
+@pytest.mark.parametrize("domain", [PAIRS, CUTS])
+def test_a_pair_knows_what_its_neurons_are_together(domain: Domain) -> None:
     """Lines of single neurons leave -3, where the least value is -2."""
-    graph, problem = coupled()
+    graph, problem = coupled(domain)
     found = []
     for groups in ({}, problem.groups):
         one = replace(problem, groups=groups)
-        dual = Dual(graph, PAIRS, one, inexact_columns(problem, graph))
+        dual = Dual(graph, domain, one, inexact_columns(problem, graph))
         found.append(float(ascend(dual, dual.start(), steps=100)[1]))
     assert found[0] == pytest.approx(-3.0, abs=1e-6)
     assert found[1] == pytest.approx(-2.0, abs=2e-2)
@@ -177,3 +180,12 @@ def test_domains_of_the_library_group_as_they_say() -> None:
     assert load("krelu").groups["relu"] == Grouping(3, 3)
     assert load("prima").groups["relu"] == Grouping(3, 20, 1)
     assert not load("alpha_crown").groups
+
+
+def test_a_row_without_a_coefficient_takes_nothing_of_a_cut() -> None:
+    graph, problem = coupled(CUTS)
+    zero = replace(problem.rows, forms=0 * problem.rows.forms)
+    dual = Dual(graph, CUTS, replace(problem, rows=zero), inexact_columns(problem, graph))
+    start = dual.start()
+    most = {key: upper.expand_as(start.parameters[key]) for key, (_, upper) in dual.ranges.items()}
+    assert float(dual.evaluate(replace(start, parameters=most)).bound) == 0.0
