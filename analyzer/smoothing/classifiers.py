@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import onnxruntime
@@ -19,6 +19,7 @@ Floats = NDArray[np.float32]
 _TYPES: Mapping[str, type[np.generic]] = {"tensor(float)": np.float32, "tensor(double)": np.float64}
 
 
+@runtime_checkable
 class Classifier(Protocol):
     """Scores of classes for inputs that are stacked on the first axis."""
 

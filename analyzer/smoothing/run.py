@@ -62,8 +62,7 @@ class SmoothingRun:
     def answers(self, store: CountStore | None = None) -> Iterator[SmoothedAnswer]:
         """Give what is certified for each input, as soon as it has been counted."""
         for counts in self.counts(store):
-            (radii,) = self.smoothed.radii([counts], self.inputs.dimension)
-            yield SmoothedAnswer(counts, radii)
+            yield self.smoothed.certify_counts(counts, self.inputs.dimension)
 
     def identity(self) -> dict[str, Any]:
         """Say what counts are of: they are the same whatever alpha and the domains are."""

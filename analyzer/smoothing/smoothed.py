@@ -135,8 +135,11 @@ class Smoothed:
 
     def certify(self, stored: Array, index: int = 0) -> SmoothedAnswer:
         """Count, and return what the counts certify."""
-        counts = self.count(stored, index)
-        return SmoothedAnswer(counts, self.radii([counts], stored.size)[0])
+        return self.certify_counts(self.count(stored, index), stored.size)
+
+    def certify_counts(self, counts: Counts, dimension: int) -> SmoothedAnswer:
+        """Return what counts certify, of an input with so many elements."""
+        return SmoothedAnswer(counts, self.radii([counts], dimension)[0])
 
     def count(self, stored: Array, index: int) -> Counts:
         """Run the network on all samples of an input, whose number is a part of its noise."""

@@ -155,7 +155,7 @@ def _value(expression: Expression, values: Values, setting: Setting) -> Floats:
         case Word(text=text) | Parameter(name=text):
             return values[text]
         case Unary():
-            return -parts[0]  # of a condition, too: it fails by the margin
+            return np.asarray(-parts[0])  # of a condition, too: it fails by the margin
         case Binary(operation=operation):
             return np.asarray(_OPERATIONS[operation](*parts), np.float64)
         case Call(function="untouched"):
