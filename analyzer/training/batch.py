@@ -1,5 +1,6 @@
 """One batch of labelled points, and everything that losses ask of it, each computed once."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -21,11 +22,12 @@ from absolver.dsl.domain import Carrier, Domain
 class Batch:
     """What a loss is a function of.
 
-    `x` is `[batch, 1, *shape]`, `clean` the logits there. All networks are the `network`: its
+    `x` is `[batch, 1, *shape]`, `clean` the logits there. All networks are the `network`, which is
+    read when it is first asked for: its
     parameters and its moments of batch normalisation are the same in every evaluation.
     """
 
-    network: Graph
+    read: Callable[[], Graph]
     x: Tensor
     y: Tensor
     clean: Tensor
@@ -43,6 +45,11 @@ class Batch:
     def at(self, number: Number) -> float:
         """Return a number at this batch's step."""
         return value(number, self.step)
+
+    @cached_property
+    def network(self) -> Graph:
+        """The network with the parameters of this step."""
+        return self.read()
 
     @cached_property
     def region(self) -> Region:

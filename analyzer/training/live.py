@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import torch
@@ -24,7 +25,7 @@ Part = TypeVar("Part", LinearMap, Operator)
 
 
 class LiveGraph:
-    """A module, lowered once; its graph is rebuilt around the parameters of the moment.
+    """A module, lowered when first needed; the graph is rebuilt around the present parameters.
 
     Batch normalisation becomes one factor and one summand for each channel, whose gradients go
     through the moments that they are made of. Dropout is left out, as in evaluation mode.
@@ -34,17 +35,22 @@ class LiveGraph:
     """
 
     def __init__(self, module: nn.Module, shape: Shape) -> None:
-        """Lower a module for inputs of a shape, the batch axis not included."""
+        """Take a module for inputs of a shape, the batch axis not included."""
         self.module = module
         self.shape = shape
         self._norms = {n: m for n, m in module.named_modules() if isinstance(m, _BatchNorm)}
-        skeleton = _without_norms(copy.deepcopy(module).cpu(), len(shape))
+
+    @cached_property
+    def _read(self) -> tuple[Graph, Mapping[int, tuple[str, "View"]]]:
+        """The graph as it was when it was first needed, and whose its coefficients are."""
+        skeleton = _without_norms(copy.deepcopy(self.module).cpu())
         for tensor in skeleton.parameters():
             tensor.requires_grad_(False)
-        self._graph = from_module(skeleton.eval(), (1, *shape)).joined
+        graph = from_module(skeleton.eval(), (1, *self.shape)).joined
         state = dict(skeleton.named_parameters()) | dict(skeleton.named_buffers())
-        self._slots = dict(_slots(self._graph, state))
-        self._check(skeleton, state)
+        slots = dict(_slots(graph, state))
+        self._check(skeleton, state, graph, slots)
+        return graph, slots
 
     def graph(self, moments: Mapping[str, Moments] | None = None) -> Graph:
         """Return the network with its present parameters.
@@ -59,33 +65,27 @@ class LiveGraph:
             shift = -mean * factor
             tensors[f"{name}.factor"] = factor
             tensors[f"{name}.shift"] = shift if norm.bias is None else shift + norm.bias
-        return self._bound(tensors)
+        return _bound(*self._read, tensors)
 
-    def clean(self, x: Tensor, *, batch_moments: bool) -> tuple[Tensor, Graph]:
-        """Evaluate the module on a batch; return its logits, and the network of that moment.
+    def clean(self, x: Tensor, *, batch_moments: bool) -> tuple[Tensor, Callable[[], Graph]]:
+        """Evaluate the module on a batch; return its logits, and what gives the network.
 
         With `batch_moments` a module in training mode shares the moments of this batch, with
         their gradients, with the graph; nothing but this evaluation updates the running ones.
         """
         if not (batch_moments and self.module.training and self._norms):
-            return self.module(x), self.graph()
+            return self.module(x), self.graph
         with _recorded(self._norms) as moments:
             logits = self.module(x)
-        return logits, self.graph(moments)
+        return logits, partial(self.graph, moments)
 
-    def _bound(self, tensors: Mapping[str, Tensor]) -> Graph:
-        like = next(iter(tensors.values()), None)
-
-        def swapped(tensor: Tensor) -> Tensor:
-            slot = self._slots.get(id(tensor))
-            if slot is None:
-                return tensor if like is None else tensor.to(like.device)
-            name, view = slot
-            return view(tensors[name])
-
-        return replace(self._graph, nodes=tuple(_swap(n, swapped) for n in self._graph.nodes))
-
-    def _check(self, skeleton: nn.Module, state: Mapping[str, Tensor]) -> None:
+    def _check(
+        self,
+        skeleton: nn.Module,
+        state: Mapping[str, Tensor],
+        graph: Graph,
+        slots: Mapping[int, tuple[str, "View"]],
+    ) -> None:
         """Compare graph and module at other parameters than those that were lowered."""
         generator = torch.Generator().manual_seed(_SEED)
 
@@ -98,10 +98,10 @@ class LiveGraph:
         point = torch.rand((1, *self.shape), generator=generator).to(like.dtype)
         with torch.no_grad():
             theirs = torch.func.functional_call(skeleton, others, (point,))
-            ours = self._bound(others)(point[None])
+            ours = _bound(graph, slots, others)(point[None])
         gap = relative_gap(ours.double().flatten().numpy(), theirs.double().flatten().numpy())
         if not gap <= TOLERANCE:
-            used = {name for name, _ in self._slots.values()}
+            used = {name for name, _ in slots.values()}
             missing = [name for name, _ in skeleton.named_parameters() if name not in used]
             raise UntrainableError(
                 f"{type(self.module).__name__} computes with its parameters before it uses them"
@@ -117,24 +117,23 @@ class _ChannelScaling(nn.Module):
     factor: Tensor
     shift: Tensor
 
-    def __init__(self, channels: int, axes: int, like: Tensor) -> None:
+    def __init__(self, channels: int, like: Tensor) -> None:
         super().__init__()
         self.register_buffer("factor", 0.5 + torch.rand(channels).to(like))
         self.register_buffer("shift", torch.rand(channels).to(like))
-        self._axes = axes
 
     def forward(self, x: Tensor) -> Tensor:
         shape = (-1, *(1 for _ in range(x.dim() - 2)))
         return x * self.factor.view(shape) + self.shift.view(shape)
 
 
-def _without_norms(module: nn.Module, axes: int) -> nn.Module:
+def _without_norms(module: nn.Module) -> nn.Module:
     like = next(module.parameters(), torch.zeros(()))
     for name, child in module.named_children():
         if isinstance(child, _BatchNorm):
-            setattr(module, name, _ChannelScaling(child.num_features, axes, like))
+            setattr(module, name, _ChannelScaling(child.num_features, like))
         else:
-            _without_norms(child, axes)
+            _without_norms(child)
     return module
 
 
@@ -169,6 +168,23 @@ def _recorded(norms: Mapping[str, nn.Module]) -> Iterator[dict[str, Moments]]:
 
 
 View = Callable[[Tensor], Tensor]
+"""How a coefficient tensor looks at the memory of a parameter."""
+
+
+def _bound(
+    graph: Graph, slots: Mapping[int, tuple[str, View]], tensors: Mapping[str, Tensor]
+) -> Graph:
+    """Put tensors into a graph, by the names of the state."""
+    like = next(iter(tensors.values()), None)
+
+    def swapped(tensor: Tensor) -> Tensor:
+        slot = slots.get(id(tensor))
+        if slot is None:
+            return tensor if like is None else tensor.to(like.device)
+        name, view = slot
+        return view(tensors[name])
+
+    return replace(graph, nodes=tuple(_swap(node, swapped) for node in graph.nodes))
 
 
 def _slots(graph: Graph, state: Mapping[str, Tensor]) -> Iterator[tuple[int, tuple[str, View]]]:
