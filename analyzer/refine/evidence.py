@@ -12,7 +12,7 @@ from math import prod
 
 import numpy as np
 
-from absolver.analyzer.engines.known import KnownSet
+from absolver.analyzer.engines.known import Goal, KnownSet
 from absolver.analyzer.engines.prover import Guide
 from absolver.analyzer.graph.graph import Graph, Nonlinear
 from absolver.analyzer.programs.duals import Cut, Duals, Forms, Ground, Place, evaluate
@@ -63,6 +63,8 @@ class Evidence:
     lemmas: list[Lemma] = field(default_factory=list)
     cut: dict[Place, tuple[float, float]] = field(default_factory=dict)
     """All lemmas together, as splits say them."""
+    proposals: dict[int, Duals] = field(default_factory=dict)
+    """By number of a row of the outputs: multipliers that may refute its constraint."""
     _boxes: Mapping[str, Interval] | None = None
 
     @property
@@ -128,9 +130,12 @@ class Evidence:
         self._boxes = None
         return True
 
-    def guide(self, constraints: int) -> Guide:
-        """Return all lemmas as splits, one below the other, for a clause of some constraints."""
-        rest = Guide()
+    def guide(self, goal: Goal) -> Guide:
+        """Return all lemmas as splits, one below the other, and what is proposed for a clause."""
+        constraints = len(goal.forms.bound)
+        member = self.known.specification.member[0, goal.column]
+        rows = member.nonzero().squeeze(1).tolist()
+        rest = Guide(duals=self.proposals.get(rows[0]) if len(rows) == 1 else None)
         for lemma in reversed(self.lemmas):
             refuted = _for_clause(lemma.refutation, constraints)
             sides = (refuted, rest) if lemma.sign > 0 else (rest, refuted)

@@ -12,6 +12,7 @@ from absolver.analyzer.fixpoint.reducers import DomainReducer, Problem, Reducer
 from absolver.analyzer.fixpoint.schedule import Goal, Scheduled, Turn, reduce_by_gain
 from absolver.analyzer.fixpoint.store import Assumptions, FactStore, HalfSpaces, InputSet
 from absolver.analyzer.programs.solvers import MixedSolver
+from absolver.analyzer.refine.ascents import AscentReducer
 from absolver.analyzer.refine.evidence import Evidence
 from absolver.analyzer.refine.linear import LinearReducer
 from absolver.analyzer.refine.mixed import MixedReducer
@@ -20,7 +21,7 @@ from absolver.analyzer.refine.slopes import SlopesReducer
 from absolver.analyzer.search.hidden import Effort, search_hidden
 from absolver.dsl.domain import Domain
 
-ORACLES = ("lp rows", "lp", "milp")
+ORACLES = ("lp rows", "decomposition", "d-lp", "lp", "milp")
 """By name, in the order in which they are tried."""
 
 
@@ -85,6 +86,8 @@ class Refinement:
         evidence, solver = self.evidence, MixedSolver(self._setting.solver)
         every: dict[str, Callable[[], Reducer]] = {
             OutputReducer.name: lambda: OutputReducer(evidence),
+            "decomposition": lambda: AscentReducer(evidence),
+            "d-lp": lambda: AscentReducer(evidence, copies=True),
             LinearReducer.name: lambda: LinearReducer(evidence),
             MixedReducer.name: lambda: MixedReducer(evidence, solver),
         }

@@ -1,0 +1,181 @@
+"""Lagrangian decomposition and D-LP: duals of a network whose layers share nothing but multipliers.
+
+Any multipliers are sound, and the optimum of either is that of the linear program over all lines.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from absolver.analyzer.graph.graph import Affine, Graph, Nonlinear
+from absolver.analyzer.regions.region import Region
+from absolver.dsl.domain import Domain
+from absolver.dsl.operators.record import Interval
+
+Key = tuple[str, int]
+"""A node of an operator, and which operand's multipliers; -1 for those of the result."""
+RESULT = -1
+Pass = Callable[[Nonlinear, Tensor], tuple[Tensor, Sequence[Tensor]]]
+"""Of a row's coefficients on an operator's result: what it adds, and rows of its operands."""
+# Coefficients below this share of the largest pass nothing on.
+_LEAST = 1e-9
+# How large the first step is, and the last one as a share of it.
+_RATE, _LAST = 0.1, 1e-3
+Multipliers = Mapping[Key, Float[Tensor, "rows *shape"]]
+
+
+@dataclass(frozen=True, eq=False)
+class LayeredDual:
+    """Lower bounds of rows of a graph's output over one set, by multipliers at every operator.
+
+    With rho on the operands of an operator f, whose result has the coefficients a by what comes
+    behind it, the operator adds `min over its box of a · f(z) - rho · z`, its support, and rho goes
+    on to whatever is before it: Lagrangian decomposition, Bunel et al., "Lagrangian Decomposition
+    for Neural Network Verification", UAI 2020, equation 8. Where results have `copies`, with
+    multipliers lambda, too, `min over the box of (a - lambda) · y` is added, and the operator's
+    part is that of lambda: D-LP, Dvijotham et al., "A Dual Approach to Scalable Verification of
+    Deep Networks", UAI 2018, equation 7.
+    """
+
+    graph: Graph
+    """With biases joined."""
+    region: Region
+    boxes: Mapping[str, Interval]
+    """By name of an operator's operand, `[1, *shape]`."""
+    rows: Float[Tensor, "rows outputs"]
+    copies: bool = False
+
+    def start(self, domain: Domain) -> Multipliers:
+        """Return multipliers with which the bound is that of a domain's slopes."""
+        found: dict[Key, Tensor] = {}
+
+        def passed(node: Nonlinear, a: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+            slopes = domain.slopes(node.operator, self._box(node))
+            moved = [
+                a.clamp(min=0) * low + a.clamp(max=0) * up
+                for low, up in zip(slopes.lower, slopes.upper, strict=True)
+            ]
+            found.update({(node.name, operand): rho for operand, rho in enumerate(moved)})
+            if self.copies:
+                found[node.name, RESULT] = a
+            return torch.zeros_like(a), moved
+
+        self._substitute(passed)
+        return found
+
+    def bound(self, multipliers: Multipliers) -> Float[Tensor, "rows"]:
+        """Evaluate multipliers.
+
+        Guarantee: each row is at least its bound over the region, up to rounding.
+        """
+
+        def passed(node: Nonlinear, a: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+            box = self._box(node)
+            affine, exact = node.operator.affine_on(box)
+            added, own = torch.zeros_like(a), a
+            if self.copies:
+                own = torch.where(affine, a, multipliers[node.name, RESULT])
+                low, up = node.operator.range(box)
+                left = a - own
+                added = left.clamp(min=0) * low + left.clamp(max=0) * up
+            moved = [
+                torch.where(affine, own * slope, multipliers[node.name, operand])
+                for operand, slope in enumerate(exact)
+            ]
+            return added + node.operator.support([-m for m in moved], own, box), moved
+
+        return torch.nan_to_num(self._substitute(passed), nan=-torch.inf, posinf=-torch.inf)
+
+    def slopes(self, multipliers: Multipliers) -> Mapping[str, tuple[Tensor, ...]]:
+        """Return the slopes `rho / a` with which rows pass operators, as certificates have them.
+
+        With them rows have the bound of decomposition for the same rho, which is never below that
+        of D-LP; but where a is 0 nothing passes.
+        """
+        found: dict[str, tuple[Tensor, ...]] = {}
+
+        def passed(node: Nonlinear, a: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+            affine, exact = node.operator.affine_on(self._box(node))
+            some = a.abs() > _LEAST * a.abs().flatten(1).amax(1).view(-1, *[1] * (a.dim() - 1))
+            found[node.name] = tuple(
+                torch.where(
+                    affine,
+                    slope,
+                    torch.where(some, multipliers[node.name, k] / torch.where(some, a, 1.0), 0.0),
+                )
+                for k, slope in enumerate(exact)
+            )
+            return torch.zeros_like(a), [a * slope for slope in found[node.name]]
+
+        self._substitute(passed)
+        return found
+
+    def _box(self, node: Nonlinear) -> list[Interval]:
+        return [self.boxes[name] for name in node.inputs]
+
+    def _substitute(self, passed: Pass) -> Float[Tensor, "rows"]:
+        """Substitute rows back; what operators add and pass on is for the caller to say."""
+        graph = self.graph
+        total = self.rows.new_zeros(len(self.rows))
+        pending = {graph.output.name: self.rows.view(-1, *graph.output.shape)}
+        for node in reversed(graph.nodes[1:]):
+            a = pending.pop(node.name, None)
+            if a is None:
+                continue
+            match node:
+                case Affine(bias=bias):
+                    if bias is not None:
+                        total = total + (a * bias).flatten(1).sum(1)
+                    for linear, name in zip(node.maps, node.inputs, strict=True):
+                        _add(pending, name, linear.adjoint(a))
+                case Nonlinear():
+                    added, moved = passed(node, a)
+                    total = total + added.flatten(1).sum(1)
+                    for name, rho in zip(node.inputs, moved, strict=True):
+                        _add(pending, name, rho)
+        if graph.input.name in pending:
+            total = total + self.region.minimum(pending[graph.input.name].unsqueeze(0))[0]
+        return total
+
+
+def ascend(dual: LayeredDual, start: Multipliers, steps: int) -> tuple[Multipliers, Tensor]:
+    """Climb by Adam; return the best multipliers of each row, and their bounds.
+
+    Steps are shares of the largest multiplier of each row at each operator, and become smaller.
+
+    Guarantee: no bound is below that of the start.
+    """
+    keys = list(start)
+    sizes = [_size(start[key]) for key in keys]
+    moves = [torch.zeros_like(start[key], requires_grad=True) for key in keys]
+    adam = torch.optim.Adam(moves, lr=_RATE, betas=(0.9, 0.99))
+    best, bounds = dict(start), dual.bound(start)
+    for step in range(steps):
+        adam.param_groups[0]["lr"] = _RATE * _LAST ** (step / max(1, steps - 1))
+        now = {k: start[k] + s * m for k, s, m in zip(keys, sizes, moves, strict=True)}
+        found = dual.bound(now)
+        with torch.no_grad():
+            better = found > bounds
+            bounds = torch.where(better, found, bounds)
+            for key, value in now.items():
+                at = better.view(-1, *[1] * (value.dim() - 1))
+                best[key] = torch.where(at, value, best[key])
+        adam.zero_grad()
+        (-found[found.isfinite()].sum()).backward()  # type: ignore[no-untyped-call]
+        for move in moves:
+            if move.grad is not None:
+                move.grad.nan_to_num_()
+        adam.step()
+    return {key: value.detach() for key, value in best.items()}, bounds.detach()
+
+
+def _size(rho: Tensor) -> Tensor:
+    """Return the largest size of each row's multipliers."""
+    return rho.abs().flatten(1).amax(1).clamp(min=_LEAST).view(-1, *[1] * (rho.dim() - 1))
+
+
+def _add(pending: dict[str, Tensor], name: str, a: Tensor) -> None:
+    pending[name] = pending[name] + a if name in pending else a
