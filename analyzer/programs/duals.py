@@ -1,7 +1,8 @@
 """What solvers' multipliers prove of a network: evaluated anew, so that no solver is trusted."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -27,6 +28,19 @@ class Forms:
     bound: Array
 
 
+class Inequality(ABC):
+    """`sum of rows · tensors <= constant` at every run whose operands lie in some boxes."""
+
+    @property
+    @abstractmethod
+    def rows(self) -> Mapping[str, Tensor]:
+        """Coefficients of tensors by name of their nodes, `[1, *shape]`."""
+
+    @abstractmethod
+    def constant(self, boxes: Mapping[str, Interval]) -> float:
+        """Return what the sum never exceeds, up to rounding."""
+
+
 @dataclass(frozen=True, eq=False)
 class Duals:
     """Multipliers that prove something of a network's runs, in terms of the network.
@@ -45,6 +59,8 @@ class Duals:
     """Of the half-spaces that cut the input set, where there are some; at least 0."""
     shares: Mapping[str, tuple[Array, Array]] = field(default_factory=dict)
     """By name of an operator's node: what a row gives to groups of its neurons, and tilts."""
+    inequalities: Sequence[Inequality] = ()
+    """Added to a row as they are. Certificates have no place for them."""
 
     def rounded(self) -> "Duals":
         """Return the same as certificates hold it: in float32, of a size that it can hold.
@@ -69,7 +85,28 @@ class Duals:
             name: (np.nan_to_num(_single(share)), np.nan_to_num(_single(tilt)))
             for name, (share, tilt) in self.shares.items()
         }
-        return Duals(slopes, own, _single(weights * scale), _single(cuts * scale), shares)
+        found = Duals(slopes, own, _single(weights * scale), _single(cuts * scale), shares)
+        return found if scale == 0 else replace(found, inequalities=self._scaled(scale))
+
+    def _scaled(self, scale: float) -> "tuple[Inequality, ...]":
+        return tuple(Scaled(one, scale) for one in self.inequalities)
+
+
+@dataclass(frozen=True, eq=False)
+class Scaled(Inequality):
+    """A positive multiple of an inequality."""
+
+    one: Inequality
+    scale: float
+
+    @property
+    def rows(self) -> Mapping[str, Tensor]:
+        """Coefficients of tensors by name of their nodes."""
+        return {name: self.scale * row for name, row in self.one.rows.items()}
+
+    def constant(self, boxes: Mapping[str, Interval]) -> float:
+        """Return what the sum never exceeds."""
+        return self.scale * self.one.constant(boxes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +196,7 @@ def evaluate(ground: Ground, cut: Cut, duals: Duals) -> Bound:
     start = torch.from_numpy(ground.forms.coefficients).T @ weights
     total.add(-weights * torch.from_numpy(ground.forms.bound))
     pending = {graph.output.name: start.view(1, *graph.output.shape)}
-    _add_splits(pending, total, (boxes, cut, duals))
+    _add_known(pending, total, (boxes, cut, duals))
     if ground.half_spaces is not None and len(duals.cuts):
         cuts = torch.from_numpy(duals.cuts)
         total.add(-cuts * torch.from_numpy(ground.half_spaces.bound))
@@ -247,12 +284,12 @@ def _affine_step(node: Affine, steps: Mapping[str, Interval]) -> Interval:
     return Interval(center - radius, center + radius)
 
 
-def _add_splits(
+def _add_known(
     pending: dict[str, Tensor],
     total: _Sum,
     given: tuple[Mapping[str, Interval], Cut, Duals],
 ) -> None:
-    """Add the multiples of splits to a row: `m (x - end)` of upper sides, of lower ones too."""
+    """Add the multiples of splits to a row, `m (x - end)` of either side, and inequalities."""
     boxes, cut, duals = given
     for (name, element), multiplier in duals.splits.items():
         side = cut.get((name, element), (-np.inf, np.inf))[1 if multiplier > 0 else 0]
@@ -262,6 +299,10 @@ def _add_splits(
         row.view(-1)[element] = multiplier
         total.add(torch.tensor(-multiplier * side, dtype=torch.float64))
         _add(pending, name, row)
+    for inequality in duals.inequalities:
+        total.add(torch.tensor(-inequality.constant(boxes), dtype=torch.float64))
+        for name, row in inequality.rows.items():
+            _add(pending, name, row)
 
 
 def exact_slopes(ground: Ground, cut: Cut, duals: Duals) -> Mapping[str, tuple[Array, ...]]:

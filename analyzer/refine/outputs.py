@@ -9,8 +9,11 @@ import torch
 from absolver.analyzer.engines.known import tangents_domain
 from absolver.analyzer.fixpoint.reducers import Problem, Reducer, Reduction
 from absolver.analyzer.fixpoint.store import FactStore
+from absolver.analyzer.programs.composed import composed_layers
+from absolver.analyzer.programs.cut_relaxation import CutRelaxation
 from absolver.analyzer.programs.duals import Forms, Ground, evaluate
-from absolver.analyzer.programs.encoding import encode
+from absolver.analyzer.programs.encoding import Encoding, encode
+from absolver.analyzer.programs.highs import Solved
 from absolver.analyzer.programs.relaxation import Relaxation
 from absolver.analyzer.refine.evidence import Evidence
 from absolver.analyzer.refine.neurons import NEWS
@@ -39,7 +42,7 @@ class OutputReducer(Reducer):
         if self._rows is None:
             self._rows = torch.full_like(bound, -torch.inf)
         if not self._todo and self._evidence.size < (1 - NEWS) * self._size:
-            self._size, self._posed = self._evidence.size, _Posed(self._evidence)
+            self._size, self._posed = self._evidence.size, self._fresh()
             self._todo = (self._rows[0] <= bound[0]).nonzero().squeeze(1).tolist()
         while self._todo and self._posed is not None and (left := end - time.monotonic()) > 0:
             row = self._todo[0]
@@ -50,6 +53,23 @@ class OutputReducer(Reducer):
             del self._todo[0]
         return Reduction(0.0, self._rows.clone(), problem.nowhere, exhausted=not self._todo)
 
+    def _fresh(self) -> "_Posed":
+        """Pose the program over the boxes as they are now."""
+        return _Posed(self._evidence)
+
+
+class CutReducer(OutputReducer):
+    """The same program, with faces of ReLUs over all that feeds them as long as points miss some.
+
+    OptC2V (Tjandraatmadja et al., NeurIPS 2020); its optimum is that of Anderson et al.'s
+    formulation, and of active sets. Certificates have no place for such faces.
+    """
+
+    name = "cuts"
+
+    def _fresh(self) -> "_Posed":
+        return _PosedWithCuts(self._evidence)
+
 
 class _Posed:
     """The linear program of the whole network over boxes that are fixed."""
@@ -58,19 +78,51 @@ class _Posed:
         self._known, self._boxes = evidence.known, evidence.boxes
         known = self._known
         encoding = encode(known.graph, self._boxes, known.inputs, known.half_spaces)
-        self._relaxation = Relaxation(encoding, tangents_domain(), known.root.points)
+        self._relaxation = self._relax(encoding)
         self._row = -1
+
+    def _relax(self, encoding: Encoding) -> Relaxation:
+        return Relaxation(encoding, tangents_domain(), self._known.root.points)
 
     def bound(self, number: int, row: torch.Tensor, seconds: float) -> float | None:
         """Return what duals prove of a row; None where the time is over before they are found."""
-        known, forms = self._known, Forms(row.double().numpy().reshape(1, -1), np.zeros(1))
+        forms = Forms(row.double().numpy().reshape(1, -1), np.zeros(1))
         if number != self._row:
             self._relaxation.pose(forms)
             self._row = number
         solved = self._relaxation.solve(seconds)
-        if solved is None:
-            return None
+        return None if solved is None else self._proved(forms, solved)
+
+    def _proved(self, forms: Forms, solved: Solved) -> float:
+        """Evaluate what duals prove."""
+        known = self._known
         about = (known.graph, known.region, self._boxes, forms)
         ground = Ground(*about, known.half_spaces, known.root.points)
         duals = self._relaxation.duals(solved).rounded()
         return evaluate(ground, {}, duals).value if solved.feasible else -inf
+
+
+class _PosedWithCuts(_Posed):
+    def _relax(self, encoding: Encoding) -> Relaxation:
+        known = self._known
+        layers = list(composed_layers(known.graph, known.region, self._boxes))
+        self._cuts = CutRelaxation(encoding, tangents_domain(), layers, known.root.points)
+        return self._cuts
+
+    def bound(self, number: int, row: torch.Tensor, seconds: float) -> float | None:
+        """Return what duals prove of a row after the last face, or after the time."""
+        end = time.monotonic() + seconds
+        forms = Forms(row.double().numpy().reshape(1, -1), np.zeros(1))
+        if number != self._row:
+            self._cuts.pose(forms)
+            self._row = number
+        best: float | None = None
+        while (left := end - time.monotonic()) > 0:
+            solved = self._cuts.solve(left)
+            if solved is None:
+                break
+            value = self._proved(forms, solved)
+            best = value if best is None else max(best, value)
+            if not solved.feasible or not self._cuts.tighten(solved):
+                break
+        return best

@@ -16,12 +16,12 @@ from absolver.analyzer.refine.ascents import AscentReducer
 from absolver.analyzer.refine.evidence import Evidence
 from absolver.analyzer.refine.linear import LinearReducer
 from absolver.analyzer.refine.mixed import MixedReducer
-from absolver.analyzer.refine.outputs import OutputReducer
+from absolver.analyzer.refine.outputs import CutReducer, OutputReducer
 from absolver.analyzer.refine.slopes import SlopesReducer
 from absolver.analyzer.search.hidden import Effort, search_hidden
 from absolver.dsl.domain import Domain
 
-ORACLES = ("lp rows", "decomposition", "d-lp", "lp", "milp")
+ORACLES = ("lp rows", "cuts", "decomposition", "d-lp", "lp", "milp")
 """By name, in the order in which they are tried."""
 
 
@@ -86,6 +86,7 @@ class Refinement:
         evidence, solver = self.evidence, MixedSolver(self._setting.solver)
         every: dict[str, Callable[[], Reducer]] = {
             OutputReducer.name: lambda: OutputReducer(evidence),
+            CutReducer.name: lambda: CutReducer(evidence),
             "decomposition": lambda: AscentReducer(evidence),
             "d-lp": lambda: AscentReducer(evidence, copies=True),
             LinearReducer.name: lambda: LinearReducer(evidence),

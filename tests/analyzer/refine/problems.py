@@ -14,9 +14,10 @@ from absolver.analyzer.graph.graph import Graph
 from absolver.analyzer.programs.build import build
 from absolver.analyzer.programs.duals import Forms
 from absolver.analyzer.programs.encoding import encode
+from absolver.analyzer.programs.highs_mixed import minimise
+from absolver.analyzer.programs.mixed import Aim
 from absolver.analyzer.search.proof import Root
 from absolver.analyzer.search.strategy import Task
-from tests.analyzer.programs.problems import least_by_patterns
 from tests.analyzer.search.problems import LINES, MEMORY_BYTES, SEARCHED, box, specify
 
 
@@ -54,9 +55,10 @@ def runs(known: KnownSet, seed: int) -> dict[str, torch.Tensor]:
 
 
 def exact_minimum(known: KnownSet, name: str, element: int, sign: int) -> float:
-    """The minimum of a neuron or of its negation: one linear program for each pattern."""
+    """The minimum of a neuron or of its negation, to a solver's tolerance."""
     part = known.graph.upto(name)
     form = np.zeros((1, int(np.prod(part.output.shape))))
     form[0, element] = sign
     encoding = encode(part, known.boxes, known.inputs)
-    return least_by_patterns(build(encoding, Forms(form, np.zeros(1)), SEARCHED))
+    program = build(encoding, Forms(form, np.zeros(1)), SEARCHED)
+    return minimise(program, Aim(program.objective)).value
