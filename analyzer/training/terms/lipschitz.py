@@ -82,6 +82,7 @@ def _norm(linear: LinearMap, iterations: int, like: Tensor) -> Tensor:
         return like.new_ones(())  # what moves data; a copy of an element counts in its bias alone
     generator = torch.Generator().manual_seed(0)
     v = torch.randn((1, *linear.input_shape), generator=generator).to(like)
+    v = v / v.norm()
     with torch.no_grad():
         for _ in range(iterations):
             u = functional.normalize(linear.apply(v).flatten(), dim=0).view(1, *linear.output_shape)
