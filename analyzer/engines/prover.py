@@ -173,11 +173,13 @@ class TreeProver:
         """Keep what refutes a leaf, if it does."""
         needed, wide = self._goal.needed
         duals = duals.rounded()
-        bound = evaluate(self._goal.ground, cut, duals)
+        ground = self._goal.ground
+        boxes = ground.cut(cut)
+        bound = evaluate(ground, cut, duals, boxes)
         if not (bound.positive and bound.value > needed * duals.weights.sum()):
             return False
         self.narrow |= bound.value <= wide * duals.weights.sum()
-        slopes = exact_slopes(self._goal.ground, cut, duals)
+        slopes = exact_slopes(ground, cut, duals, boxes)
         self._leaves.append(_Leaf(node, path, duals, slopes))
         return True
 

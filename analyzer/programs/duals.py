@@ -130,13 +130,20 @@ class Ground:
         Tighter boxes are not always better: where an operator is affine on them, its own line
         takes the place of the one that multipliers go with.
         """
-        boxes = dict(self.boxes)
-        for name in {name for name, _ in cut}:
-            boxes[name] = Interval(*(side.clone() for side in boxes[name]))
-        for (name, element), sides in cut.items():
-            lower, upper = (side.view(-1) for side in boxes[name])
-            flat = Interval(*(side.flatten() for side in self.boxes[name]))
-            lower[element], upper[element] = cut_box(flat, element, sides)
+        boxes, sides = dict(self.boxes), dict[str, list[tuple[int, float, float]]]()
+        for (name, element), ends in cut.items():
+            sides.setdefault(name, []).append((element, *ends))
+        for name, known in sides.items():
+            numbers, *ends_of = zip(*known, strict=True)
+            element = torch.tensor(numbers)
+            low, up = (torch.tensor(part, dtype=torch.float64) for part in ends_of)
+            lower, upper = (side.flatten().clone() for side in boxes[name])
+            first = torch.maximum(lower[element], low)
+            last = torch.minimum(upper[element], up)
+            # Where nothing is left, the ends are put in order.
+            lower[element], upper[element] = torch.minimum(first, last), torch.maximum(first, last)
+            shape = boxes[name].lower.shape
+            boxes[name] = Interval(lower.view(shape), upper.view(shape))
         return self._stepped(boxes) if cut else boxes
 
     def _stepped(self, boxes: Mapping[str, Interval]) -> Mapping[str, Interval]:
@@ -183,15 +190,19 @@ class _Sum:
         self.size += float(terms.abs().sum())
 
 
-def evaluate(ground: Ground, cut: Cut, duals: Duals) -> Bound:
+def evaluate(
+    ground: Ground, cut: Cut, duals: Duals, boxes: Mapping[str, Interval] | None = None
+) -> Bound:
     """Bound the weighted sum of the constraints' excesses over all runs that splits allow.
 
     The row is substituted back: `a f(x) >= s a · x + the minimum of a f(x) - s a · x over the box`
     for any slopes s, which the operator's support gives (weak duality).
 
+    The boxes are those that the splits leave, where somebody has found them already.
+
     Guarantee: where the value is positive no run meets the constraints, up to rounding.
     """
-    graph, boxes, total = ground.graph, ground.cut(cut), _Sum()
+    graph, boxes, total = ground.graph, boxes or ground.cut(cut), _Sum()
     weights = torch.from_numpy(duals.weights)
     start = torch.from_numpy(ground.forms.coefficients).T @ weights
     total.add(-weights * torch.from_numpy(ground.forms.bound))
@@ -305,9 +316,11 @@ def _add_known(
             _add(pending, name, row)
 
 
-def exact_slopes(ground: Ground, cut: Cut, duals: Duals) -> Mapping[str, tuple[Array, ...]]:
+def exact_slopes(
+    ground: Ground, cut: Cut, duals: Duals, boxes: Mapping[str, Interval] | None = None
+) -> Mapping[str, tuple[Array, ...]]:
     """Return the slopes of all elements of each operator: where it is affine, its own."""
-    boxes = ground.cut(cut)
+    boxes = boxes or ground.cut(cut)
     return {
         node.name: tuple(
             side.flatten().numpy()

@@ -60,6 +60,8 @@ class Evidence:
     """
 
     known: KnownSet
+    worth: float = 0.0
+    """Which share of an interval a bound has to take away to be kept."""
     lemmas: list[Lemma] = field(default_factory=list)
     cut: dict[Place, tuple[float, float]] = field(default_factory=dict)
     """All lemmas together, as splits say them."""
@@ -121,7 +123,8 @@ class Evidence:
         """Take a lower bound of `sign * x`, with what refutes the rest; say if it is news."""
         low, up = self.interval(place)
         threshold = sign * value
-        if not low < threshold < up:
+        least = self.worth * (up - low)
+        if not (low + least < threshold < up if sign > 0 else low < threshold < up - least):
             return False
         self.lemmas.append(Lemma(place, sign, threshold, refutation))
         side = (threshold, np.inf) if sign > 0 else (-np.inf, threshold)

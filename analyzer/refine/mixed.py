@@ -17,6 +17,8 @@ from absolver.analyzer.refine.neurons import NeuronReducer, Question
 
 # What a program has to promise over the linear one, as a share of the interval, to be proved.
 _WORTH = 1e-2
+# So many leaves are tried before a solver is asked how far it is worth to go on.
+_FEW = 24
 # Of a neuron's time, what the solver gets; the rest is the proof's.
 _SOLVING = 0.4
 # A solver's bound is not proved to the last digit.
@@ -27,8 +29,9 @@ class MixedReducer(NeuronReducer):
     """A mixed-integer program for each side of a neuron, with a share of the time each.
 
     Singh et al., ICLR 2019 (RefineZono): `Boosting Robustness Certification`; ERAN gives each a
-    second. The solver says how far a bound may be raised; a tree of ours with linear programs in
-    its leaves then raises it as far as it can, and what its leaves' multipliers prove is the fact.
+    second. A tree of ours with linear programs in its leaves is enough for most neurons of early
+    layers. For the others a solver says how far a bound may be raised, and the tree goes on as far
+    as it can. What the multipliers of its leaves prove is the fact.
     """
 
     name = "milp"
@@ -46,9 +49,11 @@ class MixedReducer(NeuronReducer):
         known = low if sign > 0 else -up
         if not tree.begin(seconds):
             return False
-        if tree.open:
+        tree.raise_to(np.inf, end, most=_FEW)
+        left = end - time.monotonic()
+        if tree.open and left > seconds / 2:
             program = build(question.encoding, question.form(sign), tangents_domain())
-            each = _SOLVING * max(end - time.monotonic(), 0.0)
+            each = _SOLVING * left
             found = self._minimise(program, Aim(program.objective, seconds=each))
             target = found.bound - _SLACK * (1 + abs(found.bound))
             least = max(tree.value, known) + _WORTH * (up - low)
@@ -103,9 +108,11 @@ class _BoundTree:
         """Whether the leaf with the least bound may still be split."""
         return self._leaves[0][2].gap is not None
 
-    def raise_to(self, target: float, end: float) -> None:
-        """Split until a target is reached, no split helps, or the time is over."""
-        while self.value < target and (gap := self._leaves[0][2].gap) is not None:
+    def raise_to(self, target: float, end: float, *, most: float = np.inf) -> None:
+        """Split until a target is reached, no split helps, or it is enough."""
+        while self.value < target and len(self._leaves) < most:
+            if (gap := self._leaves[0][2].gap) is None:
+                return
             _, _, node = self._leaves[0]
             sides = []
             place, threshold = split_of(gap)

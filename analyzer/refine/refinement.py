@@ -24,6 +24,9 @@ from absolver.dsl.domain import Domain
 ORACLES = ("lp rows", "cuts", "decomposition", "d-lp", "lp", "milp")
 """By name, in the order in which they are tried."""
 
+# A bound of a neuron that takes less of its interval away is not worth a leaf of a certificate.
+_WORTH = 3e-3
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -53,7 +56,7 @@ class Refinement:
 
     def __init__(self, known: KnownSet, setting: Setting) -> None:
         """Begin with what a certificate can say of hidden neurons."""
-        self.evidence = Evidence(known)
+        self.evidence = Evidence(known, _WORTH)
         self.store = FactStore()
         self.problem = _problem(known)
         self._known, self._setting = known, setting

@@ -174,7 +174,7 @@ def test_a_solver_that_lies_changes_no_verdict(
     assert report.verdict is not Verdict.VERIFIED
 
 
-@pytest.mark.parametrize("engine", ("lp", *COMPLETE))
+@pytest.mark.parametrize("engine", ("lp", "refine", *COMPLETE))
 def test_the_time_is_kept_within_a_second(
     write_network: Callable[..., Path], write_property: Callable[..., Path], engine: str
 ) -> None:

@@ -114,7 +114,8 @@ def test_a_relaxation_that_was_split_and_joined_is_what_it_was(kind: str, seed: 
         solved = relaxation.solve(60.0)
         assert solved is not None and before is not None
         values.append(solved.value)
-    assert min(values[:2]) >= before.value - NEAR
+    # The parts' own minima may be lower: operands are bounded by lines alone, which may say less
+    # outside of a part's box than those of the whole.
     assert values[2] == pytest.approx(before.value, abs=NEAR)
 
 
