@@ -135,13 +135,13 @@ class Ground:
             sides.setdefault(name, []).append((element, *ends))
         for name, known in sides.items():
             numbers, *ends_of = zip(*known, strict=True)
-            element = torch.tensor(numbers)
+            places = torch.tensor(numbers)
             low, up = (torch.tensor(part, dtype=torch.float64) for part in ends_of)
             lower, upper = (side.flatten().clone() for side in boxes[name])
-            first = torch.maximum(lower[element], low)
-            last = torch.minimum(upper[element], up)
+            first = torch.maximum(lower[places], low)
+            last = torch.minimum(upper[places], up)
             # Where nothing is left, the ends are put in order.
-            lower[element], upper[element] = torch.minimum(first, last), torch.maximum(first, last)
+            lower[places], upper[places] = torch.minimum(first, last), torch.maximum(first, last)
             shape = boxes[name].lower.shape
             boxes[name] = Interval(lower.view(shape), upper.view(shape))
         return self._stepped(boxes) if cut else boxes
