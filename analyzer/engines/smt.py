@@ -3,7 +3,8 @@
 Bounds of hidden neurons that are proved are lemmas. A model is a point at which the clause is met
 over the reals; it is replayed, after it was moved to where the clause is met by most. What is
 excluded is proved by a split tree for the checker; where the time does not suffice for that, the
-solver's exact arithmetic stands alone, unchecked.
+solver's exact arithmetic stands alone, unchecked. What the solver has no time for is left to the
+split tree alone.
 """
 
 from collections.abc import Callable
@@ -27,12 +28,13 @@ from absolver.analyzer.programs.solvers import exact_solver, second_opinion
 from absolver.analyzer.propagate.engine import propagate
 from absolver.analyzer.propagate.execution import Rounding
 from absolver.analyzer.report import Kind
+from absolver.analyzer.search.proof import TreeProof
 from absolver.analyzer.search.strategy import Outcome, Task
 from absolver.domains import load
 
 # Of the time that is left: for the solver, and of the rest for a proof that can be checked. What
 # then remains is for the certificate, without which exact arithmetic stands alone.
-_SOLVING, _PROVING = 0.7, 0.6
+_SOLVING, _PROVING = 0.5, 0.6
 
 
 def decide(task: Task, control: Control) -> Outcome:
@@ -68,15 +70,27 @@ class _Engine:
         self._questions += 1
         tell(0.7)
         prover = TreeProver(goal, relaxation, self._control)
+
+        def tell_rest(share: float) -> None:
+            tell(0.7 + 0.3 * share)
+
         match found.status:
             case Status.MET:
                 return self._met(asked, found, prover)
             case Status.EMPTY:
-                return self._excluded(
-                    *(asked, prover, lambda share: tell(0.7 + 0.3 * share)),
-                    exact_numbers=encoding.exact,
-                )
-        return Decided(reason=found.words)
+                return self._excluded(asked, prover, tell_rest, exact_numbers=encoding.exact)
+        # Splits and linear programs are not exact, but may still find what a certificate can say.
+        proof = self._proof(prover, tell_rest)
+        if prover.found is not None:
+            return Decided(counterexample=prover.found)
+        return Decided(proof=proof, narrow=prover.narrow, reason="" if proof else found.words)
+
+    def _proof(self, prover: TreeProver, tell: Callable[[float], None]) -> TreeProof | None:
+        """Spend a part of what is left on a proof that can be checked."""
+        seconds = _PROVING * self._control.deadline.remaining
+        proof = prover.prove(tell=tell, deadline=Deadline.after(seconds))
+        self._leaves += prover.solved
+        return proof
 
     def _met(self, asked: ExactProgram, found: Finding, prover: TreeProver) -> Decided:
         """Replay a model, and what lies deeper in the same alternatives."""
@@ -107,9 +121,7 @@ class _Engine:
         exact_numbers: bool,
     ) -> Decided:
         """Prove what a solver has excluded, or have another one confirm it."""
-        seconds = _PROVING * self._control.deadline.remaining
-        proof = prover.prove(tell=tell, deadline=Deadline.after(seconds))
-        self._leaves += prover.solved
+        proof = self._proof(prover, tell)
         if prover.found is not None:
             return Decided(counterexample=prover.found)
         if proof is not None:

@@ -1,92 +1,90 @@
 """cvc5 (Barbosa et al. 2022) on linear arithmetic over the reals, in exact rationals."""
 
+import json
 import math
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from pathlib import Path
 
 from absolver.analyzer.programs.exact import ExactProgram, Finding, Relation, Status
-from absolver.analyzer.programs.mixed import MissingSolverError, apart
+from absolver.analyzer.programs.mixed import MissingSolverError
 
 try:
-    import cvc5
-    from cvc5 import Kind
+    import cvc5  # noqa: F401
 except ModuleNotFoundError:
     raise MissingSolverError("cvc5", "second-opinion") from None
 
+# -P: the folder of the file is no place to import from.
+_COMMAND = (sys.executable, "-P", str(Path(__file__).with_name("cvc5_process.py")))
+_LONGEST_WAIT = 1e6  # poll(2) counts milliseconds in 31 bits
+_STATUS = {status.value: status for status in Status}
+
 
 def decide(asked: ExactProgram, seconds: float) -> Finding:
-    """Say whether a program has a point. A timeout is none of the answers."""
+    """Say whether a program has a point. A timeout is none of the answers.
+
+    Guarantee: the process that answers has ended before this function does, however that ends.
+    """
     if seconds <= 0:
         return Finding(Status.OPEN, words="no time was left for cvc5")
-    terms = _Terms(asked)
-    if math.isfinite(seconds):
-        terms.solver.setOption("tlimit-per", str(math.ceil(1000 * seconds)))
+    question = "\n".join(_question(asked))
+    with subprocess.Popen(
+        _COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            limit = math.ceil(seconds) if seconds < _LONGEST_WAIT else None
+            output, errors = process.communicate(question, timeout=limit)
+        except subprocess.TimeoutExpired:
+            return Finding(Status.OPEN, words="cvc5's time was over")
+        finally:  # also at a deadline's signal, and at Ctrl-C
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+    if process.returncode:
+        lines = errors.strip().splitlines() or [f"exit code {process.returncode}"]
+        return Finding(Status.OPEN, words=f"cvc5 has failed: {lines[-1]}")
+    said = json.loads(output)
+    status = _STATUS[said["status"]]
+    if status is Status.OPEN:
+        return Finding(status, words=f"cvc5 does not know: {said['words']}")
+    if status is Status.EMPTY:
+        return Finding(status)
+    return Finding(status, {int(name[1:]): Fraction(v) for name, v in said["point"].items()})
+
+
+def _question(asked: ExactProgram) -> Iterator[str]:
+    """Yield a program in SMT-LIB 2.6, without the last command."""
+    yield "(set-logic QF_LRA)"
+    for column in asked.used:
+        yield f"(declare-const v{column} Real)"
     for relation in (*asked.variables, *asked.rows):
-        terms.solver.assertFormula(terms.of(relation))
+        yield f"(assert {_of(relation)})"
     for choice in asked.choices:
-        parts = [terms.all([terms.of(one) for one in part]) for part in choice]
-        terms.solver.assertFormula(terms.any(parts))
-    # It has nothing that would stop it but its own clock.
-    answer = apart(terms.solver.checkSat, lambda: None)
-    if answer.isUnsat():
-        return Finding(Status.EMPTY)
-    if answer.isSat():
-        return Finding(Status.MET, terms.point())
-    return Finding(Status.OPEN, words=f"cvc5 does not know: {answer.getUnknownExplanation().name}")
+        parts = [_joined("and", [_of(one) for one in part], "true") for part in choice]
+        yield f"(assert {_joined('or', parts, 'false')})"
 
 
-class _Terms:
-    """The terms of one program, and the solver that they belong to."""
+def _of(relation: Relation) -> str:
+    """Say what a relation says."""
+    products = [f"(* {_number(c)} v{column})" for column, c in relation.terms]
+    form = _joined("+", products, "0.0")
+    parts = []
+    if relation.lower is not None:
+        parts.append(f"(>= {form} {_number(relation.lower)})")
+    if relation.upper is not None:
+        sign = "<" if relation.strict else "<="
+        parts.append(f"({sign} {form} {_number(relation.upper)})")
+    return _joined("and", parts, "true")
 
-    def __init__(self, asked: ExactProgram) -> None:
-        self._manager = cvc5.TermManager()
-        self.solver = cvc5.Solver(self._manager)
-        self.solver.setLogic("QF_LRA")
-        self.solver.setOption("produce-models", "true")
-        real = self._manager.getRealSort()
-        self._variables = {
-            column: self._manager.mkConst(real, f"v{column}") for column in asked.used
-        }
 
-    def of(self, relation: Relation) -> "cvc5.Term":
-        """Return what a relation says."""
-        manager = self._manager
-        products = [
-            manager.mkTerm(Kind.MULT, self._number(c), self._variables[column])
-            for column, c in relation.terms
-        ]
-        form = self._sum(products)
-        parts = []
-        if relation.lower is not None:
-            parts.append(manager.mkTerm(Kind.GEQ, form, self._number(relation.lower)))
-        if relation.upper is not None:
-            kind = Kind.LT if relation.strict else Kind.LEQ
-            parts.append(manager.mkTerm(kind, form, self._number(relation.upper)))
-        return self.all(parts)
+def _joined(word: str, parts: Sequence[str], empty: str) -> str:
+    if not parts:
+        return empty
+    return parts[0] if len(parts) == 1 else f"({word} {' '.join(parts)})"
 
-    def all(self, parts: "list[cvc5.Term]") -> "cvc5.Term":
-        """Return the conjunction of some formulas."""
-        return self._joined(Kind.AND, parts, empty=True)
 
-    def any(self, parts: "list[cvc5.Term]") -> "cvc5.Term":
-        """Return the disjunction of some formulas."""
-        return self._joined(Kind.OR, parts, empty=False)
-
-    def point(self) -> dict[int, Fraction]:
-        """Return the model's value of every variable."""
-        return {
-            column: Fraction(self.solver.getValue(variable).getRealValue())
-            for column, variable in self._variables.items()
-        }
-
-    def _joined(self, kind: "Kind", parts: "list[cvc5.Term]", *, empty: bool) -> "cvc5.Term":
-        if not parts:
-            return self._manager.mkBoolean(empty)
-        return parts[0] if len(parts) == 1 else self._manager.mkTerm(kind, *parts)
-
-    def _sum(self, products: "list[cvc5.Term]") -> "cvc5.Term":
-        if not products:
-            return self._number(Fraction(0))
-        return products[0] if len(products) == 1 else self._manager.mkTerm(Kind.ADD, *products)
-
-    def _number(self, value: Fraction) -> "cvc5.Term":
-        return self._manager.mkReal(str(value))
+def _number(value: Fraction) -> str:
+    quotient = f"(/ {abs(value.numerator)}.0 {value.denominator}.0)"
+    return f"(- {quotient})" if value < 0 else quotient

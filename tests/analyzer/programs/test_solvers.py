@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from absolver.analyzer.deadline import Deadline, DeadlineExpired
 from absolver.analyzer.programs import solvers
 from absolver.analyzer.programs.exact import ExactProgram, Status, exact
 from absolver.analyzer.programs.mixed import (
@@ -111,6 +112,21 @@ def test_exact_solvers_exclude_what_is_below_the_minimum_alone(
             total = sum((c * found.point[v] for v, c in relation.terms), Fraction(0))
             assert relation.lower is None or relation.lower <= total
             assert relation.upper is None or total <= relation.upper
+
+
+@pytest.mark.regression
+def test_cvc5_is_ended_where_it_cannot_be_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted("cvc5")
+    module = importlib.import_module("absolver.analyzer.programs.cvc5_solver")
+    forever = (sys.executable, "-c", "import time; time.sleep(60)")
+    monkeypatch.setattr(module, "_COMMAND", forever)
+    start = time.monotonic()
+    found = module.decide(posed(case("relu", 1), 0.0), 0.5)
+    assert found.status is Status.OPEN and "time was over" in found.words
+    assert time.monotonic() - start < 10
+    with pytest.raises(DeadlineExpired), Deadline.after(0.5).enforced():
+        module.decide(posed(case("relu", 1), 0.0), 30.0)
+    assert time.monotonic() - start < 20
 
 
 @pytest.mark.parametrize("name", ["z3", "cvc5"])
