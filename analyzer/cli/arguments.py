@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absolver.analyzer.cli.shell import UsageError
-from absolver.analyzer.engines.names import BRANCH_AND_BOUND, NAMES, SOLVERS
+from absolver.analyzer.engines.names import BRANCH_AND_BOUND, ENGINES, NAMES, SOLVERS
 
 SMALLEST_MEMORY = 16 << 20
 _BYTES: Mapping[str, int] = {"MiB": 1 << 20, "GiB": 1 << 30, "MB": 10**6, "GB": 10**9}
@@ -64,9 +64,10 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check_engine_arguments(arguments: argparse.Namespace) -> None:
     """Refuse what an engine other than the analyzer's own has no meaning for."""
+    asking = [name for name, entry in ENGINES.items() if entry.solvers]
+    if arguments.solver is not None and arguments.engine not in asking:
+        raise UsageError(f"--solver says which one an --engine asks: {' or '.join(asking)}")
     if arguments.engine == BRANCH_AND_BOUND:
-        if arguments.solver is not None:
-            raise UsageError("--solver says something about an --engine that asks one")
         return
     if arguments.property is None and arguments.input is None:
         raise UsageError("--engine needs something to decide: add a property or --input")

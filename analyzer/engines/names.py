@@ -12,17 +12,25 @@ class Entry(NamedTuple):
     module: str
     """The module whose `decide` it is."""
     words: str
+    solvers: tuple[str, ...] = ()
+    """Those that it can be told to ask."""
 
 
 ENGINES: Mapping[str, Entry] = {
     "lp": Entry("absolver.analyzer.engines.lp", "LP-Full: one linear relaxation a clause"),
     "milp": Entry(
-        "absolver.analyzer.engines.milp", "mixed-integer programs, proved by split trees"
+        "absolver.analyzer.engines.milp",
+        "mixed-integer programs, proved by split trees",
+        ("highs", "gurobi"),
     ),
     "refine": Entry(
-        "absolver.analyzer.engines.refine", "RefineZono, RefinePoly: a domain refined by oracles"
+        "absolver.analyzer.engines.refine",
+        "RefineZono, RefinePoly: a domain refined by oracles",
+        ("highs", "gurobi"),
     ),
-    "smt": Entry("absolver.analyzer.engines.smt", "Z3 or cvc5 over exact rationals"),
+    "smt": Entry(
+        "absolver.analyzer.engines.smt", "Z3 or cvc5 over exact rationals", ("z3", "cvc5")
+    ),
     "simplex": Entry(
         "absolver.analyzer.simplex.engine", "Reluplex: a simplex over exact rationals, and splits"
     ),

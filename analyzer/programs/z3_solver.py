@@ -1,6 +1,7 @@
 """Z3 (de Moura and Bjorner 2008) on linear arithmetic over the reals, in exact rationals."""
 
 import math
+import time
 from fractions import Fraction
 
 from absolver.analyzer.programs.exact import ExactProgram, Finding, Relation, Status
@@ -19,34 +20,59 @@ def decide(asked: ExactProgram, seconds: float) -> Finding:
     """Say whether a program has a point. A timeout is none of the answers."""
     if seconds <= 0:
         return Finding(Status.OPEN, words="no time was left for Z3")
-    terms = _Terms(asked)
-    # Without Z3's preprocessing, which has little to do here. Its older simplex takes four times as
-    # long on networks of 30 neurons; bounds by linear programs, and lines, did not help either one.
-    solver = z3.SimpleSolver(ctx=terms.context)
-    milliseconds = min(_NEVER, math.ceil(1000 * seconds)) if math.isfinite(seconds) else _NEVER
-    solver.set("timeout", milliseconds)
-    solver.set("ctrl_c", False)
-    for relation in (*asked.variables, *asked.rows):
-        solver.add(terms.of(relation))
-    for number, choice in enumerate(asked.choices):
-        taken = [z3.Bool(f"c{number}_{i}", terms.context) for i in range(len(choice))]
-        solver.add(z3.Or(taken))
-        for switch, part in zip(taken, choice, strict=True):
-            solver.add([z3.Implies(switch, terms.of(one)) for one in part])
-    answer = apart(solver.check, terms.context.interrupt)
-    if answer == z3.unsat:
-        return Finding(Status.EMPTY)
-    if answer == z3.sat:
-        return Finding(Status.MET, terms.point(solver.model()))
-    return Finding(Status.OPEN, words=f"Z3 does not know: {solver.reason_unknown()}")
+    question = _Question(asked, seconds)
+    return apart(question.answer, question.stop)
+
+
+class _Question:
+    """A program in a context of its own.
+
+    All terms are made and freed in the thread that answers: what a signal raises while Python frees
+    one is lost.
+    """
+
+    def __init__(self, asked: ExactProgram, seconds: float) -> None:
+        self._asked = asked
+        self._end = time.monotonic() + seconds
+        self._context = z3.Context()
+        self._stopped = False
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._context.interrupt()
+
+    def answer(self) -> Finding:
+        asked, terms = self._asked, _Terms(self._asked, self._context)
+        # Without Z3's preprocessing, which has little to do here. Its older simplex takes four
+        # times as long on networks of 30 neurons; bounds by linear programs, and lines, helped
+        # neither.
+        solver = z3.SimpleSolver(ctx=self._context)
+        solver.set("ctrl_c", False)
+        for relation in (*asked.variables, *asked.rows):
+            solver.add(terms.of(relation))
+        for number, choice in enumerate(asked.choices):
+            taken = [z3.Bool(f"c{number}_{i}", self._context) for i in range(len(choice))]
+            solver.add(z3.Or(taken))
+            for switch, part in zip(taken, choice, strict=True):
+                solver.add([z3.Implies(switch, terms.of(one)) for one in part])
+        left = self._end - time.monotonic()
+        if self._stopped or left <= 0:
+            return Finding(Status.OPEN, words="no time was left for Z3")
+        solver.set("timeout", min(_NEVER, math.ceil(1000 * left)) if left < _NEVER else _NEVER)
+        answer = solver.check()
+        if answer == z3.unsat:
+            return Finding(Status.EMPTY)
+        if answer == z3.sat:
+            return Finding(Status.MET, terms.point(solver.model()))
+        return Finding(Status.OPEN, words=f"Z3 does not know: {solver.reason_unknown()}")
 
 
 class _Terms:
-    """The terms of one program, in a context of its own, as another thread works on it."""
+    """The terms of one program."""
 
-    def __init__(self, asked: ExactProgram) -> None:
-        self.context = z3.Context()
-        self._variables = {column: z3.Real(f"v{column}", self.context) for column in asked.used}
+    def __init__(self, asked: ExactProgram, context: "z3.Context") -> None:
+        self._context = context
+        self._variables = {column: z3.Real(f"v{column}", context) for column in asked.used}
 
     def of(self, relation: Relation) -> "z3.BoolRef":
         """Return what a relation says."""
@@ -60,7 +86,7 @@ class _Terms:
         if relation.upper is not None:
             end = self._number(relation.upper)
             parts.append(form < end if relation.strict else form <= end)
-        return z3.And(*parts, z3.BoolVal(True, self.context))
+        return z3.And(*parts, z3.BoolVal(True, self._context))
 
     def point(self, model: "z3.ModelRef") -> dict[int, Fraction]:
         """Return a model's value of every variable."""
@@ -71,4 +97,4 @@ class _Terms:
         return found
 
     def _number(self, value: Fraction) -> "z3.RatNumRef":
-        return z3.RealVal(str(value), self.context)
+        return z3.RealVal(str(value), self._context)

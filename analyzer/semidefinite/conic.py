@@ -97,7 +97,8 @@ def solve_inequality(relaxation: Relaxation, seconds: float, solver: str = "CLAR
 
 
 def proposal(solve: Solve, deadline: Deadline) -> Propose:
-    """Have a solver propose for one row after the other, once."""
+    """Have a solver propose for one row after the other, once; cvxpy has to be there."""
+    _cvxpy()
 
     def propose(rows: Rows, point: Point, number: int, watch: Watch) -> Point | None:
         del point

@@ -232,7 +232,8 @@ def test_where_a_licence_ends_the_report_says_that_highs_went_on(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--solver", "highs"], "--solver says something about an --engine"),
+        (["--solver", "highs"], "--solver says which one an --engine asks"),
+        (["--engine", "lp", "--solver", "gurobi"], "--solver says which one an --engine asks"),
         (["--engine", "milp", "--checkpoint", "c"], "--checkpoint cannot hold"),
         (["--engine", "milp", "--recurrent", "Y=X"], "runs of many steps"),
     ],
