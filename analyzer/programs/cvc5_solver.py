@@ -19,7 +19,6 @@ except ModuleNotFoundError:
 # -P: the folder of the file is no place to import from.
 _COMMAND = (sys.executable, "-P", str(Path(__file__).with_name("cvc5_process.py")))
 _LONGEST_WAIT = 1e6  # poll(2) counts milliseconds in 31 bits
-_STATUS = {status.value: status for status in Status}
 
 
 def decide(asked: ExactProgram, seconds: float) -> Finding:
@@ -46,7 +45,7 @@ def decide(asked: ExactProgram, seconds: float) -> Finding:
         lines = errors.strip().splitlines() or [f"exit code {process.returncode}"]
         return Finding(Status.OPEN, words=f"cvc5 has failed: {lines[-1]}")
     said = json.loads(output)
-    status = _STATUS[said["status"]]
+    status = Status(said["status"])
     if status is Status.OPEN:
         return Finding(status, words=f"cvc5 does not know: {said['words']}")
     if status is Status.EMPTY:
