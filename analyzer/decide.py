@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from absolver.analyzer.attack import Effort, attack
+from absolver.analyzer.backward import refuted_backward
 from absolver.analyzer.engines.names import BRANCH_AND_BOUND
 from absolver.analyzer.errors import EXIT_USAGE, AbsolverError
 from absolver.analyzer.goals import Goals
@@ -124,6 +125,8 @@ class Decision:
 
     refuted: Bool[Tensor, "sets clauses"]
     doubtful: Bool[Tensor, "sets"]
+    backward: Bool[Tensor, "sets clauses"]
+    """Which of the refuted clauses are so only because a domain goes backward."""
 
 
 def refute(
@@ -145,7 +148,7 @@ def refute(
     """
     size = chunk_size(graph, execution.memory_bytes, specification.rows.dtype)
     refuted = specification.clause < 0
-    doubtful = torch.zeros_like(refuted[:, 0])
+    doubtful, backward = torch.zeros_like(refuted[:, 0]), torch.zeros_like(refuted)
     for rung in ladder:
         left = (~refuted).any(dim=1).nonzero().flatten()
         done = specification.sets - len(left)
@@ -155,6 +158,9 @@ def refute(
             plain, proved = _bounded(graph, rung, part, execution, prove=prove)
             sure = part.refuted(proved)
             refuted[index] |= sure
+            if rung.domain.backward:
+                found = _backward(graph, rung, part, execution, ~refuted[index], prove=prove)
+                backward[index], refuted[index] = found, refuted[index] | found
             doubtful[index] = (part.refuted(plain.rows) & ~refuted[index]).any(dim=1)
             allowance = (plain.rows - proved).clamp(min=0).nan_to_num(nan=0.0)
             monitor.tally.add_margins(part, plain.rows, allowance, sure)
@@ -163,7 +169,7 @@ def refute(
             if bool(closed.any()):
                 monitor.tally.add_layers(graph, plain.of(closed.nonzero().flatten()))
             done += part.sets
-    return Decision(refuted, doubtful)
+    return Decision(refuted, doubtful, backward)
 
 
 def _bounded(
@@ -194,6 +200,23 @@ def _bounded(
         ).rows
         safe[index] = proved if prove else torch.fmax(safe[index], proved)
     return found, safe
+
+
+def _backward(
+    graph: Graph,
+    rung: Rung,
+    part: Specification,
+    execution: Execution,
+    open_: Bool[Tensor, "sets clauses"],
+    *,
+    prove: bool,
+) -> Bool[Tensor, "sets clauses"]:
+    """Say which open clauses are refuted by what they say of the outputs."""
+    return refuted_backward(
+        *(graph, rung.domain, part, open_),
+        memory_bytes=execution.memory_bytes,
+        rounding=execution.rounding if prove else None,
+    )
 
 
 def certainly_meets(

@@ -2,16 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
 
 from absolver.analyzer.attack import Effort
+from absolver.analyzer.backward import NO_RULE_BACKWARD
+from absolver.analyzer.case import Case
 from absolver.analyzer.certifier import Certifier, Wishes
-from absolver.analyzer.deadline import DeadlineExpired
-from absolver.analyzer.decide import Execution, Monitor, Rung, bound_outputs, refute, search
+from absolver.analyzer.deadline import Deadline, DeadlineExpired
+from absolver.analyzer.decide import Execution, Monitor, Rung, bound_outputs, search
 from absolver.analyzer.engines.engine import Control, engine_named
 from absolver.analyzer.engines.names import BRANCH_AND_BOUND
 from absolver.analyzer.problem import (
@@ -26,7 +28,6 @@ from absolver.analyzer.problem import (
     query_file,
 )
 from absolver.analyzer.properties.specification import Specification
-from absolver.analyzer.replay import Replay
 from absolver.analyzer.report import (
     Counterexample,
     Kind,
@@ -50,6 +51,8 @@ from absolver.dsl.domain import Domain
 __all__ = ["Ball", "Execution", "Interrupted", "Query", "Session", "Wishes", "verify"]
 
 _MANY_NODES = 200
+# How long a search may try to prove what was refuted backward, for a certificate.
+_FOLLOW_SECONDS = 10.0
 
 
 def verify(
@@ -85,19 +88,6 @@ def verify(
         run.resumption.flush()
         raise
     return run.resumption.close(report)
-
-
-@dataclass(frozen=True)
-class _Case:
-    """A problem to decide, and what decides and shows it."""
-
-    problem: Safety
-    domain: Domain
-    ladder: Sequence[Rung]
-    """What refutes by one pass each, the last one of `domain`."""
-    searched: Domain | None
-    certifier: Certifier
-    replay: Replay
 
 
 class _Run:
@@ -149,7 +139,7 @@ class _Run:
         with Certifier(problem, query_file(query), self._wishes, self.deadline) as certifier:
             ladder = (Rung(domain),) if domain_text is not None else default_ladder(domain)
             replay = problem.replay(self._asked)
-            return self._decide(_Case(problem, domain, ladder, searched, certifier, replay))
+            return self._decide(Case(problem, domain, ladder, searched, certifier, replay))
 
     def cut_short(self, how: str) -> str:
         """Say where the run was cut short, and what was open then."""
@@ -195,9 +185,10 @@ class _Run:
         self._found = replace(self._found, bounds=bounds)
         return self.report(undecided=Verdict.BOUNDS)
 
-    def _decide(self, case: "_Case") -> Report:
+    def _decide(self, case: Case) -> Report:
         specification = case.problem.specify(self.execution.torch_dtype)
         refuted = specification.clause < 0
+        self._backward = torch.zeros_like(refuted)
         alone = self.execution.engine != BRANCH_AND_BOUND
         if self.resumption.saved is not None:
             refuted = self.resumption.saved.refuted
@@ -219,15 +210,33 @@ class _Run:
                 if outcome.reason:
                     return self.report()
             proofs = outcome.proofs
-        self._certify(case, proofs)
+        if (trees := self._followed(case, specification, proofs)) is not None:
+            self._certify(case, trees)
         # What the checker has accepted needs nothing else; nor does one engine help another.
         self._all_refuted |= self._proved is not None or (
-            not alone and self._confirmed(case, specification, proofs)
+            not alone and self._confirmed(case, specification, trees or proofs)
         )
         return self.report("" if self._all_refuted else "what the search has refuted is not proved")
 
+    def _followed(
+        self, case: Case, specification: Specification, proofs: Sequence[TreeProof]
+    ) -> Sequence[TreeProof] | None:
+        """Add trees for what was refuted backward, which checkers do not go; None without them."""
+        left = self._backward.any(1)
+        left[[proof.set for proof in proofs]] = False
+        sets = left.nonzero().flatten()
+        if not len(sets):
+            return proofs
+        with self._stage("search"):
+            rivals = self._rivals(Deadline.after(min(_FOLLOW_SECONDS, self.deadline.remaining / 4)))
+            trees = decide_by_search(self._task(case, specification.select(sets)), rivals).proofs
+        if trees is None:
+            self._found = replace(self._found, unchecked=NO_RULE_BACKWARD)
+            return None
+        return (*proofs, *(tree.of(sets) for tree in trees))
+
     def _confirmed(
-        self, case: "_Case", specification: Specification, proofs: Sequence[TreeProof]
+        self, case: Case, specification: Specification, proofs: Sequence[TreeProof]
     ) -> bool:
         """Say whether what no checker has accepted is refuted by bounds that are proved."""
         clause = specification.clause.clone()
@@ -239,25 +248,26 @@ class _Run:
         if not proofs:
             return True
         numbers = torch.tensor(sorted({proof.set for proof in proofs}), device=clause.device)
-        rivals = Rivals(lambda _: False, self.deadline, self._watch_search, self._timeline)
+        task = self._task(case, specification.select(numbers))
         with self._stage("prove"):
-            return prove_by_search(self._task(case, specification.select(numbers)), rivals)
+            return prove_by_search(task, self._rivals(self.deadline))
 
-    def _task(self, case: "_Case", specification: Specification) -> Task:
+    def _rivals(self, deadline: Deadline) -> Rivals:
+        return Rivals(lambda _: False, deadline, self._watch_search, self._timeline)
+
+    def _task(self, case: Case, specification: Specification) -> Task:
         return Task(
             case.problem,
             specification,
             # A search splits the input sets itself.
-            replace(case.domain, parts=1),
+            replace(case.domain, parts=1, backward=False),
             case.searched,
             case.replay,
             self.execution,
             float32=self._asked is Semantics.FLOAT32,
         )
 
-    def _searched(
-        self, case: "_Case", specification: Specification, refuted: torch.Tensor
-    ) -> Outcome:
+    def _searched(self, case: Case, specification: Specification, refuted: torch.Tensor) -> Outcome:
         """Search on the sets with open clauses, or have the engine that was named do it."""
         sets = (~refuted).any(dim=1).nonzero().flatten()
         attack = partial(self._attacked, case, specification, ~refuted)
@@ -291,7 +301,7 @@ class _Run:
         self._left_open = f"{search.open} branches are open, the worst margin is {search.worst:.6g}"
         self._progress(int(1000 * search.closed), 1000)
 
-    def _certify(self, case: "_Case", trees: Sequence[TreeProof]) -> None:
+    def _certify(self, case: Case, trees: Sequence[TreeProof]) -> None:
         """Have the refutation of all clauses checked, over float32 first if nobody asks."""
         # Large trees are checked once: where float32 is not asked for, over what is surely proved.
         both = (Semantics.REAL,) if self._narrow else (Semantics.FLOAT32, Semantics.REAL)
@@ -310,7 +320,7 @@ class _Run:
 
     def _falsified(
         self,
-        case: "_Case",
+        case: Case,
         specification: Specification,
         wanted: torch.Tensor | None,
         *,
@@ -323,7 +333,7 @@ class _Run:
 
     def _attacked(
         self,
-        case: "_Case",
+        case: Case,
         specification: Specification,
         wanted: torch.Tensor | None,
         seconds: float,
@@ -367,25 +377,15 @@ class _Run:
     def _note(self, *notes: str) -> None:
         self._found = replace(self._found, notes=(*self._found.notes, *notes))
 
-    def _refuted(self, case: "_Case", specification: Specification, *, prove: bool) -> torch.Tensor:
+    def _refuted(self, case: Case, specification: Specification, *, prove: bool) -> torch.Tensor:
         """Say which clauses one pass refutes; where a clause is -1 there is none to refute."""
-        refuted = specification.clause < 0
-        doubtful = (~refuted).any(dim=1).nonzero().flatten()
-        for dtype in dict.fromkeys((specification.rows.dtype, torch.float64)):
-            if not len(doubtful):
-                break
-            whole = specification
-            if dtype != specification.rows.dtype:
-                whole = replace(case.problem.specify(dtype), clause=specification.clause)
-            part = whole.select(doubtful)
-            graph = case.problem.graph(self.execution, dtype)
-            with self._stage("prove" if prove else "propagate"):
-                found = refute(graph, case.ladder, part, self.execution, self._monitor, prove=prove)
-            refuted[doubtful] |= found.refuted
-            doubtful = doubtful[found.doubtful]
-        if len(doubtful):
-            self._note(f"on {len(doubtful)} input sets rounding may have taken the whole margin")
-        return refuted
+        with self._stage("prove" if prove else "propagate"):
+            found = case.refute(specification, self.execution, self._monitor, prove=prove)
+        if not prove:
+            self._backward = found.backward
+        if count := int(found.doubtful.sum()):
+            self._note(f"on {count} input sets rounding may have taken the whole margin")
+        return found.refuted
 
     def _progress(self, done: int, total: int) -> None:
         self.deadline.check()

@@ -59,28 +59,32 @@ def locate(expression: str) -> tuple[Path, ...]:
 
     Raises `UnknownDomainError` or `MissingDomainFileError`.
     """
-    whole, _ = _split(expression)
+    _, whole, _ = _split(expression)
     return tuple(_locate_one(part.strip()) for part in whole.split("&"))
 
 
 def load(expression: str) -> "Domain":
     """Load and compile a domain: `crown`, `folder/mine.dom`, `crown & interval`.
 
-    `powerset(zonotope & interval, 8)` splits the input set into parts. Raises a `DomainError` that
-    says what is wrong, where, and what to write instead.
+    `powerset(zonotope & interval, 8)` splits the input set into parts, `backward(crown)` goes back
+    from what is assumed of the outputs. Raises a `DomainError` that says what is wrong, where, and
+    what to write instead.
     """
-    from absolver.dsl.compiler import compile_domain, powerset, product
+    from absolver.dsl.compiler import backward, compile_domain, powerset, product
     from absolver.dsl.domain import MOST_PARTS
     from absolver.dsl.errors import UnknownDomainError
 
     factors = [compile_domain(check_file(path)) for path in locate(expression)]
-    _, parts = _split(expression)
-    if any(factor.parts > 1 for factor in factors) and (len(factors) > 1 or parts):
+    word, _, parts = _split(expression)
+    alone = any(factor.parts > 1 or factor.backward for factor in factors)
+    if alone and (len(factors) > 1 or word):
         raise UnknownDomainError(
-            f"`{expression}` is built on a powerset, which stands alone: "
-            "put the rest inside it, `powerset(A & B, 8)`."
+            f"`{expression}` is built on a powerset or on `backward`, which stand alone: "
+            "put the rest inside, `powerset(A & B, 8)` or `backward(A & B)`."
         )
     whole = factors[0] if len(factors) == 1 else product(factors)
+    if word == "backward":
+        return backward(whole)
     if parts is None:
         return whole
     if not 2 <= parts <= MOST_PARTS:
@@ -137,10 +141,13 @@ def read(path: Path) -> str:
         ) from None
 
 
-def _split(expression: str) -> tuple[str, int | None]:
-    """Return what a powerset splits the input set for, and into how many parts; else None."""
+def _split(expression: str) -> tuple[str, str, int | None]:
+    """Return `powerset`, `backward` or nothing, what stands inside, and a number of parts."""
     found = re.fullmatch(r"\s*powerset\s*\((.*),\s*(\d+)\s*\)\s*", expression)
-    return (found[1], int(found[2])) if found else (expression, None)
+    if found:
+        return "powerset", found[1], int(found[2])
+    found = re.fullmatch(r"\s*backward\s*\((.*)\)\s*", expression)
+    return ("backward", found[1], None) if found else ("", expression, None)
 
 
 class _Visible(Mapping[str, "Declaration"]):
@@ -174,10 +181,11 @@ def _locate_one(part: str) -> Path:
         if not path.is_file():
             raise MissingDomainFileError(f"{part}: no such file. Check the path.")
         return path
-    if part.startswith("powerset"):
-        raise UnknownDomainError(
-            f"`{part}`: a powerset stands alone: put the rest inside it, `powerset(A & B, 8)`."
-        )
+    for word, form in (("powerset", "powerset(A & B, 8)"), ("backward", "backward(A & B)")):
+        if part.startswith(f"{word}("):
+            raise UnknownDomainError(
+                f"`{part}`: a {word} stands alone: put the rest inside it, `{form}`."
+            )
     if part in noise_names():
         return NOISE / f"{part}.dom"
     if part not in names():

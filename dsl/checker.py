@@ -86,6 +86,8 @@ class CheckedDomain:
     """Into how many parts a powerset splits the input set."""
     box: bool = False
     """Whether the errors of operators go into a box of each neuron beside the symbols."""
+    backward: bool = False
+    """Whether constraints on the outputs go back through the operators' inverses."""
 
     @property
     def element(self) -> str:
@@ -181,9 +183,10 @@ def _referred(name: Name, inside: Surroundings) -> CheckedDomain:
         raise UnknownParentError(name.span, message, closest(name.text, inside.library))
     declaration = inside.library[name.text]
     for statement in declaration.statements:
-        if isinstance(statement, Product) and statement.parts is not None:
-            message = f"`{name.text}` is a powerset, which nothing is built on"
-            raise CarrierError(name.span, message, "put the rest inside it: `powerset(A & B, 8)`")
+        if isinstance(statement, Product) and (word := _alone(statement)) != "product":
+            message = f"`{name.text}` is a {word}, which nothing is built on"
+            remedy = "put the rest inside it: `powerset(A & B, 8)` or `backward(A & B)`"
+            raise CarrierError(name.span, message, remedy)
     underway = [each.span.source for each in inside.underway]
     if declaration.span.source in underway:
         start = underway.index(declaration.span.source)
@@ -198,8 +201,7 @@ def _check_product(
 ) -> CheckedDomain:
     for statement in declaration.statements:
         if statement is not product:
-            word = "product" if product.parts is None else "powerset"
-            message = f"a {word} stands alone in its domain"
+            message = f"a {_alone(product)} stands alone in its domain"
             remedy = "put this line into one of the factors, or into a domain of its own"
             raise CarrierError(statement.span, message, remedy)
     named = [_referred(factor, inside) for factor in product.factors]
@@ -214,7 +216,15 @@ def _check_product(
         bounds_from=None if len(factors) > 1 else factors[0].bounds_from,
         factors=factors if len(factors) > 1 else (),
         parts=_parts(product.parts),
+        backward=product.backward,
     )
+
+
+def _alone(product: Product) -> str:
+    """Name the kind of a body that consists of other domains."""
+    if product.parts is not None:
+        return "powerset"
+    return "`backward`" if product.backward else "product"
 
 
 def _parts(written: Number | None) -> int:

@@ -36,6 +36,8 @@ def compile_domain(checked: CheckedDomain) -> Domain:
     if checked.parts > 1:
         whole = compile_domain(replace(checked, parts=1))
         return powerset(whole, checked.parts, name=checked.name)
+    if checked.backward:
+        return backward(compile_domain(replace(checked, backward=False)), name=checked.name)
     if checked.factors:
         factors = [compile_domain(factor) for factor in checked.factors]
         return product(factors, name=checked.name, doc=checked.doc)
@@ -80,6 +82,12 @@ def powerset(domain: Domain, parts: int, *, name: str = "") -> Domain:
     source = f"# each of {parts} parts of the input set by\n{domain.source}"
     name = name or f"powerset({domain.name}, {parts})"
     return replace(domain, name=name, source=source, parts=parts)
+
+
+def backward(domain: Domain, *, name: str = "") -> Domain:
+    """Have what is assumed of the outputs go back through the operators' inverses, and again."""
+    source = f"# forward, backward by each operator's inverse, and again\n{domain.source}"
+    return replace(domain, name=name or f"backward({domain.name})", source=source, backward=True)
 
 
 def _source(checked: CheckedDomain) -> tuple[str, dict[str, str]]:

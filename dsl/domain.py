@@ -201,6 +201,9 @@ class Domain:
     box: bool = False
     """Over symbols: whether errors of operators go into a box of each neuron, and share nothing."""
 
+    backward: bool = False
+    """Whether what is assumed of the outputs goes back through the operators' inverses."""
+
     @property
     def optimised(self) -> bool:
         """Whether some rule of this domain, or of one of its factors, has a parameter."""

@@ -254,6 +254,9 @@ class _Builder(Transformer[Token, Any]):
         *factors, number = parts
         return Product(self._at(meta), tuple(factors), number)
 
+    def backward(self, meta: Meta, parts: list[Name]) -> Product:
+        return Product(self._at(meta), tuple(parts), backward=True)
+
     def rule(self, meta: Meta, parts: list[Name | Side]) -> Rule:
         operators = tuple(part for part in parts if isinstance(part, Name))
         sides = tuple(part for part in parts if isinstance(part, Side))

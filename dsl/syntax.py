@@ -205,10 +205,11 @@ class BoundsFrom(Node):
 
 @dataclass(frozen=True)
 class Product(Node):
-    """`A & B`, the whole body of a domain; or `powerset(A & B, n)`, which has a number of parts."""
+    """`A & B`, the whole body of a domain; or `powerset(A & B, n)`, or `backward(A & B)`."""
 
     factors: tuple[Name, ...]
     parts: Number | None = None
+    backward: bool = False
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ STRUCTURE: Mapping[str, str] = {
     "center": "`|x - center| <= radius in norm p`: the run at the middle of the input set",
     "radius": "`|x - center| <= radius in norm p`: how far a layer's values can be from it",
     "powerset": "`powerset(A, n)`: A on each of up to n parts of the input set, joined",
+    "backward": "`backward(A)`: assumed outputs go back through operators' inverses, and again",
     "noise": "`noise normal(sigma)`: the distribution around an input, and its parameter's name",
     "certifies": "`certifies norm p radius E`: within what radius the noise keeps a label",
     "where": "`radius r where C`: the largest r at which the condition holds",

@@ -12,6 +12,7 @@ from torch import Tensor
 from absolver.analyzer.fixpoint.preimage import affine_inverse
 from absolver.analyzer.fixpoint.store import Assumptions, FactStore, HalfSpaces, crossed
 from absolver.analyzer.graph.graph import Affine, Graph, Input, Nonlinear
+from absolver.analyzer.propagate.enclosures import EnclosuresPropagator
 from absolver.analyzer.propagate.engine import DEFAULT_MEMORY_BYTES, Given, propagate
 from absolver.analyzer.propagate.execution import Rounding
 from absolver.analyzer.propagate.propagator import meet, without_nan
@@ -19,7 +20,13 @@ from absolver.analyzer.propagate.values import affine_range
 from absolver.analyzer.regions.box import Box
 from absolver.analyzer.regions.region import Region
 from absolver.dsl.domain import Domain
-from absolver.dsl.operators.record import Interval
+from absolver.dsl.operators.max import Max
+from absolver.dsl.operators.min import Min
+from absolver.dsl.operators.piecewise_linear import PiecewiseLinear
+from absolver.dsl.operators.record import Interval, Operator
+
+# What may underflow in a step backward.
+_TINY = 2.0**-1000
 
 
 @dataclass(frozen=True)
@@ -129,13 +136,20 @@ class InverseReducer(Reducer):
     An interval pass forward, then HC4 backward (the contraction that MILP presolve and Marabou's
     bound tightening do as well). Its steps are widened by margins that are some times their
     roundings (`doubts`, `affine_inverse`, `shave`): what it finds is no proof in floating point.
-    Only a certificate proves it.
+    Only a certificate proves it, or the same steps with a `rounding`: these begin from boxes that
+    are proved, and go back through what rounds as the margins say, affine nodes and operators of
+    pieces that are lines; results of all others tell nothing of their operands.
     """
+
+    rounding: Rounding | None = None
 
     def reduce(self, problem: Problem, store: FactStore, seconds: float = inf) -> Reduction:
         """Tighten every node by what its users' results can still be."""
         known = store.known(problem.assumptions)
-        boxes, empty = _forward(problem, known)
+        if self.rounding is None:
+            boxes, empty = _forward(problem, known)
+        else:
+            boxes, empty = _enclosed(problem, known, self.rounding)
         output = problem.graph.output
         inner, row_empty = _within(problem.unsafe, boxes[output.name])
         empty = empty | row_empty
@@ -146,19 +160,41 @@ class InverseReducer(Reducer):
                     tightened = affine_inverse(
                         node, boxes[node.name], [boxes[i] for i in node.inputs]
                     )
-                case Nonlinear():
+                case Nonlinear() if self.rounding is None or _goes_back(node.operator):
                     result = problem.loosened(node.name, boxes[node.name])
                     tightened = list(node.operator.inverse(result, [boxes[i] for i in node.inputs]))
                 case _:
                     continue
             for name, bounds in zip(node.inputs, tightened, strict=True):
-                bounds = without_nan(bounds)
+                bounds = without_nan(Interval(bounds.lower - _TINY, bounds.upper + _TINY))
                 empty = empty | problem.crossed(name, boxes[name], bounds)
                 boxes[name] = meet(boxes[name], bounds)
         gain = 0.0
         for name in {*known, problem.graph.input.name}:
             gain = max(gain, float(store.add(problem.assumptions, name, boxes[name])))
         return Reduction(gain, None, empty)
+
+
+def _goes_back(operator: Operator) -> bool:
+    """Say whether all that an inverse rounds is in its margins."""
+    return isinstance(operator, PiecewiseLinear | Max | Min)
+
+
+def _enclosed(
+    problem: Problem, known: Mapping[str, Interval], rounding: Rounding
+) -> tuple[dict[str, Interval], Tensor]:
+    """Push boxes forward as `_forward` does, with every rounding paid, in float64."""
+    enclosures = EnclosuresPropagator(problem.graph, problem.region, rounding)
+    empty = problem.nowhere
+    boxes: dict[str, Interval] = {}
+    for node in problem.graph.nodes:
+        operands = node.inputs if isinstance(node, Affine | Nonlinear) else ()
+        enclosures.visit(node, [boxes[name] for name in operands])
+        if (fact := known.get(node.name)) is not None:
+            empty = empty | problem.crossed(node.name, fact, enclosures.box(node.name))
+            enclosures.learn(node, fact)
+        boxes[node.name] = without_nan(enclosures.box(node.name))
+    return boxes, empty
 
 
 def _forward(problem: Problem, known: dict[str, Interval]) -> tuple[dict[str, Interval], Tensor]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from absolver.analyzer import case
 from absolver.analyzer import verify as verification
 from absolver.analyzer.certifier import SemanticsError
 from absolver.analyzer.checker import Statement
@@ -294,7 +295,7 @@ def test_what_is_confirmed_in_float64_is_the_set_that_was_in_doubt(
         f"(declare-const X_0 Real)(declare-const Y_0 Real)(assert (or {' '.join(parts)}))"
     )
     asked: list[tuple[torch.dtype, float]] = []
-    refute = verification.refute
+    refute = case.refute
 
     def doubt(*arguments: object, prove: bool) -> Decision:
         found = refute(*arguments, prove=prove)
@@ -302,9 +303,10 @@ def test_what_is_confirmed_in_float64_is_the_set_that_was_in_doubt(
             return found
         part = arguments[2]
         asked.append((part.rows.dtype, float(part.region.bounding_box()[0])))
-        return Decision(torch.zeros_like(found.refuted), torch.ones_like(found.doubtful))
+        nothing = torch.zeros_like(found.refuted)
+        return Decision(nothing, torch.ones_like(found.doubtful), nothing)
 
-    monkeypatch.setattr(verification, "refute", doubt)
+    monkeypatch.setattr(case, "refute", doubt)
     files = (write_network(*ABSOLUTE), query)
     execution, wishes = Execution(dtype="float32"), Wishes(checker=FakeChecker())
     report = verify(*files, domain="interval", execution=execution, wishes=wishes)

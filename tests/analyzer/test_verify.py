@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from absolver.analyzer import case
 from absolver.analyzer import verify as verification
 from absolver.analyzer.deadline import Deadline, DeadlineExpired
 from absolver.analyzer.decide import Execution
@@ -194,7 +195,7 @@ def test_a_deadline_in_a_pass_is_a_timeout_that_names_it(
     def expire(*_: object, **__: object) -> None:
         Deadline.after(0.0).check()
 
-    monkeypatch.setattr(verification, "refute", expire)
+    monkeypatch.setattr(case, "refute", expire)
     report = verify(write_network(*ABSOLUTE), write_property([("-1", "1")], "(>= Y_0 2.5)"))
     assert report.verdict is Verdict.TIMEOUT and "propagate" in report.reason
 

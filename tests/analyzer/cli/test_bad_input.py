@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from absolver.analyzer import verify as verification
+from absolver.analyzer import case
 from absolver.analyzer.cli.analyze import main
 from absolver.analyzer.errors import (
     EXIT_CANNOT_CREATE,
@@ -284,7 +284,7 @@ def test_an_interruption_prints_what_is_known(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(verification, "refute", interrupt)
+    monkeypatch.setattr(case, "refute", interrupt)
     code = main([str(network), str(query), "--domain", "interval"])
     captured = capsys.readouterr()
     assert code == EXIT_INTERRUPTED
