@@ -14,6 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from absolver.analyzer import case
+from absolver.analyzer import verify as verification
 from absolver.analyzer.cli.analyze import main
 from absolver.analyzer.errors import (
     EXIT_CANNOT_CREATE,
