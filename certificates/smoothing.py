@@ -15,7 +15,15 @@ import numpy as np
 
 from absolver.certificates.container import fields, rational
 from absolver.certificates.network import Broken
-from absolver.certificates.tails import binomial_tail, decay, dyadic, normal, power, root
+from absolver.certificates.tails import (
+    binomial_tail,
+    decay,
+    density,
+    dyadic,
+    normal,
+    power,
+    root,
+)
 
 HEAD = ("record", "version", "producer", "network", "property", "name", "divisor")
 RUN = ("noise", "parameter", "grid", "selected", "samples", "alpha", "seed", "batch")
@@ -46,7 +54,7 @@ def check_smoothing(
     images = certified = 0
     last = -1
     for record in records:
-        fields(record, BLOCK)
+        fields(record, BLOCK, ("gradient",))
         for image in run.images(record):
             if image["index"] <= last:
                 raise Broken(f"input {image['index']} does not follow {last}")
@@ -95,10 +103,13 @@ class _Run:
         if block["record"] != "counts" or not lists:
             raise Broken("it is no record of counts with a list of radii")
         for entry in radii:
-            fields(entry, ("norm", "domain", "radius"))
+            fields(entry, ("norm", "domain", "radius"), ("slab",))
             if entry["norm"] not in NORMS[self.noise] or not isinstance(entry["domain"], str):
                 raise Broken(f"{self.noise} noise has no rule for norm {entry['norm']!r}")
         columns = [*arrays.values(), *(entry["radius"] for entry in radii)]
+        extra = [(entry["slab"], 3) for entry in radii if "slab" in entry]
+        extra += [(block["gradient"], 2)] if "gradient" in block else []
+        columns += [column for column, _ in extra]
         if not all(isinstance(column, np.ndarray) for column in columns):
             raise Broken("counts or radii are not in an array")
         images = len(arrays["index"]) if arrays["index"].ndim == 1 else -1
@@ -107,11 +118,21 @@ class _Run:
             shape = (images,) if key in ("index", "label") else (images, classes)
             if array.dtype != np.int32 or array.shape != shape or not classes:
                 raise Broken(f"{key} has the shape {array.shape}, not {shape}")
-        if any(c.dtype != np.float64 or c.shape != (images,) for c in columns[4:]):
-            raise Broken("there is not one radius, of 64 bits, for each input")
+        shapes = [(images,) for _ in radii] + [(images, width) for _, width in extra]
+        if any(
+            c.dtype != np.float64 or c.shape != shape
+            for c, shape in zip(columns[4:], shapes, strict=True)
+        ):
+            raise Broken("there are not the numbers, of 64 bits, for each input")
         for i in range(images):
             image = {key: array[i].tolist() for key, array in arrays.items()}
-            yield image | {"radii": [(e["norm"], Fraction(e["radius"][i].item())) for e in radii]}
+            image["gradient"] = _exact(block.get("gradient"), i)
+            yield image | {
+                "radii": [
+                    (e["norm"], Fraction(e["radius"][i].item()), _exact(e.get("slab"), i))
+                    for e in radii
+                ]
+            }
 
     def check(self, image: Mapping[str, Any]) -> int:
         """Check all that is said of one input; return how many radii it has."""
@@ -124,9 +145,13 @@ class _Run:
         chosen = counts if self.noise == "split" else selection
         if not 0 <= label < len(chosen) or chosen[label] < max(chosen):
             raise Broken(f"{label} is not the label that was chosen")
-        claimed = [(norm, radius) for norm, radius in image["radii"] if radius >= 0]
-        for norm, radius in claimed:
-            if not self.shown(norm, radius, label, counts):
+        claimed = [entry for entry in image["radii"] if entry[1] >= 0]
+        for norm, radius, slab in claimed:
+            if slab and slab[2] >= 0 and image["gradient"]:
+                shown = self.shown_by_slab(norm, radius, slab, counts[label], image["gradient"])
+            else:
+                shown = self.shown(norm, radius, label, counts)
+            if not shown:
                 raise Broken(f"the counts do not show the radius {float(radius)} in norm {norm}")
         return len(claimed)
 
@@ -140,6 +165,36 @@ class _Run:
         q = dyadic(self.threshold(norm, radius) + self.slack())
         return bool(q < 1 and binomial_tail(self.samples, counts[label], q) <= self.alpha)
 
+    def shown_by_slab(
+        self,
+        norm: str,
+        radius: Fraction,
+        slab: list[Fraction],
+        hits: int,
+        gradient: list[Fraction],
+    ) -> bool:
+        """Say whether the hits, and their gradient, show a radius (section 10).
+
+        Of all sets that are as probable and whose gradient is at least as small, the slab low <= t
+        <= high is the one that a move by the radius leaves the least probable.
+        """
+        low, high, deviation = slab
+        half, move, few = Fraction(1, 2), radius / self.parameter, self.samples // 2
+        if self.noise != "normal" or self.grid or norm == "inf" or not low <= 0 <= deviation <= 1:
+            return False
+        exponent = few * deviation**2 * (half - deviation / 5)
+        (below, beneath), (above, over) = normal(low), normal(high)
+        moved = normal(high - move)[0] - normal(low - move)[1]
+        dot, size = gradient
+        inner = deviation**2 + 4 * max(dot + deviation * size, Fraction(0))
+        steepness = (deviation + root(inner)) / 2
+        return bool(
+            4 * decay(exponent)[1] <= self.alpha
+            and density(high)[0] - density(low)[1] >= steepness
+            and min(above - beneath, moved) > half
+            and binomial_tail(self.samples, hits, dyadic(over - below)) <= self.alpha / 2
+        )
+
     def threshold(self, norm: str, radius: Fraction) -> Fraction:
         """Bound, from above, the probability that a label must exceed to stay above 1/2."""
         half, d = Fraction(1, 2), self.size
@@ -149,9 +204,9 @@ class _Run:
             return half + 1 - Fraction(untouched, math.comb(d, kept))
         t = radius / self.parameter
         if self.noise == "normal":  # Neyman-Pearson (Cohen et al. 2019); |x|_2 <= |x|_1
-            return normal(root(t * t * d) if norm == "inf" else t)
+            return normal(root(t * t * d) if norm == "inf" else t)[1]
         if self.noise == "laplace":  # densities differ by a factor of at most e^t (Teng et al.)
-            return 1 - half * decay(t)
+            return 1 - half * decay(t)[0]
         if norm == "1":  # the cubes' overlap is at least 1 - t / 2 (Yang et al. 2020)
             return half + t / 2
         overlap, exponent = power(1 - t / 2, d, up=False) if t < 2 else (0, 0)
@@ -170,9 +225,14 @@ class _Run:
         if self.noise == "split":
             sort = "deterministic, over all outcomes of the noise"
         else:
-            sort = f"probabilistic: wrong with probability {self.alpha} or less for each input"
+            sort = f"probabilistic: wrong with probability {self.alpha} or less for each radius"
         over = on_grid if self.grid else IDEAL
         return {"certainty": sort, "noise": noise, "over": over}
+
+
+def _exact(array: np.ndarray[Any, Any] | None, row: int) -> list[Fraction]:
+    """A row of floats as fractions; nothing where there is no array."""
+    return [] if array is None else [Fraction(number) for number in array[row].tolist()]
 
 
 def _array(content: bytes, name: str) -> np.ndarray[Any, Any]:

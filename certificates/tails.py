@@ -11,8 +11,13 @@ BITS = 256
 ONE = 1 << BITS
 PI_LOWER = Fraction(31415926535897932384626433832795028841971693993751, 10**49)
 """49 decimals of pi, cut off."""
+PI_UPPER = PI_LOWER + Fraction(1, 10**49)
 FARTHEST = 20
-"""The normal distribution beyond 20 deviations is below 2^-290."""
+NOTHING = Fraction(1, 1 << 240)
+"""More than the normal distribution and its density beyond 20 deviations, which are below 2^-280.
+
+Also more than the part by which `root` exceeds a square root near 1.
+"""
 
 
 def binomial_tail(n: int, k: int, q: Fraction) -> Fraction:
@@ -51,22 +56,34 @@ def power(base: Fraction, exponent: int, *, up: bool) -> tuple[int, int]:
     return result
 
 
-def normal(t: Fraction) -> Fraction:
-    """At least the normal distribution function at t >= 0.
+def normal(t: Fraction) -> tuple[Fraction, Fraction]:
+    """Bound the normal distribution function from below and above.
 
-    It is 1/2 + phi(t) (t + t^3 / 3 + t^5 / (3 5) + ...), with phi(t) = e^(-t^2 / 2) / sqrt(2 pi).
+    At t >= 0 it is 1/2 + phi(t) (t + t^3 / 3 + t^5 / (3 5) + ...).
     """
+    if t < 0:
+        low, high = normal(-t)
+        return 1 - high, 1 - low
     if t > FARTHEST:
-        return Fraction(1)
-    _, total = _series(t, t * t, 3, 2)
-    growth, _ = _series(Fraction(1), t * t / 2, 1, 1)
-    root = Fraction(isqrt(int(2 * PI_LOWER * ONE * ONE)), ONE)
-    return Fraction(1, 2) + total / (growth * root)
+        return 1 - NOTHING, Fraction(1)
+    (low, high), (below, above) = _series(t, t * t, 3, 2), density(t)
+    return Fraction(1, 2) + low * below, Fraction(1, 2) + high * above
 
 
-def decay(x: Fraction) -> Fraction:
-    """At most e^-x for x >= 0."""
-    return Fraction(0) if x > FARTHEST**2 else 1 / _series(Fraction(1), x, 1, 1)[1]
+def density(t: Fraction) -> tuple[Fraction, Fraction]:
+    """Bound phi(t) = e^(-t^2 / 2) / sqrt(2 pi) from below and above."""
+    if abs(t) > FARTHEST:
+        return Fraction(0), NOTHING
+    low, high = _series(Fraction(1), t * t / 2, 1, 1)
+    return 1 / (high * root(2 * PI_UPPER)), (1 + NOTHING) / (low * root(2 * PI_LOWER))
+
+
+def decay(x: Fraction) -> tuple[Fraction, Fraction]:
+    """Bound e^-x from below and above, for x >= 0."""
+    if x > FARTHEST**2:
+        return Fraction(0), NOTHING
+    low, high = _series(Fraction(1), x, 1, 1)
+    return 1 / high, 1 / low
 
 
 def root(x: Fraction) -> Fraction:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from absolver.dsl.expressions import BOUNDS, DERIVATIVES, FACTS, GROUPS
-from absolver.dsl.smoothing.kinds import KINDS, VOTES, WORDS
+from absolver.dsl.smoothing.kinds import KINDS, SLOPES, VOTES
 
 STRUCTURE: Mapping[str, str] = {
     "domain": "opens the file: `domain NAME`",
@@ -74,9 +74,10 @@ FUNCTIONS: Mapping[str, str] = {
 NOISES: Mapping[str, str] = {
     name: f"noise whose parameter is {kind.parameter}" for name, kind in KINDS.items()
 }
-NOISE_WORDS: Mapping[str, str] = {**WORDS, **VOTES}
+NOISE_WORDS: Mapping[str, str] = {**SLOPES, **VOTES}
 NOISE_FUNCTIONS: Mapping[str, str] = {
     "normal_cdf": "the distribution function of the normal distribution",
+    "normal_density": "the density of the normal distribution",
     "normal_quantile": "the inverse of `normal_cdf`",
     "exp": "e to the power of a number",
     "log": "the natural logarithm",

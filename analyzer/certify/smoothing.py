@@ -43,15 +43,19 @@ class SmoothingEntry:
     selection: tuple[int, ...]
     estimation: tuple[int, ...]
     radii: tuple[float, ...]
+    gradient: tuple[float, float] | None = None
+    """A.B and |B|, which bound the gradient, where a domain uses that."""
+    slab: tuple[float, float, float] | None = None
+    """What shows the radii of these domains."""
 
 
 def write_smoothing(
     path: Path,
     claim: SmoothingClaim,
-    domains: Sequence[tuple[str, str]],
+    domains: Sequence[tuple[str, str, bool]],
     entries: Sequence[SmoothingEntry],
 ) -> None:
-    """Write a certificate; `domains` are pairs of a norm and the name of a domain."""
+    """Write a certificate; `domains` are norms, names, and whether they use the gradient."""
     with CertificateWriter(path) as writer:
         fields = dict(vars(claim))
         fields["property"] = fields.pop("inputs")
@@ -73,16 +77,19 @@ def read_smoothing(path: Path) -> tuple[SmoothingClaim, list[SmoothingEntry]]:
 
 
 def _record(
-    entries: Sequence[SmoothingEntry], domains: Sequence[tuple[str, str]]
+    entries: Sequence[SmoothingEntry], domains: Sequence[tuple[str, str, bool]]
 ) -> dict[str, Any]:
     radii = [
         {
             "norm": norm,
             "domain": name,
             "radius": np.array([entry.radii[place] for entry in entries], np.float64),
+            **({"slab": np.array([e.slab for e in entries], np.float64)} if steep else {}),
         }
-        for place, (norm, name) in enumerate(domains)
+        for place, (norm, name, steep) in enumerate(domains)
     ]
+    steep = any(steep for _, _, steep in domains)
+    gradient = {"gradient": np.array([e.gradient for e in entries], np.float64)} if steep else {}
     return {
         "record": "counts",
         "index": np.array([entry.index for entry in entries], np.int32),
@@ -90,13 +97,17 @@ def _record(
         "selection": np.array([entry.selection for entry in entries], np.int32),
         "counts": np.array([entry.estimation for entry in entries], np.int32),
         "radii": radii,
+        **gradient,
     }
 
 
 def _entries(record: dict[str, Any]) -> list[SmoothingEntry]:
     columns = [record[key].tolist() for key in ("index", "label", "selection", "counts")]
     radii = zip(*(each["radius"].tolist() for each in record["radii"]), strict=True)
+    gradients = record["gradient"].tolist() if "gradient" in record else [None] * len(columns[0])
     return [
-        SmoothingEntry(index, label, tuple(selection), tuple(counts), found)
-        for index, label, selection, counts, found in zip(*columns, radii, strict=True)
+        SmoothingEntry(index, label, tuple(selection), tuple(counts), found, steep and tuple(steep))
+        for index, label, selection, counts, found, steep in zip(
+            *columns, radii, gradients, strict=True
+        )
     ]

@@ -4,6 +4,7 @@ import argparse
 import csv
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -226,7 +227,7 @@ def _print(
     }
     if arguments.json:
         inputs = [
-            {**vars(answer.counts), "answer": answer.label, "radii": answer.radii}
+            {**asdict(answer.counts), "answer": answer.label, "radii": answer.radii}
             for answer in answers
         ]
         print(json.dumps({"inputs": inputs, "certified": shares, **closing}))

@@ -18,6 +18,7 @@ from absolver.dsl.smoothing.kinds import KINDS
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float32]
+Deviations = NDArray[np.float64]
 
 BLOCK = 64
 """Samples of one state of the counter. A part of the certificate format, as the rest here is."""
@@ -84,9 +85,24 @@ class Noise:
         start = numbers.start - first * BLOCK
         return np.concatenate(blocks)[start : start + len(numbers)]
 
-    def _block(self, stored: Array, index: int, stage: int, block: int) -> Floats:
+    def deviations(self, stored: Array, index: int, stage: int, numbers: range) -> Deviations:
+        """Return the noise of samples itself, in deviations: of ideal normal noise only."""
+        if self.kind != "normal" or self.grid:
+            raise SmoothingSettingError("gradients are known of ideal normal noise only")
+        first, last = numbers.start // BLOCK, -(-numbers.stop // BLOCK)
+        shape = (BLOCK, *stored.shape)
+        blocks = [
+            self._random(index, stage, block).standard_normal(shape) for block in range(first, last)
+        ]
+        start = numbers.start - first * BLOCK
+        return np.concatenate(blocks)[start : start + len(numbers)]
+
+    def _random(self, index: int, stage: int, block: int) -> np.random.Generator:
         counter = [0, 0, stage, block]
-        random = np.random.Generator(np.random.Philox(key=[self.seed, index], counter=counter))
+        return np.random.Generator(np.random.Philox(key=[self.seed, index], counter=counter))
+
+    def _block(self, stored: Array, index: int, stage: int, block: int) -> Floats:
+        random = self._random(index, stage, block)
         shape = (BLOCK, *stored.shape)
         if self.grid:
             words = random.bit_generator.random_raw(math.prod(shape)).reshape(shape)

@@ -9,6 +9,7 @@ from pathlib import Path
 from absolver import domains
 from absolver.analyzer.certify.smoothing import SmoothingClaim, read_smoothing
 from absolver.analyzer.errors import EXIT_DATA, AbsolverError
+from absolver.analyzer.smoothing.gradient import MARGIN, HalfMeans
 from absolver.analyzer.smoothing.inputs import read_inputs
 from absolver.analyzer.smoothing.noise import Noise
 from absolver.analyzer.smoothing.smoothed import Sampling, Smoothed
@@ -35,7 +36,7 @@ def replay(network: Path, inputs: Path, certificate: Path) -> str:
     """Count all samples again; say where the first counts differ, or nothing if none do."""
     claim, entries = read_smoothing(certificate)
     stored = read_inputs(inputs, claim.name or None).stored
-    smoothed = _smoothed(network, claim)
+    smoothed = _smoothed(network, claim, first_order=any(each.gradient for each in entries))
     for entry in entries:
         counts = smoothed.count(stored[entry.index], entry.index)
         if (counts.label, counts.selection, counts.estimation) != (
@@ -47,10 +48,19 @@ def replay(network: Path, inputs: Path, certificate: Path) -> str:
                 f"input {entry.index} has the counts {counts.estimation} after "
                 f"{counts.selection}, the certificate {entry.estimation} after {entry.selection}"
             )
+        if entry.gradient and not _same(counts.means, entry.gradient):
+            return f"input {entry.index} has the gradient {counts.means}, not {entry.gradient}"
     return ""
 
 
-def _smoothed(network: Path, claim: SmoothingClaim) -> Smoothed:
+def _same(means: HalfMeans | None, recorded: tuple[float, float]) -> bool:
+    """Whether sums in another order could have given the same."""
+    return means is not None and all(
+        abs(a - b) <= MARGIN / 2 for a, b in zip((means.dot, means.size), recorded, strict=True)
+    )
+
+
+def _smoothed(network: Path, claim: SmoothingClaim, *, first_order: bool) -> Smoothed:
     noise = Noise(
         claim.noise,
         float(Fraction(claim.parameter)),
@@ -65,12 +75,11 @@ def _smoothed(network: Path, claim: SmoothingClaim) -> Smoothed:
         else Sampling(claim.selected, claim.samples, alpha, claim.batch)
     )
     # Any domain of the noise will do: they differ in what they make of counts.
-    name = next(n for n in domains.noise_names() if _kind(n) == claim.noise)
-    return Smoothed(network, name, noise, sampling)
-
-
-def _kind(name: str) -> str:
-    return domains.load_noise(name).kind.name
+    loaded = map(domains.load_noise, domains.noise_names())
+    domain = next(
+        each for each in loaded if (each.kind.name, each.first_order) == (claim.noise, first_order)
+    )
+    return Smoothed(network, domain, noise, sampling)
 
 
 if __name__ == "__main__":

@@ -66,7 +66,8 @@ class SmoothingRun:
 
     def identity(self) -> dict[str, Any]:
         """Say what counts are of: they are the same whatever alpha and the domains are."""
-        return {name: value for name, value in vars(self.claim).items() if name != "alpha"}
+        claim = {name: value for name, value in vars(self.claim).items() if name != "alpha"}
+        return claim | ({"gradient": True} if self.smoothed.first_order else {})
 
     def certificate(self, path: Path, answers: Sequence[SmoothedAnswer]) -> None:
         """Write the certificate of answers."""
@@ -78,8 +79,10 @@ class SmoothingRun:
                 selection=answer.counts.selection,
                 estimation=answer.counts.estimation,
                 radii=answer.radii,
+                gradient=(means.dot, means.size) if (means := answer.counts.means) else None,
+                slab=self.smoothed.slab(answer.counts) if self.smoothed.first_order else None,
             )
             for answer in ordered
         ]
-        domains = [(domain.norm, domain.name) for domain in self.smoothed.domains]
+        domains = [(each.norm, each.name, each.first_order) for each in self.smoothed.domains]
         write_smoothing(path, self.claim, domains, entries)

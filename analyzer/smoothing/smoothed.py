@@ -1,5 +1,6 @@
 """The smoothed network: the label that is the most probable under noise, and how far it holds."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +19,22 @@ from absolver.analyzer.smoothing.classifiers import (
 )
 from absolver.analyzer.smoothing.confidence import first_leads, p_lower
 from absolver.analyzer.smoothing.errors import SmoothingInputError, SmoothingSettingError
+from absolver.analyzer.smoothing.gradient import (
+    GradientSum,
+    HalfMeans,
+    deviation,
+    gradient_bound,
+)
 from absolver.analyzer.smoothing.noise import ESTIMATION, PREDICTION, SELECTION, Noise
 from absolver.dsl.smoothing.checker import NoiseDomain
 from absolver.dsl.smoothing.radius import Evidence, radii
+from absolver.dsl.smoothing.slab import slab
 from absolver.dsl.smoothing.worst import Setting
 
 Array = NDArray[np.generic]
+NO_SLAB = (-1.0, 1.0, -1.0)
+SAFE = 1e-10
+"""By how much a first-order radius is on the safe side of the slab that shows it."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +73,8 @@ class Counts:
     label: int
     selection: tuple[int, ...]
     estimation: tuple[int, ...]
+    means: HalfMeans | None = None
+    """What bounds the gradient, where a domain asks for that."""
 
     @property
     def hits(self) -> int:
@@ -118,6 +131,8 @@ class Smoothed:
         self.noise = noise if isinstance(noise, Noise) else Noise(kind, float(noise))
         if self.noise.kind != kind:
             raise SmoothingSettingError(f"the domains are of {kind} noise, not {self.noise.kind}")
+        if self.first_order and self.noise.grid:
+            raise SmoothingSettingError("gradients are known of ideal normal noise, on no grid")
         self.sampling = sampling or Sampling()
         self.classifier = _classifier(model)
 
@@ -147,27 +162,77 @@ class Smoothed:
             whole = self._count(stored, index, ESTIMATION, self.noise.outcomes)
             return Counts(index, int(whole.argmax()), (0,) * len(whole), tuple(whole.tolist()))
         selection = self._count(stored, index, SELECTION, self.sampling.selected)
-        estimation = self._count(stored, index, ESTIMATION, self.sampling.samples)
-        label = int(selection.argmax())
-        return Counts(index, label, tuple(selection.tolist()), tuple(estimation.tolist()))
+        label, gradient = int(selection.argmax()), None
+        if self.first_order:
+            gradient = GradientSum(self.sampling.samples), label
+        estimation = self._count(stored, index, ESTIMATION, self.sampling.samples, gradient)
+        return Counts(
+            index,
+            label,
+            tuple(selection.tolist()),
+            tuple(estimation.tolist()),
+            gradient[0].means() if gradient else None,
+        )
 
     def radii(self, counts: Sequence[Counts], dimension: int) -> list[tuple[float, ...]]:
         """Return what counts certify, by input and domain; rounded down, -1 for nothing."""
         if not counts:
             return []
         setting = Setting(self.noise.parameter, dimension, self.noise.grid or 255)
-        evidence = Evidence(setting, np.array([self._amount(each, dimension) for each in counts]))
-        columns = [radii(domain, evidence).tolist() for domain in self.domains]
+        columns = []
+        for domain in self.domains:
+            found = [self._evidence(each, dimension, domain) for each in counts]
+            amount, gradient = (np.array(column, np.float64) for column in zip(*found, strict=True))
+            if domain.first_order:
+                amount, gradient = amount - SAFE, gradient + SAFE
+            columns.append(radii(domain, Evidence(setting, amount, gradient)).tolist())
         return list(zip(*columns, strict=True))
 
-    def _amount(self, counts: Counts, dimension: int) -> float:
-        if self.noise.counted:
-            return float(counts.lead)
-        bound = p_lower(counts.hits, self.sampling.samples, self.sampling.alpha)
-        return bound - self.noise.slack(dimension)
+    def slab(self, counts: Counts) -> tuple[float, float, float]:
+        """Return what shows a radius of a first-order domain: a slab's ends, and a deviation.
 
-    def _count(self, stored: Array, index: int, stage: int, samples: int) -> NDArray[np.int64]:
-        """Count the labels of samples, in batches that begin at multiples of the batch's size."""
+        The last is negative where there is no slab, and the radius follows from the hits alone.
+        """
+        domain = next(domain for domain in self.domains if domain.first_order)
+        p, gradient = self._evidence(counts, 1, domain)
+        if p <= 0.5 or not math.isfinite(gradient):
+            return NO_SLAB
+        lower, upper = slab(p - SAFE / 100, gradient + SAFE / 100)
+        e = deviation(self.sampling.samples, self.sampling.alpha / 4)
+        return (lower, upper, e) if math.isfinite(lower) else NO_SLAB
+
+    @property
+    def first_order(self) -> bool:
+        """Whether a domain asks for the gradient."""
+        return any(domain.first_order for domain in self.domains)
+
+    def _evidence(self, counts: Counts, dimension: int, domain: NoiseDomain) -> tuple[float, float]:
+        """Bound the probability, or count the lead; and bound the gradient, if that is asked for.
+
+        Half of alpha is then the hits', and a quarter that of each half of the samples.
+        """
+        if self.noise.counted:
+            return float(counts.lead), math.inf
+        sampling = self.sampling
+        share = sampling.alpha / 2 if domain.first_order else sampling.alpha
+        bound = p_lower(counts.hits, sampling.samples, share) - self.noise.slack(dimension)
+        if not domain.first_order or counts.means is None:
+            return bound, math.inf
+        e = deviation(sampling.samples, sampling.alpha / 4)
+        return bound, gradient_bound(counts.means, e) if math.isfinite(e) else math.inf
+
+    def _count(
+        self,
+        stored: Array,
+        index: int,
+        stage: int,
+        samples: int,
+        gradient: tuple[GradientSum, int] | None = None,
+    ) -> NDArray[np.int64]:
+        """Count the labels of samples, in batches that begin at multiples of the batch's size.
+
+        The noise of those that have the label of `gradient` is added to its sum.
+        """
         total: NDArray[np.int64] | None = None
         shape = self.classifier.shape or stored.shape
         if np.prod(shape, dtype=int) != stored.size:
@@ -185,6 +250,9 @@ class Smoothed:
             found = labels(scores)
             counts = np.bincount(found[found != NOTHING], minlength=scores.shape[1])
             total = counts if total is None else total + counts
+            if gradient is not None:
+                noise = self.noise.deviations(stored, index, stage, numbers)
+                gradient[0].add(numbers, found == gradient[1], noise)
         assert total is not None, "there is at least one sample"
         return total.astype(np.int64)
 

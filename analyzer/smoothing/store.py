@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from absolver.analyzer.smoothing.errors import CountsError
+from absolver.analyzer.smoothing.gradient import HalfMeans
 from absolver.analyzer.smoothing.smoothed import Counts
 
 
@@ -39,12 +40,14 @@ class CountStore:
 
     def add(self, counts: Counts) -> None:
         """Append the counts of an input."""
-        line = {
+        line: dict[str, Any] = {
             "index": counts.index,
             "label": counts.label,
             "selection": counts.selection,
             "estimation": counts.estimation,
         }
+        if counts.means is not None:
+            line["means"] = [counts.means.dot, counts.means.size]
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         self.known[counts.index] = counts
@@ -58,6 +61,7 @@ def _read(path: Path, number: int, line: str) -> Counts:
     try:
         entry = json.loads(line)
         selection, estimation = (tuple(map(int, entry[key])) for key in ("selection", "estimation"))
-        return Counts(int(entry["index"]), int(entry["label"]), selection, estimation)
+        means = HalfMeans(*map(float, entry["means"])) if "means" in entry else None
+        return Counts(int(entry["index"]), int(entry["label"]), selection, estimation, means)
     except (ValueError, TypeError, KeyError) as error:
         raise CountsError(f"{path}:{number}: not the counts of an input: {error!r}") from None

@@ -14,11 +14,14 @@ import numpy as np
 
 from absolver.dsl.prover.obligations import Answer, Obligation, Point, proved, refuted
 from absolver.dsl.smoothing.checker import NoiseDomain
-from absolver.dsl.smoothing.radius import Evidence, written_radii
-from absolver.dsl.smoothing.worst import Setting, exact_radius, outcomes, worst_case
+from absolver.dsl.smoothing.radius import Evidence, limits, written_radii
+from absolver.dsl.smoothing.slab import steepest
+from absolver.dsl.smoothing.worst import Setting, outcomes, worst_case
 
 _CONTINUOUS = (Setting(0.25, 784), Setting(1.0, 1))
 _ABLATION = (Setting(45, 784), Setting(2, 12))
+_SHARES = (1.0, 0.8, 0.3)
+"""Bounds of the gradient, as shares of the largest that the probability admits."""
 TRIED, WORST_CASES = 401, 24
 """How many values of `p_lower` there are, and for how many the worst case is sought."""
 # Relative, of radii: the quantile's and logarithms' rounding, with a wide margin.
@@ -31,11 +34,13 @@ def obligations(domain: NoiseDomain) -> Iterator[Obligation]:
     for setting in settings:
         place = f"{domain.parameter} = {setting.parameter:g}, dimension {setting.dimension}"
         amounts = _amounts(domain)
-        yield Obligation(
-            domain.name,
-            f"{place}: the radius is at most the exact one, for {len(amounts)} values",
-            partial(_below_exact, domain, setting),
-        )
+        for share in _SHARES if domain.first_order else (1.0,):
+            steep = f", a gradient of {share:g} of the steepest" if share < 1 else ""
+            yield Obligation(
+                domain.name,
+                f"{place}{steep}: the radius is at most the exact one, for {len(amounts)} values",
+                partial(_below_exact, domain, setting, share),
+            )
         if not domain.kind.counted:
             yield Obligation(
                 domain.name,
@@ -49,13 +54,14 @@ def _amounts(domain: NoiseDomain) -> np.ndarray[tuple[int], np.dtype[np.float64]
     if domain.kind.counted:
         return np.arange(TRIED, dtype=np.float64)
     near = 1 - np.logspace(-12, -2, TRIED // 2)
-    return np.sort(np.append(np.linspace(0.5, 0.99, TRIED - len(near) + 1)[1:], near))
+    values = np.sort(np.append(np.linspace(0.5, 0.99, TRIED - len(near) + 1)[1:], near))
+    return values[::5] if domain.first_order else values  # each slab is a search of its own
 
 
-def _below_exact(domain: NoiseDomain, setting: Setting) -> Answer:
+def _below_exact(domain: NoiseDomain, setting: Setting, share: float) -> Answer:
     amounts = _amounts(domain)
-    written = written_radii(domain, Evidence(setting, amounts))
-    exact = exact_radius(domain.kind.name, domain.norm, setting, amounts)
+    evidence = Evidence(setting, amounts, None if share == 1 else share * steepest(amounts))
+    written, exact = written_radii(domain, evidence), limits(domain, evidence)
     for amount, radius, limit in zip(amounts, written, exact, strict=True):
         if not np.isnan(radius) and radius > limit + TOLERANCE * (abs(limit) + setting.parameter):
             at = "lead" if domain.kind.counted else "p_lower"

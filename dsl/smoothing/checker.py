@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from absolver.dsl.errors import CarrierError, ExpressionError, NoiseError, UnknownWordError
 from absolver.dsl.expressions import closest
-from absolver.dsl.smoothing.kinds import FUNCTIONS, KINDS, ONLY_ABLATION, Kind
+from absolver.dsl.smoothing.kinds import FUNCTIONS, GRADIENT, KINDS, ONLY_ABLATION, Kind
 from absolver.dsl.syntax import (
     Binary,
     Call,
@@ -41,6 +41,11 @@ class NoiseDomain:
     variable: str | None
     searched: Parameter | None
     span: Span = field(compare=False, repr=False)
+
+    @property
+    def first_order(self) -> bool:
+        """Whether the radius depends on a bound of the gradient."""
+        return _mentions(self.radius, GRADIENT)
 
     @property
     def element(self) -> str:
@@ -122,6 +127,12 @@ def _norm(certifies: Certifies, kind: Kind) -> str:
 def _parameters(expression: Expression) -> list[Parameter]:
     found = [expression] if isinstance(expression, Parameter) else []
     return found + [each for child in children(expression) for each in _parameters(child)]
+
+
+def _mentions(expression: Expression, word: str) -> bool:
+    if isinstance(expression, Word):
+        return expression.text == word
+    return any(_mentions(part, word) for part in children(expression))
 
 
 @dataclass(frozen=True)

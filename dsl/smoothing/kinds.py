@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 P_LOWER = "p_lower"
+GRADIENT = "gradient"
 WORDS: Mapping[str, str] = {
     P_LOWER: "a lower bound of the probability that the network gives its label under noise",
     "dimension": "the number of elements of an input",
@@ -14,8 +15,14 @@ VOTES: Mapping[str, str] = {
     "levels": "the number of steps from 0 to 1 of the grid that inputs lie on",
     "dimension": WORDS["dimension"],
 }
+SLOPES: Mapping[str, str] = {
+    **WORDS,
+    GRADIENT: "an upper bound of the norm of that probability's gradient, times the deviation",
+}
+"""Words of the radii of normal noise."""
 FUNCTIONS: Mapping[str, int] = {
     "normal_cdf": 1,
+    "normal_density": 1,
     "normal_quantile": 1,
     "exp": 1,
     "log": 1,
@@ -44,6 +51,8 @@ class Kind:
     @property
     def words(self) -> Mapping[str, str]:
         """What a radius may be a function of, besides the parameter."""
+        if self.name == "normal":
+            return SLOPES
         return VOTES if self.counted else WORDS
 
 

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from absolver.dsl.smoothing.checker import NoiseDomain
-from absolver.dsl.smoothing.kinds import P_LOWER
+from absolver.dsl.smoothing.kinds import GRADIENT, P_LOWER
+from absolver.dsl.smoothing.slab import slab, slab_move, steepest
 from absolver.dsl.smoothing.worst import Setting, exact_radius, untouched
 from absolver.dsl.syntax import (
     Binary,
@@ -39,6 +40,7 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "min": lambda *a: np.minimum.reduce(np.broadcast_arrays(*a)),
     "max": lambda *a: np.maximum.reduce(np.broadcast_arrays(*a)),
     "normal_cdf": lambda x: torch.special.ndtr(torch.from_numpy(np.asarray(x))).numpy(),
+    "normal_density": lambda x: np.exp(-np.square(x) / 2) / np.sqrt(2 * np.pi),
     "normal_quantile": lambda x: torch.special.ndtri(torch.from_numpy(np.asarray(x))).numpy(),
 }
 _OPERATIONS: Mapping[str, Callable[..., Any]] = {
@@ -65,6 +67,8 @@ class Evidence:
     setting: Setting
     amount: Floats
     """`p_lower` of each input, or `lead` where all outcomes were counted."""
+    gradient: Floats | None = None
+    """Of each input; None where nothing is known of it but what the probability says."""
 
 
 @np.errstate(all="ignore")
@@ -82,17 +86,38 @@ def written_radii(domain: NoiseDomain, evidence: Evidence) -> Floats:
         "dimension": np.full_like(amount, setting.dimension),
         "levels": np.full_like(amount, setting.levels),
     }
+    if domain.first_order:
+        values[GRADIENT] = _gradient(evidence)[:, None]
     if domain.variable is None:
         return _best(domain, values, setting)[:, 0]
     whole = domain.norm == "0"
     low = np.zeros_like(amount)
-    exact = exact_radius(domain.kind.name, domain.norm, setting, amount)
+    exact = limits(domain, evidence)[:, None]
     high = np.full_like(amount, setting.dimension + 1) if whole else 2 * np.maximum(exact, 0)
     for _ in range(HALVINGS):
         middle = np.floor((low + high) / 2) if whole else (low + high) / 2
         holds = _best(domain, {**values, domain.variable: middle}, setting) > 0
         low, high = np.where(holds, middle, low), np.where(holds, high, middle)
     return np.asarray(low[:, 0], np.float64)
+
+
+@np.errstate(all="ignore")
+def limits(domain: NoiseDomain, evidence: Evidence) -> Floats:
+    """Return the largest radius that the evidence which a domain uses can certify."""
+    if not domain.first_order:
+        return exact_radius(
+            domain.kind.name, domain.norm, evidence.setting, np.asarray(evidence.amount, np.float64)
+        )
+    slabs = zip(evidence.amount, _gradient(evidence), strict=True)
+    scale = evidence.setting.dimension**0.5 if domain.norm == "inf" else 1.0
+    moves = [slab_move(*slab(float(p), float(g))) if p > 0.5 else np.nan for p, g in slabs]
+    return np.asarray(moves, np.float64) * evidence.setting.parameter / scale
+
+
+def _gradient(evidence: Evidence) -> Floats:
+    """The bound of the gradient, which the probability bounds as well: no set has a larger one."""
+    most = steepest(np.asarray(evidence.amount, np.float64))
+    return most if evidence.gradient is None else np.minimum(evidence.gradient, most)
 
 
 def radii(domain: NoiseDomain, evidence: Evidence) -> Floats:
@@ -102,8 +127,7 @@ def radii(domain: NoiseDomain, evidence: Evidence) -> Floats:
     it and 1e-15 of the noise's parameter. So a domain whose radius is wrong is no less sound.
     """
     setting, amount = evidence.setting, np.asarray(evidence.amount, np.float64)
-    written = written_radii(domain, evidence)
-    exact = exact_radius(domain.kind.name, domain.norm, setting, amount)
+    written, exact = written_radii(domain, evidence), limits(domain, evidence)
     least = 0.0 if domain.kind.counted else 0.5
     good = np.isfinite(written) & np.isfinite(exact) & (written >= 0) & (exact >= 0)
     good &= (amount >= least) if domain.kind.counted else (amount > least)

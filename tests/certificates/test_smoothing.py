@@ -79,7 +79,9 @@ def test_counts_that_show_the_radius_are_valid(
 ) -> None:
     found = answer(write(), capsys)
     assert found["answer"] == "valid"
-    assert found["certainty"].startswith("probabilistic: wrong with probability 1/1000 or less")
+    assert found["certainty"].startswith(
+        "probabilistic: wrong with probability 1/1000 or less for each radius"
+    )
     assert found["counts"].startswith("asserted")
     assert found["over"].startswith("noise as in the theorem")
     assert (found["inputs"], found["radii"]) == (1, 1)
@@ -258,3 +260,80 @@ def test_inputs_may_be_in_an_archive() -> None:
     claim = {**CLAIM, "network": "", "property": "", "name": "images"}
     words = check_smoothing(claim, iter([block()]), stream.getvalue())
     assert words["radii"] == 1 and Fraction(CLAIM["alpha"]) == Fraction(1, 1000)
+
+
+# Of 4,000 samples 3,430 hits lie in a slab: the gradient is nearly 0 by symmetry.
+SLAB = (-1.9, 1.1, 0.1)
+
+
+def steep(
+    radius: float,
+    slab: tuple[float, float, float] = SLAB,
+    gradient: tuple[float, float] = (0, 0.02),
+) -> dict[str, Any]:
+    """The counts of one input, its gradient, and a slab that shows the radius."""
+    one = block(radius, counts=[[570, 3430]]) | {"gradient": np.array([gradient], np.float64)}
+    one["radii"][0]["slab"] = np.array([slab], np.float64)
+    return one
+
+
+def slab_by_floats(hits: int, samples: int) -> bool:
+    """The conditions of section 10 for `SLAB`, by scipy."""
+    from scipy import stats
+
+    low, high, e = SLAB
+    inside = stats.norm.cdf(high) - stats.norm.cdf(low)
+    bound = (e + np.sqrt(e * e + 4 * e * 0.02)) / 2
+    return bool(
+        stats.binom.sf(hits - 1, samples, inside) <= 0.0005
+        and 4 * np.exp(-samples // 2 * e * e * (0.5 - e / 5)) <= 0.001
+        and stats.norm.pdf(high) - stats.norm.pdf(low) >= bound
+    )
+
+
+@pytest.mark.soundness
+def test_a_slab_shows_a_radius_that_hits_alone_do_not(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    low, high, _ = SLAB
+    assert slab_by_floats(3430, 4000)
+    import scipy.optimize
+    from scipy import stats
+
+    move = scipy.optimize.brentq(
+        lambda r: stats.norm.cdf(high - r) - stats.norm.cdf(low - r) - 0.5, 0, 3
+    )
+    largest = 0.25 * move
+    claim = {"samples": 4000}
+    assert answer(write(steep(largest - 1e-9), **claim), capsys)["answer"] == "valid"
+    assert answer(write(steep(largest + 1e-9), **claim), capsys)["answer"] == "invalid"
+    alone = block(largest - 1e-9, counts=[[570, 3430]])
+    assert answer(write(alone, **claim), capsys)["answer"] == "invalid"
+
+
+@pytest.mark.soundness
+@pytest.mark.parametrize(
+    ("changes", "claim"),
+    [
+        ({"slab": (-1.9, 1.1, 0.05)}, {}),  # more than alpha / 4 deviates by more
+        ({"slab": (-1.9, 1.1, 1.5)}, {}),  # where the bound of deviations does not hold
+        ({"slab": (0.1, 4.0, 0.1)}, {}),  # c0 may be negative
+        ({"slab": (-1.2, 1.1, 0.1)}, {}),  # the slab is less steep than T may be
+        ({"slab": (-1.9, 1.3, 0.1)}, {}),  # more probable than T is known to be
+        ({"gradient": (0.05, 0.02)}, {}),
+        ({"gradient": (0, 0.3)}, {}),
+        ({}, {"noise": "laplace"}),
+        ({}, {"grid": 255}),
+        ({}, {"alpha": "1/100000000"}),
+    ],
+    ids=str,
+)
+def test_a_slab_that_shows_nothing_is_invalid(
+    changes: dict[str, Any],
+    claim: dict[str, Any],
+    write: Write,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert answer(write(steep(0.26), samples=4000), capsys)["answer"] == "valid"
+    found = answer(write(steep(0.26, **changes), **{"samples": 4000, **claim}), capsys)
+    assert found["answer"] == "invalid"

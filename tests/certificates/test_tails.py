@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from absolver.certificates.tails import binomial_tail, decay, normal, power, root
+from absolver.certificates.tails import binomial_tail, decay, density, normal, power, root
 
-BITS = 400
+BITS = 2000
 
 
 def ball(x: Fraction) -> arb:
@@ -25,17 +25,22 @@ def close_above(bound: Fraction, exact: arb, error: str = "1e-45") -> bool:
 
 @pytest.mark.soundness
 @pytest.mark.precision
-@given(st.fractions(0, 20, max_denominator=2**60))
-def test_normal_is_just_above_the_distribution_function(t: Fraction) -> None:
-    exact = 1 - (ball(t) / arb(2).sqrt()).erfc() / 2
-    assert close_above(normal(t), exact)
+@given(st.fractions(-25, 25, max_denominator=2**60))
+def test_normal_and_density_enclose_the_distribution(t: Fraction) -> None:
+    exact = (-ball(t) / arb(2).sqrt()).erfc() / 2
+    low, high = normal(t)
+    assert close_above(high, exact) and close_above(1 - low, 1 - exact)
+    exact = (-(ball(t) ** 2) / 2).exp() / (2 * arb.pi()).sqrt()
+    low, high = density(t)
+    assert close_above(high, exact) and close_above(1 - low, 1 - exact)
 
 
 @pytest.mark.soundness
 @pytest.mark.precision
-@given(st.fractions(0, 60, max_denominator=2**60))
-def test_decay_is_just_below_the_exponential(t: Fraction) -> None:
-    assert close_above(1 - decay(t), 1 - (-ball(t)).exp())
+@given(st.fractions(0, 500, max_denominator=2**60))
+def test_decay_encloses_the_exponential(t: Fraction) -> None:
+    (low, high), exact = decay(t), (-ball(t)).exp()
+    assert close_above(high, exact) and close_above(1 - low, 1 - exact)
 
 
 @pytest.mark.soundness

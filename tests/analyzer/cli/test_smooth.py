@@ -60,6 +60,7 @@ def test_it_prints_labels_radii_and_shares(run: Run) -> None:
     [
         SIGMA,
         (*SIGMA, "--domain", "renyi_smoothing", "--grid"),
+        (*SIGMA, "--domain", "first_order_smoothing", "--domain", "kl_smoothing"),
         ("--domain", "laplace_smoothing", "--scale", "0.1", "--n", "500"),
         ("--domain", "uniform_smoothing", "--width", "0.2", "--n", "500"),
         ("--domain", "uniform_smoothing_inf", "--width", "0.2", "--n", "500", "--grid"),

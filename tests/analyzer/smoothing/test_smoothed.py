@@ -54,8 +54,8 @@ def test_p_lower_is_never_above_the_exact_bound(alpha: str) -> None:
 
 
 THRESHOLDS: Mapping[str, Callable[[Fraction], Fraction]] = {
-    "gaussian_smoothing": normal,
-    "laplace_smoothing": lambda t: 1 - decay(t) / 2,
+    "gaussian_smoothing": lambda t: normal(t)[1],
+    "laplace_smoothing": lambda t: 1 - decay(t)[0] / 2,
     "uniform_smoothing": lambda t: Fraction(1, 2) + t / 2,
 }
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from absolver import domains
 from absolver.dsl.errors import NoiseError
@@ -15,6 +16,7 @@ from absolver.dsl.prover.noise import obligations
 from absolver.dsl.prover.obligations import Status, decided
 from absolver.dsl.smoothing.kinds import KINDS
 from absolver.dsl.smoothing.radius import Evidence, radii, written_radii
+from absolver.dsl.smoothing.slab import slab, slab_move, steepest
 from absolver.dsl.smoothing.worst import Setting, exact_radius, outcomes, untouched, worst_case
 
 every_domain = pytest.mark.parametrize("name", domains.noise_names())
@@ -137,6 +139,36 @@ def test_untouched_is_just_below_the_ratio_of_choices(dimension: int, data: st.D
     exact = comb(dimension - changed, kept) / comb(dimension, kept)
     (found,) = untouched(np.array([float(changed)]), kept, dimension)
     assert exact * (1 - 3e-10) <= found <= exact
+
+
+@pytest.mark.soundness
+@given(st.floats(0.51, 0.9999), st.floats(0, 1), st.lists(st.floats(-4, 4), min_size=2, max_size=6))
+def test_no_union_of_intervals_is_worse_than_the_slab(
+    p: float, share: float, ends: list[float]
+) -> None:
+    (most,) = steepest(np.array([p]))
+    gradient = share * float(most)
+    low, high = slab(p, gradient)
+    move = slab_move(low, high)
+    ends = sorted(ends)[: len(ends) // 2 * 2]
+    # A set with a tail to the left, which makes it probable enough, and with a gap.
+    edges = np.array([-np.inf, *ends, np.inf])
+    parts = edges.reshape(-1, 2)
+    inside = np.diff(stats.norm.cdf(parts), axis=1).sum()
+    steepness = np.diff(stats.norm.pdf(parts), axis=1).sum()
+    if inside >= p and steepness <= gradient:
+        assert np.diff(stats.norm.cdf(parts - move), axis=1).sum() >= 0.5 - 1e-9
+
+
+@pytest.mark.precision
+def test_with_the_steepest_gradient_first_order_is_neyman_and_pearson() -> None:
+    first, plain = (domains.load_noise(f"{n}_smoothing") for n in ("first_order", "gaussian"))
+    setting = Setting(0.25, 784)
+    few = P[1:300:6]
+    steep = Evidence(setting, few, steepest(few))
+    assert radii(first, steep) == pytest.approx(radii(plain, Evidence(setting, few)), abs=1e-9)
+    less = Evidence(setting, few, 0.5 * steepest(few))
+    assert (radii(first, less) > radii(plain, less)).all()
 
 
 ORACLES: dict[str, Callable[[mpmath.mpf], mpmath.mpf]] = {
