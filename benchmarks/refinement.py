@@ -120,7 +120,7 @@ def _images(options: argparse.Namespace, folder: Path) -> Asked:
     for name in options.nets:
         network = NETWORKS[name]
         path = options.bench / "nets" / f"{network.file}.onnx"
-        for i in range(options.images):
+        for i in options.only or range(options.images):
             center = folder / f"{i}.npy"
             np.save(center, images[i].numpy().astype(np.float32).reshape(1, 1, 28, 28))
             unit = Fraction(0), Fraction(1)
@@ -232,6 +232,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("what", choices=("eran", "public"))
     parser.add_argument("--bench", type=Path, default=BENCH)
     parser.add_argument("--images", type=int, default=50)
+    parser.add_argument("--only", nargs="+", type=int, help="these images instead of the first")
     parser.add_argument("--count", type=int, default=10, help="instances of each family")
     parser.add_argument("--seconds", type=float, default=12.0, help="of refinement, each")
     parser.add_argument("--nets", nargs="+", choices=NETWORKS, default=["6x100"])

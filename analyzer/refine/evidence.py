@@ -67,17 +67,21 @@ class Evidence:
     """All lemmas together, as splits say them."""
     proposals: dict[int, Duals] = field(default_factory=dict)
     """By number of a row of the outputs: multipliers that may refute its constraint."""
-    _boxes: Mapping[str, Interval] | None = None
+    seen: dict[str, int] = field(default_factory=dict)
+    """By name of an operand: how many lemmas there were when it was last substituted back."""
+    _boxes: Mapping[str, Interval] = field(default_factory=dict)
+    _moved: set[str] = field(default_factory=set)
+    """Operands of which more is known than when the boxes were found."""
+
+    def __post_init__(self) -> None:
+        """Find the boxes for the first time."""
+        self._find()
 
     @property
     def boxes(self) -> Mapping[str, Interval]:
         """By name of an operator's operand, `[1, *shape]`: as the checker finds them."""
-        if self._boxes is None:
-            known, nothing = self.known, Forms(np.zeros((0, 1)), np.zeros(0))
-            ground = Ground(known.graph, known.region, known.boxes, nothing)
-            # Splits that say nothing have the boxes found as those of a leaf are.
-            whole = {(name, 0): (-np.inf, np.inf) for name in known.boxes}
-            self._boxes = ground.cut({**whole, **self.cut})
+        if self._moved:
+            self._find()
         return self._boxes
 
     @property
@@ -88,13 +92,25 @@ class Evidence:
     def interval(self, place: Place) -> tuple[float, float]:
         """Return what is known of one operand."""
         name, element = place
-        lower, upper = (float(side.reshape(-1)[element]) for side in self.boxes[name])
-        return lower, upper
+        lower, upper = (float(side.reshape(-1)[element]) for side in self._boxes[name])
+        low, up = self.cut.get(place, (-np.inf, np.inf))
+        return max(lower, low), min(upper, up)
 
     def before(self, part: Graph) -> Mapping[str, Interval]:
         """Return the boxes of the operands in a part of the network."""
         names = {o for node in part.nodes if isinstance(node, Nonlinear) for o in node.inputs}
-        return {name: self.boxes[name] for name in names}
+        if names & self._moved:
+            self._find()
+        return {name: self._boxes[name] for name in names}
+
+    def _find(self) -> None:
+        """Find all boxes, by interval steps from where lemmas say more."""
+        known, nothing = self.known, Forms(np.zeros((0, 1)), np.zeros(0))
+        ground = Ground(known.graph, known.region, known.boxes, nothing)
+        # Splits that say nothing have the boxes found as those of a leaf are.
+        whole = {(name, 0): (-np.inf, np.inf) for name in known.boxes}
+        self._boxes = ground.cut({**whole, **self.cut})
+        self._moved = set()
 
     def prove(self, part: Graph, place: Place, sign: int, found: Found) -> "Refuted":
         """Evaluate what multipliers prove of `sign * x`, as a certificate will hold them.
@@ -130,7 +146,7 @@ class Evidence:
         side = (threshold, np.inf) if sign > 0 else (-np.inf, threshold)
         old = self.cut.get(place, (-np.inf, np.inf))
         self.cut[place] = max(old[0], side[0]), min(old[1], side[1])
-        self._boxes = None
+        self._moved.add(place[0])
         return True
 
     def guide(self, goal: Goal) -> Guide:

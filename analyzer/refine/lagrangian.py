@@ -24,6 +24,8 @@ Pass = Callable[[Nonlinear, Tensor], tuple[Tensor, Sequence[Tensor]]]
 _LEAST = 1e-9
 # How large the first step is, and the last one as a share of it.
 _RATE, _LAST = 0.1, 1e-3
+# How much of the means of gradients and of their squares stays (Adam, Kingma and Ba 2015).
+_FIRST, _SECOND = 0.9, 0.99
 Multipliers = Mapping[Key, Float[Tensor, "rows *shape"]]
 
 
@@ -141,35 +143,54 @@ class LayeredDual:
         return total
 
 
-def ascend(dual: LayeredDual, start: Multipliers, steps: int) -> tuple[Multipliers, Tensor]:
+def ascend(
+    dual: LayeredDual,
+    start: Multipliers,
+    steps: int,
+    out_of_time: Callable[[], bool] = lambda: False,
+) -> tuple[Multipliers, Tensor]:
     """Climb by Adam; return the best multipliers of each row, and their bounds.
 
     Steps are shares of the largest multiplier of each row at each operator, and become smaller.
 
     Guarantee: no bound is below that of the start.
     """
-    keys = list(start)
-    sizes = [_size(start[key]) for key in keys]
-    moves = [torch.zeros_like(start[key], requires_grad=True) for key in keys]
-    adam = torch.optim.Adam(moves, lr=_RATE, betas=(0.9, 0.99))
+    sizes = {key: _size(rho) for key, rho in start.items()}
+    moves = {key: torch.zeros_like(rho) for key, rho in start.items()}
+    first, second = dict(moves), dict(moves)
     best, bounds = dict(start), dual.bound(start)
-    for step in range(steps):
-        adam.param_groups[0]["lr"] = _RATE * _LAST ** (step / max(1, steps - 1))
-        now = {k: start[k] + s * m for k, s, m in zip(keys, sizes, moves, strict=True)}
-        found = dual.bound(now)
-        with torch.no_grad():
-            better = found > bounds
-            bounds = torch.where(better, found, bounds)
-            for key, value in now.items():
-                at = better.view(-1, *[1] * (value.dim() - 1))
-                best[key] = torch.where(at, value, best[key])
-        adam.zero_grad()
-        (-found[found.isfinite()].sum()).backward()  # type: ignore[no-untyped-call]
-        for move in moves:
-            if move.grad is not None:
-                move.grad.nan_to_num_()
-        adam.step()
-    return {key: value.detach() for key, value in best.items()}, bounds.detach()
+    for step in range(1, steps + 1):
+        if out_of_time():
+            break
+        found, gradients = _uphill(dual, start, sizes, moves)
+        better = found > bounds
+        bounds = torch.where(better, found, bounds)
+        rate = _RATE * _LAST ** (step / steps)
+        for key, gradient in gradients.items():
+            at = better.view(-1, *[1] * (gradient.dim() - 1))
+            best[key] = torch.where(at, start[key] + sizes[key] * moves[key], best[key])
+            first[key] = _FIRST * first[key] + (1 - _FIRST) * gradient
+            second[key] = _SECOND * second[key] + (1 - _SECOND) * gradient.square()
+            mean = first[key] / (1 - _FIRST**step)
+            size = (second[key] / (1 - _SECOND**step)).sqrt()
+            moves[key] = moves[key] + rate * mean / (size + _LEAST)
+    return best, bounds
+
+
+def _uphill(
+    dual: LayeredDual, start: Multipliers, sizes: Multipliers, moves: Multipliers
+) -> tuple[Tensor, Multipliers]:
+    """Return the bounds of moved multipliers, and the gradients of their sum in the moves."""
+    with torch.enable_grad():
+        leaves = {key: move.detach().requires_grad_() for key, move in moves.items()}
+        found = dual.bound({key: start[key] + sizes[key] * leaves[key] for key in leaves})
+        total = found[found.isfinite()].sum()
+        parts = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+    gradients = {
+        key: torch.zeros_like(leaf) if part is None else torch.nan_to_num(part)
+        for (key, leaf), part in zip(leaves.items(), parts, strict=True)
+    }
+    return found.detach(), gradients
 
 
 def _size(rho: Tensor) -> Tensor:

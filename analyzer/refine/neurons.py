@@ -1,4 +1,4 @@
-"""Which neurons are worth a costly bound, in which order, and what reducers that ask share."""
+"""What reducers have in common that bound one neuron after the other."""
 
 import time
 from abc import abstractmethod
@@ -7,30 +7,20 @@ from dataclasses import dataclass
 from math import inf, prod
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from absolver.analyzer.engines.known import tangents_domain
 from absolver.analyzer.fixpoint.reducers import Problem, Reducer, Reduction
 from absolver.analyzer.fixpoint.store import FactStore
-from absolver.analyzer.graph.graph import Affine, Graph, Nonlinear
-from absolver.analyzer.graph.linear.map import LinearMap
+from absolver.analyzer.graph.graph import Graph
 from absolver.analyzer.programs.duals import Forms, Place
 from absolver.analyzer.programs.encoding import Encoding, encode
 from absolver.analyzer.programs.relaxation import Relaxation
 from absolver.analyzer.refine.evidence import Evidence
+from absolver.analyzer.refine.layers import chosen, layers
+from absolver.analyzer.refine.passes import catch_up
 
 # A neuron is asked about again once what lies before it has shrunk by this share.
 NEWS = 1e-3
-
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """The operand of an operator that comes after others, and the network up to there."""
-
-    name: str
-    operator: Nonlinear
-    part: Graph
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,49 +37,6 @@ class Question:
         form = np.zeros((1, prod(self.part.output.shape)))
         form[0, self.place[1]] = sign
         return Forms(form, np.zeros(1))
-
-
-def layers(graph: Graph) -> Iterator[Layer]:
-    """Yield the operands that come after an operator, in order."""
-    for node in graph.nodes:
-        if isinstance(node, Nonlinear):
-            for name in dict.fromkeys(node.inputs):
-                part = graph.upto(name)
-                if any(isinstance(before, Nonlinear) for before in part.nodes):
-                    yield Layer(name, node, part)
-
-
-def chosen(layer: Layer, evidence: Evidence) -> list[Place]:
-    """Return a layer's undecided neurons, by their widths times their outgoing weights.
-
-    Singh et al., "Boosting Robustness Certification of Neural Networks", ICLR 2019, rank by both;
-    a product does not depend on units.
-    """
-    boxes = evidence.boxes
-    affine, _ = layer.operator.operator.affine_on([boxes[n] for n in layer.operator.inputs])
-    box = boxes[layer.name]
-    left = (~affine & (box.lower < box.upper)).flatten().nonzero().squeeze(1)
-    score = ((box.upper - box.lower) * _outgoing(evidence.known.graph, layer.operator)).flatten()
-    order = score[left].argsort(descending=True, stable=True)
-    return [(layer.name, int(element)) for element in left[order]]
-
-
-def _outgoing(graph: Graph, operator: Nonlinear) -> Tensor:
-    """Return the sum of the absolute weights with which each result is used."""
-    total = torch.zeros(1, *operator.shape, dtype=torch.float64)
-    for node in graph.nodes:
-        if isinstance(node, Affine):
-            for linear, name in zip(node.maps, node.inputs, strict=True):
-                if name == operator.name:
-                    total = total + _column_sums(linear)
-    return torch.where(total > 0, total, torch.ones_like(total))
-
-
-def _column_sums(linear: LinearMap) -> Tensor:
-    with torch.enable_grad():
-        one = torch.ones(1, *linear.input_shape, dtype=torch.float64, requires_grad=True)
-        (found,) = torch.autograd.grad(linear.apply_abs(one).sum(), one)
-    return found
 
 
 class NeuronReducer(Reducer):
@@ -129,6 +76,7 @@ class NeuronReducer(Reducer):
         """Yield neurons layer after layer; each layer over the boxes that are known by then."""
         known = self._evidence.known
         for layer in layers(known.graph):
+            catch_up(self._evidence, layer)
             places = chosen(layer, self._evidence)
             if not places:
                 continue

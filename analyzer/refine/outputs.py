@@ -16,7 +16,9 @@ from absolver.analyzer.programs.encoding import Encoding, encode
 from absolver.analyzer.programs.highs import Solved
 from absolver.analyzer.programs.relaxation import Relaxation
 from absolver.analyzer.refine.evidence import Evidence
+from absolver.analyzer.refine.layers import layers
 from absolver.analyzer.refine.neurons import NEWS
+from absolver.analyzer.refine.passes import catch_up
 
 
 class OutputReducer(Reducer):
@@ -42,6 +44,8 @@ class OutputReducer(Reducer):
         if self._rows is None:
             self._rows = torch.full_like(bound, -torch.inf)
         if not self._todo and self._evidence.size < (1 - NEWS) * self._size:
+            for layer in layers(problem.graph):
+                catch_up(self._evidence, layer)
             self._size, self._posed = self._evidence.size, self._fresh()
             self._todo = (self._rows[0] <= bound[0]).nonzero().squeeze(1).tolist()
         while self._todo and self._posed is not None and (left := end - time.monotonic()) > 0:

@@ -1,6 +1,7 @@
 """Linear programs with the hulls of groups: between triangles and the exact minimum, and proved."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,11 @@ from hypothesis import strategies as st
 
 from absolver.analyzer.deadline import Deadline
 from absolver.analyzer.decide import Execution
+from absolver.analyzer.engines import refine
 from absolver.analyzer.engines.known import KnownSet, tangents_domain
 from absolver.analyzer.programs.duals import evaluate
 from absolver.analyzer.programs.relaxation import Relaxation
-from absolver.analyzer.refine.refinement import prepared
+from absolver.analyzer.refine.refinement import Setting, prepared
 from absolver.analyzer.report import Verdict
 from absolver.analyzer.session import Session
 from absolver.analyzer.verify import Wishes, verify
@@ -51,15 +53,19 @@ def test_hulls_of_groups_lie_between_triangles_and_the_exact_minimum(
 
 @pytest.mark.regression
 @pytest.mark.parametrize(("number", "domain"), [(40, "crown"), (41, "triple_crown")])
-def test_bounds_of_neurons_enter_certificates(number: int, domain: str, tmp_path: Path) -> None:
+def test_bounds_of_neurons_enter_certificates(
+    number: int, domain: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The clause is not refuted without them: neither by triangles nor by hulls of groups."""
+    of_neurons = partial(Setting, oracles=("lp", "milp"))
+    monkeypatch.setattr(refine, "Setting", of_neurons)
     network, query = instance(number).write(tmp_path)
     report = verify(
         *(network, query),
         domain=domain,
         execution=Execution(engine="refine"),
         wishes=Wishes(checker=audit_here),
-        session=Session(deadline=Deadline.after(20.0)),
+        session=Session(deadline=Deadline.after(60.0)),
     )
     assert report.verdict is Verdict.VERIFIED
     assert report.certificate is not None
