@@ -51,8 +51,8 @@ def check_smoothing(
     probability of at least 1 - alpha all of its radii hold; those of split noise hold for sure.
     """
     run = _Run(claim, inputs)
-    images = certified = 0
-    last = -1
+    statements: list[tuple[int, int, str, float]] = []
+    images, last = 0, -1
     for record in records:
         fields(record, BLOCK, ("gradient",))
         for image in run.images(record):
@@ -60,11 +60,11 @@ def check_smoothing(
                 raise Broken(f"input {image['index']} does not follow {last}")
             last = image["index"]
             try:
-                certified += run.check(image)
+                statements += run.check(image)
             except Broken as error:
                 raise Broken(f"input {last}: {error}") from None
             images += 1
-    return {**run.words(), "inputs": images, "radii": certified}
+    return {**run.words(), "inputs": images, "radii": len(statements), "statements": statements}
 
 
 class _Run:
@@ -83,9 +83,11 @@ class _Run:
         self.selected, self.samples = claim["selected"], claim["samples"]
         data = _array(inputs, claim["name"])
         self.rows, self.size = len(data), math.prod(data.shape[1:])
-        if self.parameter <= 0 or not 0 < self.alpha <= Fraction(1, 2) or self.samples < 1:
-            raise Broken("the noise's parameter, alpha and the samples must be positive")
-        on_grid = data.dtype == np.uint8 and rational(claim["divisor"]) == self.grid
+        self.stored, divisor = f"{claim['name']}/{claim['divisor']}", rational(claim["divisor"])
+        positive = min(self.parameter, divisor, self.samples) > 0
+        if not positive or not 0 < self.alpha <= Fraction(1, 2):
+            raise Broken("parameter, divisor, samples and alpha must be positive, alpha <= 1/2")
+        on_grid = data.dtype == np.uint8 and divisor == self.grid
         if (self.grid or self.noise == "split") and not on_grid:
             raise Broken(f"the inputs are not bytes on a grid of {self.grid} steps")
         if self.noise == "ablation" and self.parameter not in range(1, self.size + 1):
@@ -134,8 +136,8 @@ class _Run:
                 ]
             }
 
-    def check(self, image: Mapping[str, Any]) -> int:
-        """Check all that is said of one input; return how many radii it has."""
+    def check(self, image: Mapping[str, Any]) -> list[tuple[int, int, str, float]]:
+        """Check all that is said of one input; return it: input, label, norm, radius."""
         label, counts, selection = image["label"], image["counts"], image["selection"]
         if not 0 <= image["index"] < self.rows:
             raise Broken(f"there are only {self.rows}")
@@ -143,7 +145,7 @@ class _Run:
             if min(votes) < 0 or sum(votes) > total:
                 raise Broken(f"{votes} are no counts of {total} samples")
         chosen = counts if self.noise == "split" else selection
-        if not 0 <= label < len(chosen) or chosen[label] < max(chosen):
+        if label != chosen.index(max(chosen)):  # or luck could choose among several
             raise Broken(f"{label} is not the label that was chosen")
         claimed = [entry for entry in image["radii"] if entry[1] >= 0]
         for norm, radius, slab in claimed:
@@ -153,7 +155,7 @@ class _Run:
                 shown = self.shown(norm, radius, label, counts)
             if not shown:
                 raise Broken(f"the counts do not show the radius {float(radius)} in norm {norm}")
-        return len(claimed)
+        return [(image["index"], label, norm, float(radius)) for norm, radius, _ in claimed]
 
     def shown(self, norm: str, radius: Fraction, label: int, counts: list[int]) -> bool:
         """Say whether the counts show a radius."""
@@ -221,7 +223,7 @@ class _Run:
     def words(self) -> dict[str, Any]:
         """Say what the claim is, and how far it goes."""
         on_grid = f"{GRID}: {self.grid} steps to 1"
-        noise = f"{self.noise}({self.parameter})"
+        noise = f"{self.noise}({self.parameter}) around the inputs {self.stored}"
         if self.noise == "split":
             sort = "deterministic, over all outcomes of the noise"
         else:

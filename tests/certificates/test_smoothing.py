@@ -85,6 +85,8 @@ def test_counts_that_show_the_radius_are_valid(
     assert found["counts"].startswith("asserted")
     assert found["over"].startswith("noise as in the theorem")
     assert (found["inputs"], found["radii"]) == (1, 1)
+    assert found["statements"] == [[0, 1, "2", 0.5]]
+    assert found["noise"] == "normal(1/4) around the inputs /255"
 
 
 def exact_radius() -> float:
@@ -110,6 +112,7 @@ def test_the_largest_radius_is_the_exact_one(
 WRONG = {
     "a radius that is too large": block(1.0),
     "a label that the selection did not choose": block(selection=[[10, 0]]),
+    "the second label of a tie": block(selection=[[5, 5]]),
     "a label that is no class": block(label=[2]),
     "more votes than samples": block(counts=[[2, 999]]),
     "negative votes": block(counts=[[-1, 999]]),
@@ -139,6 +142,8 @@ def test_what_shows_nothing_is_invalid(
     [
         {"noise": "cauchy"},
         {"parameter": "0"},
+        {"divisor": "0"},
+        {"divisor": "-1"},
         {"parameter": "-1/4"},
         {"alpha": "0"},
         {"alpha": "2/3"},
