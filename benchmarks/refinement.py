@@ -174,7 +174,7 @@ def _shown(refined: Refinement) -> bool:
     control = Control(Deadline.after(_PROVING_S))
     for goal in known.goals():
         relaxation = Relaxation(known.encoding, tangents_domain(), known.root.points)
-        for guide in (None, refined.evidence.guide(goal)):
+        for guide in (None, refined.guide(goal)):
             prover = TreeProver(goal, relaxation, control)
             proof = prover.prove(guide, most=1, deadline=control.deadline)
             if proof is not None:

@@ -53,7 +53,7 @@ class _Engine:
             refined = self._refinement(goal.known, tell)
             prover = TreeProver(goal, relaxation, self._control)
             proof = prover.prove(
-                refined.evidence.guide(goal),
+                refined.guide(goal),
                 # What facts refute that no leaf can be shown is refuted by splits, given time.
                 most=inf if self._refuted else 1,
                 tell=lambda share: tell(_REFINING + (1 - _REFINING) * share),

@@ -7,16 +7,20 @@ from math import inf, isfinite
 from torch import Tensor
 
 from absolver.analyzer.decide import MODEST_WORK
+from absolver.analyzer.engines.known import Goal as Clause
 from absolver.analyzer.engines.known import KnownSet
+from absolver.analyzer.engines.prover import Guide
 from absolver.analyzer.fixpoint.reducers import DomainReducer, Problem, Reducer
 from absolver.analyzer.fixpoint.schedule import Goal, Scheduled, Turn, reduce_by_gain
 from absolver.analyzer.fixpoint.store import Assumptions, FactStore, HalfSpaces, InputSet
 from absolver.analyzer.programs.solvers import MixedSolver
 from absolver.analyzer.refine.ascents import AscentReducer
 from absolver.analyzer.refine.evidence import Evidence
+from absolver.analyzer.refine.layers import layers
 from absolver.analyzer.refine.linear import LinearReducer
 from absolver.analyzer.refine.mixed import MixedReducer
 from absolver.analyzer.refine.outputs import CutReducer, OutputReducer
+from absolver.analyzer.refine.passes import catch_up
 from absolver.analyzer.refine.slopes import SlopesReducer
 from absolver.analyzer.search.hidden import Effort, search_hidden
 from absolver.dsl.domain import Domain
@@ -84,6 +88,12 @@ class Refinement:
         if setting.domain.optimised:
             base = SlopesReducer(setting.domain, self._known.root.points)
         return reduce_by_gain(self.problem, base, self._oracles(), self.store, goal)
+
+    def guide(self, goal: Clause) -> Guide:
+        """Return what has been found as a tree that proves a clause, if it is enough for that."""
+        for layer in layers(self._known.graph):
+            catch_up(self.evidence, layer)
+        return self.evidence.guide(goal)
 
     def _oracles(self) -> list[Reducer]:
         evidence, solver = self.evidence, MixedSolver(self._setting.solver)
