@@ -1,7 +1,9 @@
 """`absolver train` and `absolver evaluate`: certified training, and what came of it."""
 
 import argparse
+import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -108,26 +110,32 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     from absolver.analyzer.training import config as configuration
     from absolver.analyzer.training import evaluation
     from absolver.analyzer.training.datasets import load_data
-    from absolver.analyzer.training.records import load_model_record
+    from absolver.analyzer.training.records import load_model_record, write_atomically
 
-    text = load_model_record(arguments.folder)["config"]
-    config = configuration.parse(text, str(arguments.folder))
+    written = load_model_record(arguments.folder)["config"]
+    config = configuration.parse(written, str(arguments.folder))
     model = evaluation.load_model(arguments.folder)
     data = load_data(arguments.data, config.plan.validation)
     points = data.test if arguments.images is None else data.test.part(slice(arguments.images))
     network = arguments.folder / "network.onnx"
     evaluation.export(model, tuple(points.x.shape[1:]), network)
-    size = config.judged.size
-    print(f"{network}: first {len(points)} test images of {data.label}, norm {config.judged.norm}")
-    print(f"within {size:g}" if isinstance(size, int | float) else "")
+    size, norm = config.judged.size, config.judged.norm
+    about = f"the first {len(points)} test images of {data.label}, within {size} in the norm {norm}"
+    print(f"{network}: {about}")
+    found: list[evaluation.Accuracy] = []
     with progress(quiet=False) as watch:
         for accuracy in evaluation.evaluate(model, config.judged, points, watch):
+            found.append(accuracy)
             _print(accuracy)
         if arguments.verify:
             first = points.part(slice(arguments.verify))
-            _print(
+            found.append(
                 evaluation.verify_points(network, config.judged, first, arguments.timeout, watch)
             )
+            _print(found[-1])
+    record = {"about": about, "accuracies": [asdict(accuracy) for accuracy in found]}
+    text = json.dumps(record, indent=1) + "\n"
+    write_atomically(arguments.folder / "evaluation.json", lambda file: file.write(text.encode()))
     return 0
 
 

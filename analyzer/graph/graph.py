@@ -153,6 +153,8 @@ def operands(node: Node) -> tuple[str, ...]:
 def evaluate(node: Node, values: Mapping[str, Tensor]) -> Tensor:
     """Evaluate one node from the values of its operands."""
     match node:
+        case Affine(inputs=(operand,), maps=(linear,), bias=bias) if bias is not None:
+            return linear.apply_affine(values[operand], bias)
         case Affine(inputs=inputs, maps=maps, bias=bias):
             total = sum(m.apply(values[i]) for m, i in zip(maps, inputs, strict=True))
             assert isinstance(total, Tensor), "an affine node has at least one operand"

@@ -34,6 +34,9 @@ class Columns:
         return torch.unflatten(rows, 2, self.shape)
 
 
+# To move so few rows costs less than to move the lines, gradients counted.
+_FEW_ROWS = 3
+
 Rows = Float[Tensor, "group rows ..."] | Windows | Columns
 """Coefficients over one node, for a group of batch elements."""
 
@@ -123,7 +126,7 @@ def through_lines(
         case Columns():
             gain, values = _through(lines.of(elements).at(rows.neurons), rows.values)
             results = [replace(rows, values=v) for v in values]
-        case _ if channels_last(rows):
+        case _ if channels_last(rows) and not (rows.requires_grad and rows.shape[1] < _FEW_ROWS):
             # All arithmetic runs over contiguous memory: the lines come in the rows' layout.
             gain, values = _through(lines.channels_last.of(elements), rows.movedim(3, -1))
             results = [v.movedim(-1, 3) for v in values]

@@ -4,6 +4,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -72,7 +73,7 @@ def load_data(path: Path, validation: int) -> Data:
         with np.load(path, allow_pickle=False) as arrays:
             parts = [_labelled(arrays, part) for part in ("train", "test")]
             lossy = "jpeg_train" in arrays
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, BadZipFile) as error:
         raise TrainingError(f"{path}: not an .npz file of arrays ({error})") from error
     except KeyError as error:
         raise TrainingError(

@@ -94,6 +94,14 @@ class Convolution(_AbstractConvolution):
         """Convolve with the kernel."""
         return self._convolve(x, self.weight)
 
+    def apply_affine(
+        self, x: Float[Tensor, "batch *shape"], bias: Float[Tensor, "*result"]
+    ) -> Float[Tensor, "batch *result"]:
+        """Convolve, and add a bias: at once where it is one number a channel, spread out."""
+        if any(bias.stride()[2:]) or (bias.shape[0] > 1 and bias.stride()[0]):
+            return self._convolve(x, self.weight) + bias
+        return self._convolve(x, self.weight, bias[0].flatten(1)[:, 0])
+
     def apply_abs(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *result"]:
         """Convolve with the kernel's absolute values."""
         return self._convolve(x, self.magnitude)
@@ -134,14 +142,14 @@ class Convolution(_AbstractConvolution):
             tuple((-before, -after) for before, after in self.padding),
         )
 
-    def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         images = x.reshape(-1, *self.input_shape[1:])
         symmetric = all(before == after >= 0 for before, after in self.padding)
         if not symmetric:
             images = _pad(images, self.padding)
         padding = tuple(before if symmetric else 0 for before, _ in self.padding)
         result = _CONVOLVE[len(padding)](
-            images, weight, None, self.stride, padding, self.dilation, self.groups
+            images, weight, bias, self.stride, padding, self.dilation, self.groups
         )
         return result.reshape(-1, *self.output_shape)
 

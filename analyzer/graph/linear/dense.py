@@ -32,6 +32,14 @@ class Dense(LinearMap):
         """Return `x Wᵀ`."""
         return functional.linear(x, self.weight)
 
+    def apply_affine(
+        self, x: Float[Tensor, "batch *shape"], bias: Float[Tensor, "*result"]
+    ) -> Float[Tensor, "batch *result"]:
+        """Return `x Wᵀ + bias`."""
+        if bias.numel() != self.weight.shape[0]:
+            return self.apply(x) + bias
+        return functional.linear(x, self.weight, bias.flatten())
+
     def apply_abs(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *result"]:
         """Return `x |W|ᵀ`."""
         if self.weight.numel() > _LARGEST_KEPT or self.weight.requires_grad:

@@ -24,6 +24,10 @@ class LinearMap(ABC):
     def apply(self, x: Tensor) -> Tensor:
         """Map `[batch, *input_shape]` to `[batch, *output_shape]`."""
 
+    def apply_affine(self, x: Tensor, bias: Tensor) -> Tensor:
+        """Apply the map and add a bias of the output's shape; at once where that is cheaper."""
+        return self.apply(x) + bias
+
     @abstractmethod
     def apply_abs(self, x: Tensor) -> Tensor:
         """Apply the map whose coefficients are the absolute values of this one's."""

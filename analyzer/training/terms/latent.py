@@ -1,6 +1,6 @@
 """Attacks in the latent space of a network's first part (Mao et al. 2023, "TAPS")."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 import torch
@@ -13,6 +13,7 @@ from absolver.analyzer.training.errors import TrainingError
 from absolver.analyzer.training.schedules import Number
 from absolver.analyzer.training.terms.certified import SmallBoxes
 from absolver.analyzer.training.terms.term import Term
+from absolver.dsl.domain import Domain
 from absolver.dsl.operators.record import Interval
 
 
@@ -31,14 +32,14 @@ class Taps(Term):
     inside: SmallBoxes | None = None
     steps: int = 20
     link: float = 0.5
+    domain: Domain = field(default_factory=lambda: domains.load("interval"))
 
     def __call__(self, batch: Batch) -> Tensor:
         """Return the loss of each set."""
         region = batch.region if self.inside is None else self.inside.regions(batch)
-        interval = domains.load("interval")
-        certified = log_sum_exp(batch.margins(interval, region))
+        certified = log_sum_exp(batch.margins(self.domain, region))
         split, second = split_network(batch.network, self.behind)
-        hidden = batch.passed(interval, region).hidden
+        hidden = batch.passed(self.domain, region).hidden
         box = split.operator.range([hidden[name] for name in split.inputs])
         worst = self._worst(batch, second, Interval(box.lower.detach(), box.upper.detach()))
         latent = linked(worst, box, self.link)
