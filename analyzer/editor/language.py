@@ -82,7 +82,10 @@ def proposals(before: str, path: Path) -> list[Proposal]:
         return _of("domain", beside | {name: _doc(name) for name in domains.names()})
     if _BEGINS_STATEMENT.match(before):
         operators = {name: _first_line(operator) for name, operator in OPERATORS.items()}
-        begin = {word: STRUCTURE[word] for word in ("any", "extends", "bounds", "lower", "x")}
+        begin = {
+            word: STRUCTURE[word]
+            for word in ("any", "extends", "bounds", "lower", "x", "noise", "certifies")
+        }
         return [*_of("operator", operators), *_of("word", begin)]
     sides = {side: STRUCTURE[side.split()[0]] for side in _SIDES}
     return [
