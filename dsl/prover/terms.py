@@ -102,6 +102,7 @@ class Term(Symbolic):
     """A number on one neuron, in place of a tensor."""
 
     shape = torch.Size([])
+    requires_grad = False
 
     def __init__(self, real: Real) -> None:
         """Keep what it is."""

@@ -26,6 +26,7 @@ from absolver.analyzer.search.records import Decoder, encode
 from absolver.analyzer.search.search import BranchAndBound, State
 from tests.analyzer.search.problems import (
     BOUNDING,
+    CUTS,
     LINES,
     NETWORKS,
     SEARCHED,
@@ -36,7 +37,7 @@ from tests.analyzer.search.problems import (
 )
 
 ABOUT = {"network": "12", "property": "34"}
-DOMAINS = (BOUNDING, LINES, SEARCHED, TRIPLES)
+DOMAINS = (BOUNDING, LINES, SEARCHED, TRIPLES, CUTS)
 
 
 def searching(name: str, kind: str, seed: int) -> tuple[Graph, Specification, BranchAndBound]:
