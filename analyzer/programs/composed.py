@@ -74,9 +74,11 @@ class Composed:
         return normal, missed
 
     def constants(
-        self, normal: Float[Tensor, "k n"], scale: Float[Tensor, " k"]
-    ) -> Float[Tensor, " k"]:
+        self, normal: Float[Tensor, "many n"], scale: Float[Tensor, " many"], times: int = 1
+    ) -> Float[Tensor, " many"]:
         """Return the largest value of `scale * y - normal · x` over the box for each ReLU.
+
+        There may be several of each, all ReLUs in order and then all of them again.
 
         It is the larger one of two linear forms' largest values, as y is 0 or its operand and no
         scale is negative: exact but for rounding.
@@ -84,8 +86,9 @@ class Composed:
         center = (self.box.lower + self.box.upper) / 2
         radius = (self.box.upper - self.box.lower) / 2
         off = -(normal @ center) + normal.abs() @ radius
-        on = scale.unsqueeze(1) * self.weight - normal
-        return torch.maximum(off, on @ center + on.abs() @ radius + scale * self.bias)
+        weight, bias = self.weight.repeat(times, 1), self.bias.repeat(times)
+        on = scale.unsqueeze(1) * weight - normal
+        return torch.maximum(off, on @ center + on.abs() @ radius + scale * bias)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,19 +5,21 @@ Any multipliers are sound, and the optimum of either is that of the linear progr
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from absolver.analyzer.graph.graph import Affine, Graph, Nonlinear
+from absolver.analyzer.programs.composed import Composed
 from absolver.analyzer.regions.region import Region
 from absolver.dsl.domain import Domain
 from absolver.dsl.operators.record import Interval
 
 Key = tuple[str, int]
-"""A node of an operator, and which operand's multipliers; -1 for those of the result."""
-RESULT = -1
+"""A node of an operator, and which operand's multipliers, or those of the result, or of faces."""
+RESULT, FACES = -1, -2
 Pass = Callable[[Nonlinear, Tensor], tuple[Tensor, Sequence[Tensor]]]
 """Of a row's coefficients on an operator's result: what it adds, and rows of its operands."""
 # Coefficients below this share of the largest pass nothing on.
@@ -27,6 +29,44 @@ _RATE, _LAST = 0.1, 1e-3
 # How much of the means of gradients and of their squares stays (Adam, Kingma and Ba 2015).
 _FIRST, _SECOND = 0.9, 0.99
 Multipliers = Mapping[Key, Float[Tensor, "rows *shape"]]
+
+
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """What multiples of faces add to rows: at the ReLUs, at their sources, and on the whole."""
+
+    result: Float[Tensor, "rows *shape"]
+    sources: Mapping[str, Float[Tensor, "rows *shape"]]
+    constant: Float[Tensor, "rows"]
+
+    def give(self, pending: dict[str, Tensor]) -> None:
+        """Add what sources get to the rows that wait for them."""
+        for name, row in self.sources.items():
+            _add(pending, name, -row)
+
+
+@dataclass(frozen=True, eq=False)
+class FaceSets:
+    """Some faces `y <= normal · x + c` of each ReLU of a node, for each row its own."""
+
+    layer: Composed
+    normals: Float[Tensor, "rows k sets n"]
+
+    def taken(self, multipliers: Float[Tensor, "rows k sets"]) -> Taken:
+        """Add up multiples of faces, none of them negative; c is that of each ReLU's sum."""
+        layer, weights = self.layer, multipliers.clamp(min=0)
+        scale = weights.sum(2)
+        normal = torch.einsum("rks,rksn->rkn", weights, self.normals)
+        constant = layer.constants(normal.flatten(0, 1), scale.flatten(), len(scale))
+        result = scale.new_zeros(len(scale), prod(layer.node.shape))
+        result = result.index_add(1, layer.elements, scale)
+        parts = torch.split(normal.sum(1), [prod(shape) for _, shape in layer.sources], 1)
+        sources = {
+            name: part.view(-1, *shape)
+            for (name, shape), part in zip(layer.sources, parts, strict=True)
+        }
+        whole = constant.view(scale.shape).sum(1)
+        return Taken(result.view(-1, *layer.node.shape), sources, whole)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +89,8 @@ class LayeredDual:
     """By name of an operator's operand, `[1, *shape]`."""
     rows: Float[Tensor, "rows outputs"]
     copies: bool = False
+    faces: tuple[FaceSets, ...] = ()
+    """Of ReLUs over all that feeds them; their multipliers are those of the key `FACES`."""
 
     def start(self, domain: Domain) -> Multipliers:
         """Return multipliers with which the bound is that of a domain's slopes."""
@@ -68,8 +110,13 @@ class LayeredDual:
         self._substitute(passed)
         return found
 
-    def bound(self, multipliers: Multipliers) -> Float[Tensor, "rows"]:
+    def bound(
+        self, multipliers: Multipliers, probes: Mapping[str, Tensor] | None = None
+    ) -> Float[Tensor, "rows"]:
         """Evaluate multipliers.
+
+        Probes, by name of a node, are added to a row's coefficients there: the gradient in one of 0
+        is the node's value where the bound is taken.
 
         Guarantee: each row is at least its bound over the region, up to rounding.
         """
@@ -89,7 +136,12 @@ class LayeredDual:
             ]
             return added + node.operator.support([-m for m in moved], own, box), moved
 
-        return torch.nan_to_num(self._substitute(passed), nan=-torch.inf, posinf=-torch.inf)
+        added = {
+            sets.layer.node.name: sets.taken(multipliers[sets.layer.node.name, FACES])
+            for sets in self.faces
+        }
+        total = self._substitute(passed, added, probes or {})
+        return torch.nan_to_num(total, nan=-torch.inf, posinf=-torch.inf)
 
     def slopes(self, multipliers: Multipliers) -> Mapping[str, tuple[Tensor, ...]]:
         """Return the slopes `rho / a` with which rows pass operators, as certificates have them.
@@ -118,8 +170,14 @@ class LayeredDual:
     def _box(self, node: Nonlinear) -> list[Interval]:
         return [self.boxes[name] for name in node.inputs]
 
-    def _substitute(self, passed: Pass) -> Float[Tensor, "rows"]:
+    def _substitute(
+        self,
+        passed: Pass,
+        faces: Mapping[str, Taken] | None = None,
+        probes: Mapping[str, Tensor] | None = None,
+    ) -> Float[Tensor, "rows"]:
         """Substitute rows back; what operators add and pass on is for the caller to say."""
+        faces, probes = faces or {}, probes or {}
         graph = self.graph
         total = self.rows.new_zeros(len(self.rows))
         pending = {graph.output.name: self.rows.view(-1, *graph.output.shape)}
@@ -127,6 +185,10 @@ class LayeredDual:
             a = pending.pop(node.name, None)
             if a is None:
                 continue
+            if (taken := faces.get(node.name)) is not None:
+                a, total = a + taken.result, total - taken.constant
+                taken.give(pending)
+            a = a + probes.get(node.name, 0.0)
             match node:
                 case Affine(bias=bias):
                     if bias is not None:
@@ -138,8 +200,9 @@ class LayeredDual:
                     total = total + added.flatten(1).sum(1)
                     for name, rho in zip(node.inputs, moved, strict=True):
                         _add(pending, name, rho)
-        if graph.input.name in pending:
-            total = total + self.region.minimum(pending[graph.input.name].unsqueeze(0))[0]
+        if (a := pending.get(graph.input.name)) is not None:
+            a = a + probes.get(graph.input.name, 0.0)
+            total = total + self.region.minimum(a.unsqueeze(0))[0]
         return total
 
 
@@ -155,7 +218,7 @@ def ascend(
 
     Guarantee: no bound is below that of the start.
     """
-    sizes = {key: _size(rho) for key, rho in start.items()}
+    sizes = _sizes(start)
     moves = {key: torch.zeros_like(rho) for key, rho in start.items()}
     first, second = dict(moves), dict(moves)
     best, bounds = dict(start), dual.bound(start)
@@ -191,6 +254,15 @@ def _uphill(
         for (key, leaf), part in zip(leaves.items(), parts, strict=True)
     }
     return found.detach(), gradients
+
+
+def _sizes(start: Multipliers) -> Multipliers:
+    """Return what a step of 1 is; faces begin at 0, and climb as their operator's operand does."""
+    sizes = {}
+    for (name, which), rho in start.items():
+        size = _size(start[name, 0] if which == FACES else rho)
+        sizes[name, which] = size.view(-1, *[1] * (rho.dim() - 1))
+    return sizes
 
 
 def _size(rho: Tensor) -> Tensor:

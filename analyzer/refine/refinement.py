@@ -14,6 +14,7 @@ from absolver.analyzer.fixpoint.reducers import DomainReducer, Problem, Reducer
 from absolver.analyzer.fixpoint.schedule import Goal, Scheduled, Turn, reduce_by_gain
 from absolver.analyzer.fixpoint.store import Assumptions, FactStore, HalfSpaces, InputSet
 from absolver.analyzer.programs.solvers import MixedSolver
+from absolver.analyzer.refine.active_sets import ActiveSetReducer
 from absolver.analyzer.refine.ascents import AscentReducer
 from absolver.analyzer.refine.evidence import Evidence
 from absolver.analyzer.refine.layers import layers
@@ -25,7 +26,7 @@ from absolver.analyzer.refine.slopes import SlopesReducer
 from absolver.analyzer.search.hidden import Effort, search_hidden
 from absolver.dsl.domain import Domain
 
-ORACLES = ("lp rows", "cuts", "decomposition", "d-lp", "lp", "milp")
+ORACLES = ("lp rows", "cuts", "active sets", "decomposition", "d-lp", "lp", "milp")
 """By name, in the order in which they are tried."""
 
 # A bound of a neuron that takes less of its interval away is not worth a leaf of a certificate.
@@ -100,6 +101,7 @@ class Refinement:
         every: dict[str, Callable[[], Reducer]] = {
             OutputReducer.name: lambda: OutputReducer(evidence),
             CutReducer.name: lambda: CutReducer(evidence),
+            ActiveSetReducer.name: lambda: ActiveSetReducer(evidence),
             "decomposition": lambda: AscentReducer(evidence),
             "d-lp": lambda: AscentReducer(evidence, copies=True),
             LinearReducer.name: lambda: LinearReducer(evidence),

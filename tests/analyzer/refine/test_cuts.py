@@ -12,8 +12,11 @@ from absolver.analyzer.engines.known import tangents_domain
 from absolver.analyzer.fixpoint.store import FactStore
 from absolver.analyzer.programs.composed import Composed, ComposedFace, composed_layers
 from absolver.analyzer.programs.relaxation import Relaxation
+from absolver.analyzer.refine.active_sets import ActiveSetReducer, climbed
 from absolver.analyzer.refine.evidence import Evidence
+from absolver.analyzer.refine.lagrangian import LayeredDual, ascend
 from absolver.analyzer.refine.outputs import CutReducer, OutputReducer
+from absolver.domains import load
 from tests.analyzer.refine.problems import exact_minimum, known_set, problem_of, runs
 from tests.networks import relu_network, residual_network
 
@@ -108,3 +111,34 @@ def test_faces_gain_where_a_layer_is_wide() -> None:
         assert solved is not None and rows is not None
         gained += float(rows[0, 0]) > solved.value - 100.0 + 1e-4
     assert gained >= 3
+
+
+@pytest.mark.precision
+@pytest.mark.parametrize("seed", range(3))
+def test_active_sets_lie_between_the_ascent_without_faces_and_the_program_with_all(
+    seed: int,
+) -> None:
+    known = known_set(relu_network((4, 8, 8, 2), seed), seed)
+    dual = LayeredDual(known.graph, known.region, known.boxes, torch.eye(2, dtype=torch.float64))
+    plain = ascend(dual, dual.start(load("crown")), 40)[1]
+    found = climbed(dual)
+    assert (found >= plain).all()
+    rows = CutReducer(Evidence(known)).reduce(problem_of(known), FactStore()).rows
+    assert rows is not None
+    for row in range(2):
+        exact = exact_minimum(known, known.graph.output.name, row, 1)
+        assert float(found[row]) <= exact + 1e-7
+        # The program stops where no face is missed by more than its tolerance.
+        assert float(found[row]) <= float(rows[0, row]) + 1e-3 * (1 + abs(exact))
+
+
+@pytest.mark.precision
+def test_active_sets_are_above_the_linear_optimum_where_faces_gain() -> None:
+    gained = 0
+    for seed in range(3):
+        known = known_set(relu_network((4, 8, 8, 2), seed), seed)
+        plain = OutputReducer(Evidence(known)).reduce(problem_of(known), FactStore()).rows
+        found = ActiveSetReducer(Evidence(known)).reduce(problem_of(known), FactStore()).rows
+        assert plain is not None and found is not None
+        gained += int((found > plain + 1e-4).sum())
+    assert gained >= 2
