@@ -81,11 +81,13 @@ def _proved_neurons(paths: list[Path], jobs: int) -> "list[Outcome]":
 
 def _proved_noise(paths: list[Path]) -> "list[Outcome]":
     """Try the radii of domains of noise, which no operator has a part in."""
-    from absolver.dsl.prover.noise import obligations
-    from absolver.dsl.prover.obligations import decided
+    from absolver.dsl.prover.noise import prove_noise
 
-    loaded = (domains.load_noise(str(path)) for path in paths)
-    return [decided(owed) for domain in loaded for owed in obligations(domain)]
+    return [
+        outcome
+        for path in paths
+        for outcome in prove_noise(partial(domains.load_noise, str(path)), domains.read(path))
+    ]
 
 
 def _texts(path: Path) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from absolver.dsl.prover.obligations import Answer, Outcome, Point, Status
 
-_LIBRARIES = ("z3-solver", "sympy", "python-flint", "torch", "lark")
+_LIBRARIES = ("z3-solver", "sympy", "python-flint", "torch", "lark", "numpy", "scipy")
 _LANGUAGE = Path(__file__).resolve().parents[1]
 
 

@@ -7,12 +7,21 @@ that worst case is 1/2. Neither is a proof between the values that are tried; wh
 off at the exact radius, whatever a domain says.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
 
-from absolver.dsl.prover.obligations import Answer, Obligation, Point, proved, refuted
+from absolver.dsl.prover.cache import keep, kept
+from absolver.dsl.prover.obligations import (
+    Answer,
+    Obligation,
+    Outcome,
+    Point,
+    decided,
+    proved,
+    refuted,
+)
 from absolver.dsl.smoothing.checker import NoiseDomain
 from absolver.dsl.smoothing.radius import Evidence, limits, written_radii
 from absolver.dsl.smoothing.slab import steepest
@@ -26,6 +35,15 @@ TRIED, WORST_CASES = 401, 24
 """How many values of `p_lower` there are, and for how many the worst case is sought."""
 # Relative, of radii: the quantile's and logarithms' rounding, with a wide margin.
 TOLERANCE = 1e-9
+
+
+def prove_noise(load: Callable[[], NoiseDomain], text: str) -> list[Outcome]:
+    """Try what a domain of noise owes, or return what was found of its text before."""
+    found = kept("noise", text)
+    if found is None:
+        found = [decided(owed) for owed in obligations(load())]
+        keep(found, "noise", text)
+    return found
 
 
 def obligations(domain: NoiseDomain) -> Iterator[Obligation]:

@@ -14,8 +14,8 @@ def test_the_gradient_of_relus_support_is_that_of_finite_differences() -> None:
     for sign in (1.0, -1.0):
         b = torch.full_like(slope, sign)
 
-        def support(a: torch.Tensor, l: torch.Tensor, u: torch.Tensor) -> torch.Tensor:  # noqa: E741
-            return Relu().support([a], b, [Interval(l, u)])  # noqa: B023 - used in this turn alone
+        def support(a: torch.Tensor, *ends: torch.Tensor) -> torch.Tensor:
+            return Relu().support([a], b, [Interval(*ends)])  # noqa: B023 - used in this turn alone
 
         assert torch.autograd.gradcheck(support, (slope, lower, upper), eps=1e-7, atol=1e-5)
 
