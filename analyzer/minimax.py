@@ -57,6 +57,9 @@ def least_maximum(
     places = used.nonzero()[1].astype(np.int32)
     below = np.full(rows, -infinity)
     solver.addRows(rows, below, bound, len(places), starts, places, matrix[used])
+    if (solver.getNumRow(), solver.getNumCol()) != matrix.shape:
+        # HiGHS refuses coefficients above 1e15, and ends of variables beyond its infinity.
+        return None
     solver.run()
     found = solver.getSolution()
     if not (found.value_valid and found.dual_valid):

@@ -10,6 +10,7 @@ from absolver.analyzer.deadline import Deadline
 from absolver.analyzer.decide import Execution
 from absolver.analyzer.engines.names import NAMES
 from absolver.analyzer.executions import answer
+from absolver.analyzer.minimax import least_maximum
 from absolver.analyzer.programs.highs import LinearProgram
 from absolver.analyzer.programs.program import Rows
 from absolver.analyzer.report import Report, Verdict
@@ -94,6 +95,13 @@ def test_a_bound_beyond_what_solvers_call_infinite_is_one(
 ) -> None:
     query = write_property(UNIT, f"(>= Y_0 1{300 * '0'}.0)")
     assert asked(write_network(*TENT), query, engine).verdict is Verdict.VERIFIED
+
+
+@pytest.mark.regression
+@pytest.mark.parametrize(("slope", "lower"), [(1e30, -1.0), (1.0, 1e25)])
+def test_a_linear_program_that_highs_refuses_has_no_optimum(slope: float, lower: float) -> None:
+    box = np.array([lower]), np.array([2 * abs(lower)])
+    assert least_maximum(np.array([[slope]]), np.zeros(1), box) is None
 
 
 @pytest.mark.regression
