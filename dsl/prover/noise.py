@@ -29,7 +29,7 @@ from absolver.dsl.smoothing.worst import Setting, outcomes, worst_case
 
 _CONTINUOUS = (Setting(0.25, 784), Setting(1.0, 1))
 _ABLATION = (Setting(45, 784), Setting(2, 12))
-_SHARES = (1.0, 0.8, 0.3)
+_SHARES = (1.0, 0.5)
 """Bounds of the gradient, as shares of the largest that the probability admits."""
 TRIED, WORST_CASES = 401, 24
 """How many values of `p_lower` there are, and for how many the worst case is sought."""

@@ -27,9 +27,9 @@ from absolver.dsl.syntax import (
 Floats = NDArray[np.float64]
 Values = Mapping[str, Floats]
 
-POINTS, ROUNDS = 65, 10
-"""Each round of a search tries so many values, in a range 32 times smaller than before."""
-HALVINGS = 52
+POINTS, ROUNDS = 33, 8
+"""Each round of a search tries so many values, in a range 16 times smaller than before."""
+HALVINGS = 45
 
 _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "exp": np.exp,

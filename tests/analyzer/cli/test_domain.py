@@ -86,3 +86,20 @@ def test_an_unknown_name_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -
     code, _, err = run(capsys, "show", "crowm")
     assert code == 64
     assert "there is no domain `crowm` (did you mean `crown`?)" in err
+
+
+def test_domains_of_noise_are_shown_checked_and_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = run(capsys, "show", "gaussian_smoothing")
+    assert code == 0 and "noise normal(sigma)" in out
+    assert run(capsys, "prove", "gaussian_smoothing")[0] == 0
+    wrong = out.replace("radius sigma", "radius 1.1 * sigma")
+    Path("mine.dom").write_text(wrong, encoding="utf-8")
+    described = "mine.dom: gaussian_smoothing, noise normal(sigma), norm 2\n"
+    assert run(capsys, "check", "mine.dom") == (0, described, "")
+    code, out, _ = run(capsys, "prove", "mine.dom")
+    assert code == 1 and "line 4: the radius is above the exact one" in out
+    code, _, err = run(capsys, "show", "gaussian_smoothing", "--compiled")
+    assert code == 65 and "it bounds no neurons" in err

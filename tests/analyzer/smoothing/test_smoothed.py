@@ -1,5 +1,6 @@
 """The smoothed network: what it certifies holds, and does not depend on how it is computed."""
 
+import sys
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from itertools import product
@@ -14,7 +15,7 @@ from torch import nn
 from absolver import domains
 from absolver.analyzer.smoothing.classifiers import NOTHING, labels
 from absolver.analyzer.smoothing.confidence import p_lower
-from absolver.analyzer.smoothing.errors import SmoothingSettingError
+from absolver.analyzer.smoothing.errors import SmoothingExtraError, SmoothingSettingError
 from absolver.analyzer.smoothing.noise import Noise
 from absolver.analyzer.smoothing.smoothed import Counts, Sampling, Smoothed
 from absolver.certificates.tails import binomial_tail, decay, dyadic, normal
@@ -184,3 +185,11 @@ def test_samplings_without_a_meaning_are_refused(wrong: dict[str, float]) -> Non
 def test_domains_of_different_noise_share_no_counts(network: nn.Module) -> None:
     with pytest.raises(SmoothingSettingError, match="one kind of noise"):
         Smoothed(network, ["gaussian_smoothing", "laplace_smoothing"], 0.25)
+
+
+def test_without_scipy_the_extra_is_named(
+    network: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    with pytest.raises(SmoothingExtraError, match=r"pip install 'absolver\[smoothing\]'"):
+        Smoothed(network, "gaussian_smoothing", 0.25, FEW).certify(X)
