@@ -64,9 +64,11 @@ WAYS = {
     "DeepPoly": Way("crown"),
     "RefinePoly": Way("crown", NEURONS),
     "k-ReLU": Way("krelu", NEURONS),
-    "alpha_crown": Way("alpha_crown", ORACLES),
+    "all by turns": Way("alpha_crown", ORACLES),
+    **{f"a-CROWN, {oracle}": Way("alpha_crown", (oracle,)) for oracle in ORACLES},
 }
-ON_IMAGES, ON_INSTANCES = list(WAYS)[:-1], ["alpha_crown"]
+ON_IMAGES = [name for name, way in WAYS.items() if way.domain != "alpha_crown"]
+ON_INSTANCES = [name for name in WAYS if name not in ON_IMAGES]
 
 
 @dataclass(frozen=True)
@@ -221,10 +223,10 @@ def _print_gains(options: argparse.Namespace, found: Sequence[Line]) -> None:
                 share = gain / max(1, len(parts))
                 rate = gain / seconds if seconds else None
                 figures = f"{share:.1%}", f"{seconds:.1f}", number(None if rate is None else rate)
-                rows.append([about, way, oracle, str(len(parts)), *figures])
-    print_table(
-        ["about", "way", "oracle", "questions", "share of the gap closed", "s", "share a s"], rows
-    )
+                verified = f"{sum(line.verified for line in own)} of {len(own)}"
+                rows.append([about, way, verified, oracle, str(len(parts)), *figures])
+    header = ["about", "way", "verified", "oracle", "asked"]
+    print_table([*header, "share of the gap closed", "s", "share a s"], rows)
 
 
 def _arguments() -> argparse.Namespace:

@@ -39,7 +39,7 @@ class Scheduled:
 
 
 @dataclass(frozen=True)
-class Goal:
+class Purpose:
     """What a schedule is for, and what it may take."""
 
     refuted: Callable[[Tensor], Bool[Tensor, " batch"]]
@@ -77,7 +77,7 @@ class _State:
 
 
 def reduce_by_gain(
-    problem: Problem, base: Reducer, oracles: Sequence[Reducer], store: FactStore, goal: Goal
+    problem: Problem, base: Reducer, oracles: Sequence[Reducer], store: FactStore, purpose: Purpose
 ) -> Scheduled:
     """Run a cheap reducer, then costly ones in turns, each followed by the cheap one.
 
@@ -89,7 +89,7 @@ def reduce_by_gain(
     Guarantee: as `reduce_to_fixpoint`. Given the clock's answers the turns are always the same; no
     turn begins once the time is over, and none is told to take longer than what is left.
     """
-    start = goal.clock()
+    start = purpose.clock()
     none = torch.full_like(problem.unsafe.bound, -torch.inf)
     state = _State(none, problem.nowhere)
     _take(state, base.reduce(problem, store))
@@ -97,36 +97,40 @@ def reduce_by_gain(
     standings = [_Standing(oracle) for oracle in oracles]
 
     def take_turn(one: _Standing, seconds: float) -> None:
-        began, before = goal.clock(), _share(problem, state.rows, scale)
+        began, before = purpose.clock(), _share(problem, state.rows, scale)
         found = one.reducer.reduce(problem, store, seconds)
         _take(state, found)
         if found.gain > 0:
             _take(state, base.reduce(problem, store))
-        taken = max(goal.clock() - began, 1e-9)
+        taken = max(purpose.clock() - began, 1e-9)
         gain = before - _share(problem, state.rows, scale)
         _record(one, found, gain / taken, len(state.turns))
         if found.gain > _SMALLEST_GAIN:
             for other in standings:
                 other.exhausted &= other is one
         state.turns.append(Turn(one.reducer.name, taken, gain))
-        goal.tell(state.turns)
+        purpose.tell(state.turns)
 
     def refuted() -> Tensor:
-        return state.empty | goal.refuted(state.rows)
+        return state.empty | purpose.refuted(state.rows)
 
     def left() -> float:
-        return goal.seconds - (goal.clock() - start)
+        return purpose.seconds - (purpose.clock() - start)
 
-    kept = _CLOSING * goal.seconds if goal.closing is not None and isfinite(goal.seconds) else 0.0
+    kept = (
+        _CLOSING * purpose.seconds
+        if purpose.closing is not None and isfinite(purpose.seconds)
+        else 0.0
+    )
     reason = "decided"
     while not bool(refuted().all()):
         awake = [one for one in standings if not one.exhausted]
         if not left() > kept or not awake:
             reason = "no reducer gains any more" if not awake else "out of time"
             break
-        take_turn(_next(awake), min(goal.slice_s, left() - kept))
-    if reason != "decided" and goal.closing is not None and left() > 0:
-        take_turn(_Standing(goal.closing), left())
+        take_turn(_next(awake), min(purpose.slice_s, left() - kept))
+    if reason != "decided" and purpose.closing is not None and left() > 0:
+        take_turn(_Standing(purpose.closing), left())
         reason = "decided" if bool(refuted().all()) else reason
     return Scheduled(state.rows, refuted(), tuple(state.turns), reason)
 

@@ -32,6 +32,8 @@ from absolver.domains import load
 # Steps before faces are added, and between two additions; how often there are some.
 _FIRST_STEPS, _STEPS, _ADDITIONS = 40, 25, 6
 _START = "crown"
+# Of all faces of a layer together: layers with more have none.
+_MOST_COEFFICIENTS = 1 << 25
 
 
 class ActiveSetReducer(Reducer):
@@ -71,7 +73,9 @@ def climbed(dual: LayeredDual, out_of_time: Callable[[], bool] = lambda: False) 
 
     Guarantee: none is below that of the same ascent without faces.
     """
-    composed = list(composed_layers(dual.graph, dual.region, dual.boxes))
+    most = _MOST_COEFFICIENTS // (_ADDITIONS * max(1, len(dual.rows)))
+    every = composed_layers(dual.graph, dual.region, dual.boxes)
+    composed = [layer for layer in every if layer.weight.numel() <= most]
     best, bounds = ascend(dual, dual.start(load(_START)), _FIRST_STEPS, out_of_time)
     for _ in range(_ADDITIONS if composed else 0):
         if out_of_time():

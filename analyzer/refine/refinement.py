@@ -7,11 +7,10 @@ from math import inf, isfinite
 from torch import Tensor
 
 from absolver.analyzer.decide import MODEST_WORK
-from absolver.analyzer.engines.known import Goal as Clause
-from absolver.analyzer.engines.known import KnownSet
+from absolver.analyzer.engines.known import Goal, KnownSet
 from absolver.analyzer.engines.prover import Guide
 from absolver.analyzer.fixpoint.reducers import DomainReducer, Problem, Reducer
-from absolver.analyzer.fixpoint.schedule import Goal, Scheduled, Turn, reduce_by_gain
+from absolver.analyzer.fixpoint.schedule import Purpose, Scheduled, Turn, reduce_by_gain
 from absolver.analyzer.fixpoint.store import Assumptions, FactStore, HalfSpaces, InputSet
 from absolver.analyzer.programs.solvers import MixedSolver
 from absolver.analyzer.refine.active_sets import ActiveSetReducer
@@ -84,13 +83,13 @@ class Refinement:
             tell(min(1.0, spent / setting.seconds) if isfinite(setting.seconds) else 0.0)
 
         closing = OutputReducer(self.evidence) if OutputReducer.name in setting.oracles else None
-        goal = Goal(refuted, setting.seconds, setting.slice_s, closing, tell=watch)
+        purpose = Purpose(refuted, setting.seconds, setting.slice_s, closing, tell=watch)
         base: Reducer = DomainReducer(setting.domain)
         if setting.domain.optimised:
             base = SlopesReducer(setting.domain, self._known.root.points)
-        return reduce_by_gain(self.problem, base, self._oracles(), self.store, goal)
+        return reduce_by_gain(self.problem, base, self._oracles(), self.store, purpose)
 
-    def guide(self, goal: Clause) -> Guide:
+    def guide(self, goal: Goal) -> Guide:
         """Return what has been found as a tree that proves a clause, if it is enough for that."""
         for layer in layers(self._known.graph):
             catch_up(self.evidence, layer)

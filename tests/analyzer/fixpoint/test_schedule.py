@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from absolver.analyzer.fixpoint.reducers import Problem, Reducer, Reduction
-from absolver.analyzer.fixpoint.schedule import Goal, Scheduled, reduce_by_gain
+from absolver.analyzer.fixpoint.schedule import Purpose, Scheduled, reduce_by_gain
 from absolver.analyzer.fixpoint.store import Assumptions, FactStore, HalfSpaces, InputSet
 from absolver.analyzer.regions.box import Box
 from tests.networks import DTYPE, relu_network
@@ -73,8 +73,8 @@ def run(
     clock = Clock()
     oracles = [Pretended(str(i), clock, *rate) for i, rate in enumerate(rates)]
     last = Pretended("closing", clock, *closing) if closing else None
-    goal = Goal(lambda rows: (rows > 0).all(1), seconds, closing=last, clock=clock)
-    found = reduce_by_gain(problem, Base(), oracles, FactStore(), goal)
+    purpose = Purpose(lambda rows: (rows > 0).all(1), seconds, closing=last, clock=clock)
+    found = reduce_by_gain(problem, Base(), oracles, FactStore(), purpose)
     assert clock.now <= seconds + 1e-9
     return found
 
