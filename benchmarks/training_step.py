@@ -98,7 +98,8 @@ class Rival:
         self.fused = loss.endswith("fused")
         self.one_hot = functional.one_hot(y, classes).to(x)
         module: nn.Module = FusedLoss(model) if self.fused else model
-        example = (x[:1], self.one_hot[:1]) if self.fused else x[:1]
+        # Two points: batch normalisation in training mode takes no fewer.
+        example = (x[:2], self.one_hot[:2]) if self.fused else x[:2]
         options = {"conv_mode": "matrix", "loss_fusion": self.fused}
         self.bounded = library.BoundedModule(module, example, bound_opts=options)
         self.bounded.train()

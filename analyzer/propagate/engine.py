@@ -290,6 +290,10 @@ class Walk:
         """Bound rows by the interval that walks along: the domain `interval` if `by_intervals`."""
         return self._cheap.minimum(rows)
 
+    def interval_outputs(self) -> Interval:
+        """Return the box of the output of the interval that walks along."""
+        return self._cheap.bounds(self._graph.output, None)
+
     def run(self, rows: Tensor) -> Propagation:
         """Walk, and bound rows."""
         self.walk()

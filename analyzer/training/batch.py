@@ -99,20 +99,34 @@ class Batch:
 
     def bounded(self, rows: Tensor, domain: Domain, region: Region) -> Propagation:
         """Bound linear forms of the logits over sets."""
-        walk = self._walks.get(id(region))
-        if walk is None and _by_intervals(domain):
-            walk = self._walks[id(region)] = self._walked(domain, region)
-            self._kept.append(region)
+        walk = self._walk(domain, region)
         if walk is not None and walk.by_intervals and _is_interval(domain):
             return Propagation(walk.interval_minimum(rows), walk.hidden, ())
         if walk is not None and walk.domain is domain:
             return walk.bound(rows)
         return propagate(self.network, domain, region, rows, given=self._given(region))
 
+    def logit_bounds(self, domain: Domain) -> tuple[Tensor, Tensor]:
+        """Bound the logits over the batch's sets, each `[batch, classes]`."""
+        walk = self._walk(domain, self.region)
+        if walk is not None and walk.by_intervals and _is_interval(domain):
+            box = walk.interval_outputs()
+            return box.lower.flatten(1), box.upper.flatten(1)
+        identity = torch.eye(self.classes, dtype=self.x.dtype, device=self.x.device)
+        rows = torch.cat([identity, -identity]).unsqueeze(0)
+        lower, negated = self.bounded(rows, domain, self.region).rows.chunk(2, dim=1)
+        return lower, -negated
+
+    def _walk(self, domain: Domain, region: Region) -> Walk | None:
+        """Return the walk over the sets, or begin one if the domain's is worth keeping."""
+        if id(region) not in self._walks and _by_intervals(domain):
+            self._walks[id(region)] = self._walked(domain, region)
+            self._kept.append(region)
+        return self._walks.get(id(region))
+
     def prepare(self, domain: Domain) -> None:
         """Walk with a domain first whose hidden bounds are intervals': they need no other walk."""
-        if _by_intervals(domain) and id(self.region) not in self._walks:
-            self._walks[id(self.region)] = self._walked(domain, self.region)
+        self._walk(domain, self.region)
 
     def _walked(self, domain: Domain, region: Region) -> Walk:
         return walked(self.network, domain, region, self._given(region))

@@ -68,9 +68,9 @@ def difference_bounds(batch: Batch, domain: Domain) -> tuple[Tensor, Tensor]:
     are subtracted, so that the work stays that of the logits.
     """
     classes, label = batch.classes, batch.y.unsqueeze(1)
-    identity = torch.eye(classes, dtype=batch.x.dtype, device=batch.x.device)
     own = torch.arange(classes, device=label.device) == label
     if classes * (classes - 1) <= MOST_SHARED:
+        identity = torch.eye(classes, dtype=batch.x.dtype, device=batch.x.device)
         pairs = (identity.unsqueeze(1) - identity).flatten(0, 1)  # row i C + j is z_i - z_j
         least = batch.bounded(pairs.unsqueeze(0), domain, batch.region).rows
         least = torch.unflatten(least, 1, (classes, classes))
@@ -78,8 +78,6 @@ def difference_bounds(batch: Batch, domain: Domain) -> tuple[Tensor, Tensor]:
         lower = least.gather(2, index).squeeze(2)
         upper = -least.gather(1, index.mT).squeeze(1)
     else:
-        both = torch.cat([identity, -identity]).unsqueeze(0)
-        low, negated = batch.bounded(both, domain, batch.region).rows.chunk(2, dim=1)
-        lower = low + negated.gather(1, label)
-        upper = -negated - low.gather(1, label)
+        low, high = batch.logit_bounds(domain)
+        lower, upper = low - high.gather(1, label), high - low.gather(1, label)
     return torch.where(own, 0.0, lower), torch.where(own, 0.0, upper)
