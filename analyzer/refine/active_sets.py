@@ -46,43 +46,62 @@ class ActiveSetReducer(Reducer):
         self._evidence = evidence
         self._size = inf
         self._rows: Tensor | None = None
+        self._climb: Climb | None = None
+        self._left: list[int] = []
 
     def reduce(self, problem: Problem, store: FactStore, seconds: float = inf) -> Reduction:
-        """Climb with more and more faces, as long as there is time."""
+        """Climb with more and more faces, as long as there is time; the next time it goes on."""
         end, bound = time.monotonic() + seconds, problem.unsafe.bound
         if self._rows is None:
             self._rows = torch.full_like(bound, -torch.inf)
-        left = (self._rows[0] <= bound[0]).nonzero().squeeze(1)
-        if len(left) and self._evidence.size < (1 - NEWS) * self._size:
-            for layer in layers(problem.graph):
-                catch_up(self._evidence, layer)
-            self._size = self._evidence.size
-            dual = LayeredDual(
-                self._evidence.known.graph,
-                self._evidence.known.region,
-                self._evidence.boxes,
-                problem.unsafe.rows[0, left].double(),
-            )
-            found = climbed(dual, lambda: time.monotonic() > end)
-            self._rows[0, left] = torch.maximum(self._rows[0, left], found.to(bound))
-        return Reduction(0.0, self._rows.clone(), problem.nowhere, exhausted=True)
+        if self._climb is None and self._evidence.size < (1 - NEWS) * self._size:
+            self._left = (self._rows[0] <= bound[0]).nonzero().squeeze(1).tolist()
+            self._climb = self._begun(problem) if self._left else None
+        if self._climb is not None:
+            found = self._climb.go(lambda: time.monotonic() > end).to(bound)
+            self._rows[0, self._left] = torch.maximum(self._rows[0, self._left], found)
+            self._climb = None if self._climb.done else self._climb
+        exhausted = self._climb is None
+        return Reduction(0.0, self._rows.clone(), problem.nowhere, exhausted=exhausted)
+
+    def _begun(self, problem: Problem) -> "Climb":
+        for layer in layers(problem.graph):
+            catch_up(self._evidence, layer)
+        self._size = self._evidence.size
+        known, rows = self._evidence.known, problem.unsafe.rows[0, self._left].double()
+        return Climb(LayeredDual(known.graph, known.region, self._evidence.boxes, rows))
 
 
-def climbed(dual: LayeredDual, out_of_time: Callable[[], bool] = lambda: False) -> Tensor:
-    """Return bounds of a dual's rows, climbing with faces that are added where points miss them.
+class Climb:
+    """An ascent in which faces are added where points miss them.
 
-    Guarantee: none is below that of the same ascent without faces.
+    Guarantee: no bound is below that of the same ascent without faces, nor below an earlier one.
     """
-    most = _MOST_COEFFICIENTS // (_ADDITIONS * max(1, len(dual.rows)))
-    every = composed_layers(dual.graph, dual.region, dual.boxes)
-    composed = [layer for layer in every if layer.weight.numel() <= most]
-    best, bounds = ascend(dual, dual.start(load(_START)), _FIRST_STEPS, out_of_time)
-    for _ in range(_ADDITIONS if composed else 0):
-        if out_of_time():
-            break
-        dual, start = _with_faces(dual, best, composed)
-        best, bounds = ascend(dual, start, _STEPS, out_of_time)
-    return bounds
+
+    def __init__(self, dual: LayeredDual) -> None:
+        """Begin without faces."""
+        most = _MOST_COEFFICIENTS // (_ADDITIONS * max(1, len(dual.rows)))
+        every = composed_layers(dual.graph, dual.region, dual.boxes)
+        self._composed = [layer for layer in every if layer.weight.numel() <= most]
+        self._dual = dual
+        self._best = dual.start(load(_START))
+        self._bounds = dual.bound(self._best)
+        self._phases = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether all faces were added that ever will be."""
+        return self._phases > (_ADDITIONS if self._composed else 0)
+
+    def go(self, out_of_time: Callable[[], bool] = lambda: False) -> Tensor:
+        """Climb on; return the rows' bounds."""
+        while not self.done and not out_of_time():
+            if self._phases:
+                self._dual, self._best = _with_faces(self._dual, self._best, self._composed)
+            steps = _STEPS if self._phases else _FIRST_STEPS
+            self._best, self._bounds = ascend(self._dual, self._best, steps, out_of_time)
+            self._phases += 1
+        return self._bounds
 
 
 def _with_faces(

@@ -12,7 +12,7 @@ from absolver.analyzer.engines.known import tangents_domain
 from absolver.analyzer.fixpoint.store import FactStore
 from absolver.analyzer.programs.composed import Composed, ComposedFace, composed_layers
 from absolver.analyzer.programs.relaxation import Relaxation
-from absolver.analyzer.refine.active_sets import ActiveSetReducer, climbed
+from absolver.analyzer.refine.active_sets import ActiveSetReducer, Climb
 from absolver.analyzer.refine.evidence import Evidence
 from absolver.analyzer.refine.lagrangian import LayeredDual, ascend
 from absolver.analyzer.refine.outputs import CutReducer, OutputReducer
@@ -121,7 +121,7 @@ def test_active_sets_lie_between_the_ascent_without_faces_and_the_program_with_a
     known = known_set(relu_network((4, 8, 8, 2), seed), seed)
     dual = LayeredDual(known.graph, known.region, known.boxes, torch.eye(2, dtype=torch.float64))
     plain = ascend(dual, dual.start(load("crown")), 40)[1]
-    found = climbed(dual)
+    found = Climb(dual).go()
     assert (found >= plain).all()
     rows = CutReducer(Evidence(known)).reduce(problem_of(known), FactStore()).rows
     assert rows is not None
