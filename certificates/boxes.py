@@ -158,15 +158,15 @@ class OperatorNode:
         self, node: Operator, uses: Sequence[int], arithmetic: Fast, profile: Profile
     ) -> None:
         """Find its rule."""
-        self._node, self._arithmetic, self._profile = node, arithmetic, profile
+        self.node, self._arithmetic, self._profile = node, arithmetic, profile
         self._rule = rule_for(node.function)
         # A product, what groups have, and the other uses.
         self._charges = [arithmetic.charge(2 + n) for n in uses]
 
     def step(self, boxes: Sequence[Box], lines: Lines | None = None) -> Step:
         """Find the range."""
-        image = self._rule.range(boxes, self._node.attributes)
-        error = self._profile.operator_error(self._node, image)
+        image = self._rule.range(boxes, self.node.attributes)
+        error = self._profile.operator_error(self.node, image)
         if error.any():
             image = Box(down(image.lower - error), up(image.upper + error))
         largest = size_of(image).max(axis=1, initial=0.0)
@@ -174,7 +174,7 @@ class OperatorNode:
 
     def _line(self, boxes: Sequence[Box], lines: Lines | None, error: Floats) -> Line:
         """Find the offsets of the proposed slopes; where f is affine, it is its own line."""
-        nothing = [np.zeros(self._node.size)] * len(boxes)
+        nothing = [np.zeros(self.node.size)] * len(boxes)
         lower, below = self._side(boxes, lines.lower if lines else nothing, above=False)
         upper, above = self._side(boxes, lines.upper if lines else nothing, above=True)
         sizes = [size_of(box) for box in boxes]
@@ -205,11 +205,11 @@ class OperatorNode:
         several = [np.shape(slope) for slope in proposed if not isinstance(slope, str)]
         rule, shape = self._rule, np.broadcast_shapes(boxes[0].lower.shape, *several)
         bent = np.broadcast_to(self.bent(boxes), shape)
-        exact = rule.affine(boxes, self._node.attributes)
+        exact = rule.affine(boxes, self.node.attributes)
         flat = np.zeros(shape)
         known, offset = ([flat] * len(boxes), flat) if exact is None else exact[1:]
         attributes = {
-            key: np.broadcast_to(x, shape)[bent] for key, x in self._node.attributes.items()
+            key: np.broadcast_to(x, shape)[bent] for key, x in self.node.attributes.items()
         }
         curved, slopes = [], list[Floats]()
         for slope, whole in zip(proposed, boxes, strict=True):
@@ -231,7 +231,7 @@ class OperatorNode:
 
     def bent(self, boxes: Sequence[Box]) -> NDArray[np.bool_]:
         """Return where the function is not known to be affine over the boxes."""
-        affine = self._rule.affine(boxes, self._node.attributes)
+        affine = self._rule.affine(boxes, self.node.attributes)
         return np.ones(boxes[0].lower.shape, np.bool_) if affine is None else ~affine[0]
 
 

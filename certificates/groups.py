@@ -20,8 +20,6 @@ from absolver.certificates.network import Broken, Floats, Ints, Move, Operator
 from absolver.certificates.rounding import TINY, Box, Numbers, add_down, gamma
 from absolver.certificates.rules.piecewise_linear import PIECEWISE_LINEAR
 
-GROUPED = ("relu", "leaky_relu", "abs", "clip")
-"""The functions that may have groups: of one operand, piecewise linear, continuous."""
 BITS, SMALLEST, LARGEST = 40, 2.0**-900, 2.0**400
 """Units in a group's size, as a power of two, and sizes between which products do not overflow."""
 

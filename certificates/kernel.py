@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from absolver.certificates.arithmetic import Array, Constants, Fast, cost, float_below, spread
+from absolver.certificates.balls import Around, around, image, over_ball
 from absolver.certificates.boxes import AffineNode, Lines, OperatorNode, Step, meet, size_of
 from absolver.certificates.groups import GroupRequest, Groups, RowRequest, groups_of
 from absolver.certificates.network import Affine, Ball, Broken, Floats, Ints, Network, Operator
@@ -33,13 +34,14 @@ CHUNK, ROWS = 2**19, 1024
 class Proposals:
     """The facts of a record: lines and groups of operators, and rows for each node.
 
-    With `undecided`, rows also bound what operators are not known to be affine on.
+    With `undecided`, rows also bound what may bend; with `balls` all nodes have balls from here on.
     """
 
     lines: Mapping[int, Lines] = field(default_factory=dict)
     rows: Mapping[int, Sequence[RowRequest]] = field(default_factory=dict)
     undecided: bool = False
     groups: Mapping[int, GroupRequest] = field(default_factory=dict)
+    balls: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +49,7 @@ class Facts:
     """What holds at the points of some branches: boxes and steps of all nodes.
 
     `groups` hold for all branches. `case` bounds the input, exactly; `region` is its box, ready for
-    `minimum`. Only the branches that are `alive` have points.
+    `minimum`. Only the branches that are `alive` have points. `balls` are those of all nodes.
     """
 
     boxes: Sequence[Box]
@@ -57,6 +59,7 @@ class Facts:
     case: Array
     region: Constants
     alive: NDArray[np.bool_]
+    balls: Sequence[Around] | None = None
 
 
 class Kernel:
@@ -88,11 +91,10 @@ class Kernel:
                 for p in operands:
                     entry = (operator, p, operands)
                     self._deciders.setdefault(network.bounded(p), []).append(entry)
-        self._ball: tuple[Ball, Constants] | None = None
+        self._ball: Around | None = None
         if ball is not None:
-            center = np.array([ball.center], object)
-            ends = _enclose(center) if arithmetic.rounds else (center, center)
-            self._ball = ball, arithmetic.prepare(*ends)
+            center, radius = np.array([ball.center], object), np.array([-float_below(-ball.radius)])
+            self._ball = Around(Box(*_enclose(center)), radius, ball.norm)
 
     def root(self, lower: Sequence[Fraction | None], upper: Sequence[Fraction | None]) -> Facts:
         """Return what is known of a case before its first record: a box of the input."""
@@ -108,6 +110,7 @@ class Kernel:
         """Return what is known of some branches, which may occur repeatedly."""
         boxes = [Box(*(end[chosen] for end in box)) for box in facts.boxes]
         steps, region = [None] * len(boxes), self._region(boxes[0], facts.case)
+        facts = replace(facts, balls=None if facts.balls is None else ())
         return replace(facts, boxes=boxes, steps=steps, region=region, alive=facts.alive[chosen])
 
     def cut(self, facts: Facts, cut: Cut) -> Facts:
@@ -130,6 +133,7 @@ class Kernel:
         """
         boxes, steps, alive = list(parent.boxes), list(parent.steps), parent.alive.copy()
         lines, groups = {**parent.lines, **proposals.lines}, dict(parent.groups)
+        balls: list[Around] | None = [] if proposals.balls or parent.balls is not None else None
         facts = replace(parent, boxes=boxes, steps=steps, lines=lines, groups=groups, alive=alive)
         for v, node in enumerate(self._nodes):
             before, operands = boxes[v], [boxes[p] for p in self.operands[v]]
@@ -140,6 +144,7 @@ class Kernel:
             if node is not None and (v in proposals.lines or not known):
                 steps[v] = step = node.step(operands, lines.get(v))
                 boxes[v] = meet(before, step.box)
+            boxes[v] = self._in_ball(boxes, v, balls)
             requests = list(proposals.rows.get(v, ()))
             if proposals.undecided:
                 asked = self.undecided(facts, v)
@@ -155,7 +160,21 @@ class Kernel:
                 boxes[v] = before  # the same object, so that steps from it stay known
             elif v == 0:
                 facts = replace(facts, region=self._region(boxes[0], facts.case))
-        return facts
+        return replace(facts, balls=balls)
+
+    def _in_ball(self, boxes: Sequence[Box], v: int, balls: list[Around] | None) -> Box:
+        """Add the ball of a node, if there are any, and return the box of what is in it."""
+        node, box = self._nodes[v], boxes[v]
+        if balls is None:
+            return box
+        if not self.profile.real:
+            raise Broken(f"balls say nothing of executions in {self.profile.name}")
+        if node is not None:
+            balls.append(image(node, [(balls[p], boxes[p]) for p in self.operands[v]], box))
+        else:
+            start = self._ball or Around(box, np.zeros(1))
+            balls.append(around(start.center, (start.radius,), box))
+        return meet(box, balls[v].box)
 
     def require_range(self, steps: Sequence[Step | None], branches: NDArray[np.bool_]) -> None:
         """Raise `Broken` where the first nodes may overflow, which is outside of the semantics."""
@@ -207,7 +226,11 @@ class Kernel:
             direct = value
             for v, coefficients in rows.items():
                 ends = facts.region if v == 0 else a.prepare(*facts.boxes[v])
-                direct = a.plus(direct, a.minimum(coefficients, ends, part.owner))
+                least = a.minimum(coefficients, ends, part.owner)
+                if facts.balls:
+                    ball = facts.balls[v], part.owner, a
+                    least = np.maximum(least, over_ball(coefficients, *ball))
+                direct = a.plus(direct, least)
             left = np.flatnonzero(~(direct > 0))
             if left.size:
                 rows = {v: coefficients[left] for v, coefficients in rows.items()}
@@ -326,14 +349,7 @@ class Kernel:
         a, rows = self.arithmetic, all_rows[0]
         least = a.minimum(rows, facts.region, owner)
         if self._ball is not None:
-            ball, center = self._ball
-            # Hölder: |a . (x - center)| is at most the radius times the dual norm of a.
-            if ball.norm == 1:
-                norm = a.above(abs(rows).max(axis=1), 0)
-            else:
-                norm = up(np.sqrt(a.above((rows * rows).sum(axis=1), rows.shape[1])))
-            reach = up(norm * -float_below(-ball.radius))
-            least = np.maximum(least, a.plus(a.minimum(rows, center, owner), -reach))
+            least = np.maximum(least, over_ball(rows, self._ball, owner, a))
         return a.plus(value, least)
 
     def _clip(self, facts: Facts, all_rows: Coefficients, value: Array, owner: Ints) -> Box:

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from absolver.certificates.boxes import Lines, Slope
 from absolver.certificates.container import fields, rational
-from absolver.certificates.groups import GROUPED, GroupRequest, RowRequest, directions
+from absolver.certificates.groups import GroupRequest, RowRequest, directions
 from absolver.certificates.kernel import Proposals
 from absolver.certificates.network import Broken, Clause, Constraint, Floats, Ints, Network
+from absolver.certificates.rules.piecewise_linear import CONTINUOUS
 from absolver.certificates.terms import Form, Half
 
 
@@ -55,7 +56,7 @@ class ProposalReader:
     def proposals(self, facts: object) -> Proposals:
         """Return the facts of a record."""
         facts = mapping(facts)
-        fields(facts, (), ("lines", "rows", "groups"))
+        fields(facts, (), ("lines", "rows", "groups", "norm"))
         rows: defaultdict[int, list[RowRequest]] = defaultdict(list)
         for entry in listed(facts.get("rows", [])):
             fields(mapping(entry), ("operand", "lower", "upper"), ("lines",))
@@ -64,7 +65,8 @@ class ProposalReader:
         groups = dict(map(self._groups, listed(facts.get("groups", []))))
         if len(groups) < len(facts.get("groups", [])):
             raise Broken("an operator has groups twice")
-        return Proposals(self._lines(facts.get("lines", [])), rows, groups=groups)
+        balls = "norm" in facts and bool(whole(facts["norm"], 2, 3))
+        return Proposals(self._lines(facts.get("lines", [])), rows, groups=groups, balls=balls)
 
     def halves(self, record: Mapping[str, Any]) -> tuple[Half, Half]:
         """Return the two sides of a split, as their trees follow it."""
@@ -175,7 +177,7 @@ class ProposalReader:
         fields(entry := mapping(entry), _GROUPS, ("lines",))
         v, members = self._operator(entry["operator"]), numbers(entry["members"], "i")
         function, shape = getattr(self._network.nodes[v], "function", None), members.shape
-        if function not in GROUPED or len(shape) != 2 or shape[1] not in (2, 3) or not shape[0]:
+        if function not in CONTINUOUS or len(shape) != 2 or shape[1] not in (2, 3) or not shape[0]:
             raise Broken(f"{entry['operator']}: no groups of {function} of shape {shape}")
         size, k, template = self._network.sizes[v], shape[1], directions(shape[1])
         forms = numbers(entry["forms"], "i", (np.size(entry["forms"]) // k, k))

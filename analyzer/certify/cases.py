@@ -142,9 +142,11 @@ class Cases:
                 return
         if self._domain.parts > 1 and self._write_parts(whole, pending):
             return
+        if _in_norm_2(self._domain) and self._write_balls(whole, pending):
+            return
         raise NotCertifiable(
             f"{self._open} by one pass of {self._domain.name}, done as a certificate can say it: "
-            "without symbols that cancel in products, and balls in a norm"
+            "without symbols that cancel in products, and with balls in norm 2 alone"
         )
 
     def _write_parts(self, whole: Specification, sets: Tensor) -> bool:
@@ -160,6 +162,20 @@ class Cases:
             return False
         trees = part_trees(graph, self._domain, part)
         self._write_trees(whole, [replace(t, set=int(sets[t.set])) for t in trees])
+        return True
+
+    def _write_balls(self, whole: Specification, sets: Tensor) -> bool:
+        """Write the cases of sets whose clauses balls refute; say whether that is so."""
+        graph = self._problem.graph(self._execution, whole.rows.dtype)
+        part, memory_bytes = whole.select(sets), self._execution.memory_bytes
+        found = propagate(graph, self._domain, part.region, part.rows, memory_bytes=memory_bytes)
+        refuted = part.refuted(found.rows)
+        if not bool(refuted.all()):
+            self._open = self._describe_open(part, found.rows, refuted)
+            return False
+        # Where the margin is largest there is most room for what the checker rounds.
+        one, shown = torch.ones_like(found.rows), Rehearsal(found.rows, {}, {})
+        self._write_part(graph, part, _Proved(None, shown, one, refuted.all(dim=1), None, norm=2))
         return True
 
     def _write_trees(self, whole: Specification, trees: Sequence[TreeProof]) -> None:
@@ -250,7 +266,9 @@ class Cases:
                 rows_used = [row for row, index in clauses if index >= 0]
                 cuts = proved.multiples.multipliers[element, rows_used].double().cpu().numpy()
             leaf: Entry = {"record": "leaf", "refutations": refutations(pairs, cuts)}
-            known = facts(lines, [entry for entry, _ in rows])
+            known: Entry = {**facts(lines, [entry for entry, _ in rows])}
+            if proved.norm is not None:
+                known["norm"] = proved.norm
             self._writer.write({**leaf, "facts": known} if known else leaf)
             count = sum(count for _, count in rows)
             self.counts = self.counts.with_case(len(pairs), count, elements)
@@ -289,6 +307,11 @@ def encoders_of(graph: Graph, lines: Domain, boxes: Mapping[str, Interval]) -> l
     ]
 
 
+def _in_norm_2(domain: Domain) -> bool:
+    """Whether a domain, or a factor of it, has balls that the checker has, too."""
+    return any(factor.norm == 2.0 for factor in domain.factors or (domain,))
+
+
 def _with_one_root(trees: Sequence[TreeProof]) -> Iterator[Sequence[TreeProof]]:
     """Yield the trees of each set; those that share a root together, others alone."""
     groups: dict[object, list[TreeProof]] = {}
@@ -307,6 +330,8 @@ class _Proved(NamedTuple):
     sets: Bool[Tensor, "sets"]
     multiples: Multiples | None
     """Of the constraints on inputs, where there are some."""
+    norm: int | None = None
+    """Of the balls that the checker is to find beside boxes."""
 
 
 def _chosen(

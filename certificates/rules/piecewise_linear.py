@@ -115,6 +115,8 @@ def _continuous(box: Box, *segments: tuple[Numbers, Numbers, Numbers, Numbers]) 
     return cut
 
 
+CONTINUOUS = ("relu", "leaky_relu", "abs", "clip")
+"""Those of the functions that have no jumps."""
 PIECEWISE_LINEAR: Mapping[str, PiecewiseLinear] = {
     "relu": PiecewiseLinear(lambda box, attributes: kinked(box, 0.0)),
     "leaky_relu": PiecewiseLinear(lambda box, attributes: kinked(box, attributes["alpha"])),

@@ -23,6 +23,7 @@ from absolver.analyzer.errors import (
     EXIT_FALSIFIED,
     EXIT_INTERRUPTED,
     EXIT_UNCHECKED,
+    EXIT_UNKNOWN,
     EXIT_USAGE,
     EXIT_VERIFIED,
 )
@@ -280,7 +281,7 @@ def test_an_interruption_while_writing_leaves_a_prefix_under_another_name(
     assert prefix.startswith(b"ABSOLVER-CERTIFICATE 1\n") and len(prefix) > 100
 
 
-def test_what_only_balls_in_a_norm_prove_is_verified_but_unchecked(
+def test_what_only_balls_in_a_norm_prove_is_certified_over_the_reals(
     write_network: Write, write_property: Write, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """Rotations by 45 degrees keep the 2-norm, and let boxes grow by its factor each."""
@@ -290,10 +291,10 @@ def test_what_only_balls_in_a_norm_prove_is_verified_but_unchecked(
     np.save(point, np.zeros((1, 2), dtype=np.float32))
     near = ("--input", point, "--epsilon", "3", "--norm", "2", "--label", "1")
     code, out, _ = run(capsys, network, *near, "--domain", "lipschitz")
-    assert (code, out[0]) == (EXIT_UNCHECKED, "verified")
-    assert "balls in a norm" in out[1]
-    code, out, _ = run(capsys, network, *near, "--domain", "lipschitz & crown")
     assert (code, out[0]) == (EXIT_VERIFIED, "verified")
+    assert "real semantics" in out[1] and "checked by audit" in out[1]
+    code, out, _ = run(capsys, network, *near, "--domain", "interval")
+    assert (code, out[0]) == (EXIT_UNKNOWN, "unknown")
 
 
 @pytest.mark.parametrize("inner", ["crown", "zonotope", "interval", "crown & interval"])
