@@ -1,9 +1,10 @@
 """Which expressions have a meaning: the words of the language, and where each may stand."""
 
-from collections.abc import Iterable, Mapping
+import operator
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Literal
+from typing import Any, Literal
 
 from absolver.dsl.errors import ExpressionError, OperandError, UnknownWordError
 from absolver.dsl.syntax import (
@@ -43,6 +44,21 @@ DERIVATIVES = "f'"
 ARITY_ANY = ("each",)
 """What an operator record gives as its operands where it takes any number of them."""
 
+ARITHMETIC: Mapping[str, Callable[[Any, Any], Any]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+}
+"""What operations mean, on any sort of numbers; a quotient depends on its divisor."""
+COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+"""What comparisons mean."""
 ARGUMENTS: Mapping[str, str] = {"f": "one", "f'": "one", "abs": "one", "min": "", "max": ""}
 # CPython's parser refuses 200 nested parentheses, and no rule of the field comes near.
 _DEEPEST = 60

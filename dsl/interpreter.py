@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from absolver.dsl.expressions import ARITY_ANY, DERIVATIVES
+from absolver.dsl.expressions import ARITHMETIC, ARITY_ANY, COMPARISONS, DERIVATIVES
 from absolver.dsl.operators.record import Interval, Operator, Shape
 from absolver.dsl.syntax import (
     Binary,
@@ -153,7 +153,7 @@ class _Neuron:
             case Binary(operation="or", left=left, right=right):
                 return self.holds(left) or self.holds(right)
             case Binary(operation=operation, left=left, right=right):
-                return _compare(operation, self.number(left), self.number(right))
+                return bool(COMPARISONS[operation](self.number(left), self.number(right)))
         raise AssertionError(f"{condition} is no condition: the checker let it pass")
 
     def _call(self, call: Call) -> float:
@@ -239,31 +239,10 @@ def _bound(word: str, box: Range) -> float:
 
 
 def _arithmetic(operation: str, left: float, right: float) -> float:
-    match operation:
-        case "+":
-            return left + right
-        case "-":
-            return left - right
-        case "*":
-            return left * right
-        case _:
-            return left / right if right != 0 else math.nan
-
-
-def _compare(operation: str, left: float, right: float) -> bool:
-    match operation:
-        case "<":
-            return left < right
-        case "<=":
-            return left <= right
-        case ">":
-            return left > right
-        case ">=":
-            return left >= right
-        case "==":
-            return left == right
-        case _:
-            return left != right
+    if operation == "/":
+        return left / right if right != 0 else math.nan
+    result: float = ARITHMETIC[operation](left, right)
+    return result
 
 
 def _largest(values: Sequence[float]) -> float:

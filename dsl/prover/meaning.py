@@ -4,13 +4,13 @@ The words mean what `interpreter` says; the operator's values, derivatives and f
 own methods.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
-from absolver.dsl.expressions import ARITY_ANY, DERIVATIVES
+from absolver.dsl.expressions import ARITHMETIC, ARITY_ANY, COMPARISONS, DERIVATIVES
 from absolver.dsl.operators.record import Shape
 from absolver.dsl.prover.paths import assume
 from absolver.dsl.prover.reals import Flag, both, either, negation
@@ -94,7 +94,7 @@ class Meaning:
                 first = self.holds(left)
                 return either(first, self._under(negation(first)).holds(right))
             case Binary(operation=operation, left=left, right=right):
-                return _COMPARISONS[operation](self.number(left), self.number(right)).flag
+                return COMPARISONS[operation](self.number(left), self.number(right)).flag
         raise AssertionError(f"{condition} is no condition: the checker let it pass")
 
     def _under(self, condition: Flag) -> "Meaning":
@@ -115,13 +115,8 @@ class Meaning:
         self, whole: Expression, operation: str, left: Term, second: Expression
     ) -> Term:
         right = self.number(second)
-        match operation:
-            case "+":
-                return left + right
-            case "-":
-                return left - right
-            case "*":
-                return left * right
+        if operation in ARITHMETIC:
+            return Term.of(ARITHMETIC[operation](left, right))
         self._owe(whole, "the divisor is not 0", flag_of(right != 0))
         return left / right
 
@@ -197,16 +192,6 @@ class Meaning:
             case "s_shaped":
                 return self.operator.shape is Shape.S_SHAPED
         return flag_of(getattr(self.operator, fact))
-
-
-_COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
-    "<": lambda a, b: a < b,
-    "<=": lambda a, b: a <= b,
-    ">": lambda a, b: a > b,
-    ">=": lambda a, b: a >= b,
-    "==": lambda a, b: a == b,
-    "!=": lambda a, b: a != b,
-}
 
 
 def _bound(word: str, box: Sequence[Any]) -> Term:
