@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from absolver import domains
@@ -46,6 +46,7 @@ def posed(kind: str, seed: int) -> Problem:
 @pytest.mark.soundness
 @settings(max_examples=20)
 @given(kind=KINDS, name=NAMES, seed=st.integers(0, 5000), rounding=ROUNDINGS)
+@example(kind="convolution", name="crown", seed=3308, rounding=None)
 def test_bounds_contain_all_runs_that_meet_the_constraints(
     kind: str, name: str, seed: int, rounding: Rounding | None
 ) -> None:
@@ -61,7 +62,9 @@ def test_bounds_contain_all_runs_that_meet_the_constraints(
         trace = problem.graph.trace(points[element])
         values = trace[problem.graph.output.name].flatten(1) @ problem.unsafe.rows[element].T
         met = (values <= problem.unsafe.bound[element]).all(1)
-        assert not (found.refuted[element] and met.any())
+        # What is only just met, as by a ReLU's flat part, rounding decides.
+        clearly = (values <= problem.unsafe.bound[element] - 1e-12).all(1)
+        assert not (found.refuted[element] and clearly.any())
         for node, bounds in store.known(problem.assumptions).items():
             run = trace[node][met]
             slack = 1e-9 * (1 + run.abs())
