@@ -14,6 +14,8 @@ from absolver.dsl.operators.record import Interval
 
 # Above this many coefficients a map's matrix is not written out: the operand keeps its bounds.
 _LARGEST_MATRIX = 1 << 21
+# Other weights tell nothing: their squares and quotients could underflow or overflow.
+_SMALLEST_WEIGHT, _LARGEST_WEIGHT = 2.0**-36, 2.0**36
 
 
 def affine_inverse(node: Affine, result: Interval, operands: Sequence[Interval]) -> list[Interval]:
@@ -66,7 +68,7 @@ def _preimage(
 def _preimage_of_diagonal(linear: LinearMap, target: Interval, box: Interval) -> Interval:
     """Divide by the one coefficient of each input; inputs that feed nothing stay unbounded."""
     weight = linear.adjoint(torch.ones_like(target.lower))
-    feeds = weight != 0
+    feeds = _tells(weight)
     square = torch.where(feeds, weight * weight, 1)
     finite = Interval(
         target.lower.clamp(min=torch.finfo(target.lower.dtype).min),
@@ -76,7 +78,7 @@ def _preimage_of_diagonal(linear: LinearMap, target: Interval, box: Interval) ->
     second = linear.adjoint(finite.upper) / square
     lower = torch.where(feeds, torch.minimum(first, second), -torch.inf)
     upper = torch.where(feeds, torch.maximum(first, second), torch.inf)
-    return _outward(without_nan(Interval(lower, upper)), box)
+    return _outward(_finite(lower, upper), box)
 
 
 def _preimage_of_matrix(
@@ -94,12 +96,26 @@ def _preimage_of_matrix(
     second = (target.upper.flatten(1).unsqueeze(2) - rest_low) / weight
     # The rounding of `rest` is divided by the weight.
     slack = rounding.flatten(1).unsqueeze(2) / weight.abs()
-    usable = (weight != 0) & torch.isfinite(slack)
+    usable = _tells(weight) & torch.isfinite(slack)
     lower = torch.where(usable, torch.minimum(first, second) - slack, -torch.inf)
     upper = torch.where(usable, torch.maximum(first, second) + slack, torch.inf)
-    bounds = without_nan(Interval(lower, upper))
+    bounds = _finite(lower, upper)
     return _outward(
         Interval(bounds.lower.amax(1).view(shape), bounds.upper.amin(1).view(shape)), box
+    )
+
+
+def _tells(weight: Tensor) -> Tensor:
+    """Say where a division by a weight rounds as the margins suppose."""
+    size = weight.abs()
+    return (size >= _SMALLEST_WEIGHT) & (size <= _LARGEST_WEIGHT)
+
+
+def _finite(lower: Tensor, upper: Tensor) -> Interval:
+    """Return bounds that say nothing where they are infinite, as by overflow, or NaN."""
+    return Interval(
+        torch.where(lower.isfinite(), lower, -torch.inf),
+        torch.where(upper.isfinite(), upper, torch.inf),
     )
 
 

@@ -16,6 +16,7 @@ from absolver.analyzer.cli.analyze import main
 from absolver.analyzer.fixpoint.reducers import Problem
 from absolver.analyzer.fixpoint.store import Assumptions, FactStore, HalfSpaces, InputSet
 from absolver.analyzer.graph.linear.dense import Dense
+from absolver.analyzer.graph.linear.scaling import Scaling
 from absolver.analyzer.propagate.engine import propagate
 from absolver.analyzer.propagate.execution import Rounding
 from absolver.analyzer.regions.box import Box
@@ -104,6 +105,26 @@ def test_what_is_assumed_refutes_what_no_pass_forward_does() -> None:
     # Over executions nothing is proved backward.
     executed = Rounding("float32")
     assert not bool(refuted_backward(*setting, memory_bytes=MEMORY_BYTES, rounding=executed).any())
+
+
+@pytest.mark.regression
+@pytest.mark.soundness
+@pytest.mark.parametrize("written", ["elementwise", "dense"])
+@pytest.mark.parametrize(("weight", "size"), [(4e-161, 1e200), (1e-170, 1e200), (1e160, 1e-160)])
+def test_weights_whose_squares_leave_the_range_of_floats_refute_nothing(
+    written: str, weight: float, size: float
+) -> None:
+    builder = NetworkBuilder((1,), torch.Generator().manual_seed(0))
+    factor = torch.full((1,), weight, dtype=DTYPE)
+    linear = Scaling(factor, (1,)) if written == "elementwise" else Dense(factor.view(1, 1), (1,))
+    builder.affine({"x": linear}, None)
+    end = torch.full((1, 1), size, dtype=DTYPE)
+    # The largest x meets it.
+    whole = specify(Box(-end, end), [[((-1.0,), -weight * size * 0.99999)]])
+    for rounding in (None, Rounding()):
+        setting = (builder.graph(), domains.load("backward(interval)"), whole, whole.clause >= 0)
+        found = refuted_backward(*setting, memory_bytes=MEMORY_BYTES, rounding=rounding)
+        assert not bool(found.any())
 
 
 @pytest.mark.parametrize(("seconds", "code"), [(10.0, 0), (0.0, 3)])
