@@ -132,16 +132,18 @@ def _answer(
         if verdict == "verified" and not report.certificate:
             verdict = "unchecked"
     else:
-        verdict = "verified" if _bounded(problem, domains.load(way), seconds) else "unknown"
+        verdict = "verified" if bounded(problem, domains.load(way), seconds) else "unknown"
     return Answer(name, way, number, seconds, verdict, time.monotonic() - start)
 
 
-def _bounded(problem: Safety, domain: Domain, seconds: float) -> bool:
+def bounded(problem: Safety, domain: Domain, seconds: float) -> bool:
     """Say whether a domain's bounds refute every clause, without branching or a certificate."""
     execution = Execution(dtype="float32")
     graph, whole = problem.graph(execution, torch.float32), problem.specify(torch.float32)
-    if not domain.optimised:
-        return bool(whole.refuted(propagate(graph, domain, whole.region, whole.rows).rows).all())
+    # A search never ends below the bounds that it starts from.
+    plain = propagate(graph, domain, whole.region, whole.rows)
+    if bool(whole.refuted(plain.rows).all()) or not domain.optimised:
+        return bool(whole.refuted(plain.rows).all())
     root = search_hidden(graph, whole, Effort(domain, seconds, execution.memory_bytes))
     pairs = (whole.clause >= 0).nonzero(as_tuple=True)
     instance = Instance.of(graph, domain, whole, root, pairs)
