@@ -9,6 +9,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from absolver.analyzer.programs.highs import moderate, within_reach
+from absolver.analyzer.programs.program import Rows
 from absolver.analyzer.propagate.propagator import Forms
 from absolver.analyzer.regions.polytope import Polytope
 
@@ -23,6 +25,11 @@ class Multiples:
 
     rows: Float[Tensor, "batch rows"]
     multipliers: Float[Tensor, "batch rows constraints"]
+
+    def where_above(self, known: Float[Tensor, "batch rows"]) -> "Multiples":
+        """Return them without multiples where another bound, without any, is as good."""
+        above = (self.rows > known).unsqueeze(2)
+        return Multiples(self.rows, torch.where(above, self.multipliers, 0.0))
 
 
 def over_polytope(forms: Forms, polytope: Polytope) -> Multiples:
@@ -72,12 +79,13 @@ def _duals(
     lower, upper, matrix = box[0][used], box[1][used], matrix[:, used]
     solver = highspy.Highs()  # type: ignore[no-untyped-call]
     solver.silent()
-    solver.addVars(len(lower), lower, upper)
+    solver.addVars(len(lower), *within_reach(lower, upper))
     entries = matrix != 0
-    starts = np.concatenate([[0], entries.sum(axis=1).cumsum()[:-1]]).astype(np.int32)
-    places = entries.nonzero()[1].astype(np.int32)
+    starts = np.concatenate([[0], entries.sum(axis=1).cumsum()])
     below = np.full(len(matrix), -highspy.kHighsInf)
-    solver.addRows(len(matrix), below, bound, len(places), starts, places, matrix[entries])
+    rows, unit = moderate(Rows(starts, entries.nonzero()[1], matrix[entries], below, bound))
+    start, column = rows.start[:-1].astype(np.int32), rows.column.astype(np.int32)
+    solver.addRows(len(rows), rows.lower, rows.upper, len(column), start, column, rows.coefficient)
     every = np.arange(len(lower), dtype=np.int32)
     for i, cost in enumerate(costs[:, used]):
         if not np.isfinite(cost).all():
@@ -87,5 +95,5 @@ def _duals(
         solution = solver.getSolution()
         if solution.dual_valid:
             dual = np.maximum(-np.array(solution.row_dual), 0.0)
-            duals[i] = np.where(dual > _LEAST * dual.max(initial=0.0), dual, 0.0)
+            duals[i] = np.where(dual > _LEAST * dual.max(initial=0.0), dual * unit, 0.0)
     return np.where(np.isfinite(duals), duals, 0.0)

@@ -28,6 +28,9 @@ from absolver.analyzer.training.terms.term import Natural, Term
 GOAL = 0.7
 SIZE = 0.1
 SHAPE = (1, 28, 28)
+# Random labels at any usual rate switch all neurons off within a few steps, and a dead network
+# costs what no training costs.
+RATE = 1e-6
 LOSSES: Mapping[str, Term] = {
     "IBP": Certified(),
     "CROWN-IBP": CrownIbp(0.5),
@@ -54,7 +57,7 @@ def our_step(model: nn.Module, combine: Term, x: Tensor, y: Tensor) -> Callable[
     """Prepare a step: the loss with the natural one beside it, its gradients, Adam."""
     mixed = 0.3 * Natural() + 0.7 * combine
     loss = CertifiedLoss(model.train(), "interval", Perturbation(SIZE), mixed)
-    optimizer = torch.optim.Adam(model.parameters())
+    optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
 
     def step() -> Tensor:
         optimizer.zero_grad()
@@ -107,7 +110,7 @@ class Rival:
         rows = identity[y].unsqueeze(1) - identity.unsqueeze(0)
         rows = rows[~torch.eye(classes, dtype=torch.bool)[y]].view(len(y), classes - 1, classes)
         self.rows = None if self.fused else rows
-        self.optimizer = torch.optim.Adam(self.bounded.parameters())
+        self.optimizer = torch.optim.Adam(self.bounded.parameters(), lr=RATE)
         self.lower, self.upper = (x - SIZE).clamp(min=0), (x + SIZE).clamp(max=1)
 
     def __call__(self) -> Tensor:

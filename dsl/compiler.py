@@ -12,6 +12,7 @@ import torch
 
 from absolver.dsl import primitives
 from absolver.dsl.checker import CheckedDomain
+from absolver.dsl.chords import has_both_chords, under_chord
 from absolver.dsl.domain import Cut, Domain, ParametricRule, Rule
 from absolver.dsl.operators.record import Shape
 from absolver.dsl.parameters import parameters_of
@@ -58,10 +59,24 @@ def compile_domain(checked: CheckedDomain) -> Domain:
             for operator, grouping in checked.groups.items()
         },
         bounds_from=compile_domain(checked.bounds_from) if checked.bounds_from else None,
+        chords=_chords(checked),
         source=source,
         norm=checked.norm,
         box=checked.box,
     )
+
+
+def _chords(checked: CheckedDomain) -> dict[str, Rule | None]:
+    """Compile the lower slopes of operators under a chord by themselves, as they are written."""
+    found: dict[str, Rule | None] = {}
+    for operator, rule in checked.rules.items():
+        if has_both_chords(rule):
+            found[operator] = None
+        elif (alone := under_chord(rule)) is not None:
+            source = write_rule(operator, alone)
+            defined = _functions_of(source, checked.name, stable_or=primitives.everywhere)
+            found[operator] = _as_rule(defined[operator], alone)
+    return found
 
 
 def product(factors: Sequence[Domain], *, name: str = "", doc: str = "") -> Domain:
@@ -148,7 +163,9 @@ def _as_rule(function: Callable[..., Slopes], rule: CheckedRule) -> Rule:
     return ParametricRule(function) if parameters_of(rule.lower, rule.upper) else function
 
 
-def _functions_of(source: str, name: str) -> Mapping[str, Callable[..., Slopes]]:
+def _functions_of(
+    source: str, name: str, stable_or: Callable[..., Slopes] = primitives.stable_or
+) -> Mapping[str, Callable[..., Slopes]]:
     namespace: dict[str, Any] = {
         "torch": torch,
         "nan": torch.nan,
@@ -158,7 +175,7 @@ def _functions_of(source: str, name: str) -> Mapping[str, Callable[..., Slopes]]
         "slope_between": primitives.slope_between,
         "max_earlier": primitives.max_earlier,
         "max_others": primitives.max_others,
-        "stable_or": primitives.stable_or,
+        "stable_or": stable_or,
         "unstacked": primitives.unstacked,
     }
     # `write_rule` alone writes code; what a user wrote stands in comments, where `quoted` keeps it.

@@ -193,6 +193,10 @@ class Domain:
     groups: Mapping[str, Grouping] = field(default_factory=dict)
     bounds_from: "Domain | None" = None
     factors: tuple["Domain", ...] = ()
+    chords: Mapping[str, Rule | None] = field(default_factory=dict)
+    """The operators above which stands the chord, where the lower slope is the chord, too (None),
+    or jumps but never moves with the bounds. Then the rule is that of the lower slope alone, as it
+    is written, for operators that are not affine on the box."""
     source: str = ""
     norm: float | None = None
     """The p of a domain `in norm p`."""

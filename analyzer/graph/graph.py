@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 
 import torch
 from torch import Tensor
@@ -24,6 +25,11 @@ class Node:
     name: str
     shape: Shape
     origin: str
+
+    @property
+    def size(self) -> int:
+        """The number of values."""
+        return prod(self.shape)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -61,6 +67,11 @@ class TensorSpec:
     shape: Shape
     element_type: str = "float32"
 
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return prod(self.shape)
+
 
 @dataclass(frozen=True, eq=False)
 class Graph:
@@ -83,6 +94,16 @@ class Graph:
     def output(self) -> Node:
         """The output node."""
         return self.nodes[-1]
+
+    @property
+    def size(self) -> int:
+        """The number of values of all nodes."""
+        return sum(node.size for node in self.nodes)
+
+    @property
+    def neurons(self) -> int:
+        """The number of values that operators compute."""
+        return sum(node.size for node in self.nodes if isinstance(node, Nonlinear))
 
     @cached_property
     def by_name(self) -> Mapping[str, Node]:
@@ -124,10 +145,14 @@ class Graph:
     @cached_property
     def doubled(self) -> "Graph":
         """The same network with its coefficients in float64, on the device where they are."""
-        nodes = (node for node in self.nodes if isinstance(node, Affine))
-        tensors = (t for n in nodes for m in n.maps for t in (*m.coefficients(), n.bias))
-        like = next((t for t in tensors if t is not None), torch.zeros(()))
+        like = next(iter(self.coefficients()), torch.zeros(()))
         return self if like.dtype == torch.float64 else self.to(like.device, torch.float64)
+
+    def coefficients(self) -> tuple[Tensor, ...]:
+        """Return the coefficients of all maps, and the biases."""
+        nodes = [node for node in self.nodes if isinstance(node, Affine)]
+        tensors = (t for n in nodes for m in n.maps for t in (*m.coefficients(), n.bias))
+        return tuple(tensor for tensor in tensors if tensor is not None)
 
     def trace(self, x: Tensor) -> dict[str, Tensor]:
         """Evaluate every node on concrete inputs `[batch, *input shape]`, as torch rounds."""

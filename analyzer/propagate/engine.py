@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from absolver.analyzer.graph.graph import Graph, Node, Nonlinear
+from absolver.analyzer.graph.linear.gradients import is_trained
 from absolver.analyzer.propagate.enclosures import EnclosuresPropagator
 from absolver.analyzer.propagate.execution import Rounding, sums_of_products
 from absolver.analyzer.propagate.inputs import InputsPropagator
@@ -21,6 +22,7 @@ from absolver.analyzer.propagate.propagator import Forms, Multiple, Propagator, 
 from absolver.analyzer.propagate.proved_neurons import ProvedNeuronsPropagator
 from absolver.analyzer.propagate.structure import exact_on_boxes, operands_of_operators
 from absolver.analyzer.propagate.symbols import SymbolsPropagator
+from absolver.analyzer.propagate.trained_rows import TrainedRowsPropagator
 from absolver.analyzer.propagate.values import ValuesPropagator
 from absolver.analyzer.regions.box import Box
 from absolver.analyzer.regions.region import Region
@@ -167,9 +169,9 @@ def _propagate_in_parts(
 
 def _elements_at_once(graph: Graph, domain: Domain, region: Region, memory_bytes: int) -> int:
     """How many batch elements a forward carrier can hold, so that none depends on its mates."""
-    widest = max(torch.Size(node.shape).numel() for node in graph.nodes)
-    inputs = torch.Size(graph.input.shape).numel()
-    fresh = sum(torch.Size(n.shape).numel() for n in graph.nodes if isinstance(n, Nonlinear))
+    widest = max(node.size for node in graph.nodes)
+    inputs = graph.input.size
+    fresh = graph.neurons
     columns = 0
     for factor in domain.factors or (domain,):
         chain: Domain | None = factor
@@ -229,6 +231,8 @@ class Walk:
         self._bounded = bounded_tensors(graph)
         self._exact = exact_on_boxes(graph) if isinstance(region, Box) else frozenset()
         finals = domain.factors or (domain,)
+        # Forms belong to a reference trace, which rows that are trained go without.
+        self._trained = is_trained(*graph.coefficients()) and not setting.forms
         self._enclosures: EnclosuresPropagator | None = None
         if setting.rounding is not None:
             self._enclosures = EnclosuresPropagator(graph, region, setting.rounding)
@@ -260,6 +264,8 @@ class Walk:
                 return NormsPropagator(self._graph, domain.norm, self._region, self._enclosures)
             case Carrier.NEURONS if self._enclosures is not None:
                 return ProvedNeuronsPropagator(*walk, self._enclosures)
+            case Carrier.NEURONS if domain.bounds_from is not None and self._trained:
+                return TrainedRowsPropagator(self._graph, domain, self._region)
             case Carrier.NEURONS:
                 return NeuronsPropagator(*walk)
 

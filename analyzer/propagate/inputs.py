@@ -92,7 +92,7 @@ class InputsPropagator(Propagator):
 
     def visit(self, node: Node, box: Sequence[Interval]) -> None:
         """Compute the node's form from those of its operands."""
-        size = torch.Size(node.shape).numel() * self._center.element_size()
+        size = node.size * self._center.element_size()
         needed = 4 * size * self._center.shape[0] * (len(self._varying) + 1)
         if needed > self._memory_bytes:
             raise MemoryBudgetError(

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from absolver.analyzer.graph.linear.gradients import is_trained
+from absolver.analyzer.propagate.chords import chords
 from absolver.analyzer.propagate.floats import DOUBLE, above, below, gamma, unit
 from absolver.dsl.domain import Domain
 from absolver.dsl.operators.piecewise_linear import PiecewiseLinear
@@ -179,8 +181,13 @@ def finite_lines(
     at the ends of the operator's range take their place; where that is unbounded too, the lines
     are 0 and must not be used. Offsets that are `proved` in spite of rounding are float64.
     """
-    if box[0].lower.requires_grad and not proved and _goes_through_origin(operator):
-        return _lines_where_inexact(domain, operator, box)
+    if is_trained(box[0].lower) and not proved:
+        closed = chords(domain, operator)
+        if closed is not None and (known := closed.lines(box[0])) is not None:
+            zero = torch.zeros_like(known.lower)
+            return Relaxation((known.lower,), zero, (known.upper,), known.upper_offset), None
+        if _goes_through_origin(operator):
+            return _lines_where_inexact(domain, operator, box)
     return _lines_everywhere(domain, operator, box, proved=proved)
 
 

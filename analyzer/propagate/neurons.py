@@ -76,7 +76,7 @@ class NeuronsPropagator(Propagator):
         self._trace: dict[str, Tensor] = {}
         self._lines: dict[str, Lines] = {}
         self._position = {node.name: i for i, node in enumerate(graph.nodes)}
-        self._widest = max(_size(node) for node in graph.nodes)
+        self._widest = max(node.size for node in graph.nodes)
         # Coefficients that a row from a node has where it has the most, once that is known.
         self._row_sizes: dict[str, int] = {}
         self._chunk_bytes = memory_bytes // 8
@@ -295,7 +295,7 @@ class NeuronsPropagator(Propagator):
                 rows = torch.cat([rows, -rows], dim=1)
                 both = self._sum(both, self._put(coefficients, name, rows, elements))
         else:
-            rows = like.new_zeros(*neurons.shape, _size(node))
+            rows = like.new_zeros(*neurons.shape, node.size)
             rows.scatter_(2, neurons.unsqueeze(2), 1)
             rows = torch.cat([rows, -rows], dim=1)
             coefficients[node.name] = torch.unflatten(rows, 2, node.shape)
@@ -386,7 +386,3 @@ class NeuronsPropagator(Propagator):
         if channels_last(rows):
             rows, radius = rows.movedim(3, -1), radius.movedim(2, -1)
         return -contract(rows.abs(), radius)
-
-
-def _size(node: Node) -> int:
-    return torch.Size(node.shape).numel()

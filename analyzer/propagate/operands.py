@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -98,9 +97,9 @@ def origin(graph: Graph, name: str) -> tuple[str, Int[Tensor, " elements"]]:
         chain.append(linear)
         node = graph.by_name[node.inputs[0]]
     if not chain:
-        return node.name, torch.arange(prod(node.shape))
+        return node.name, torch.arange(node.size)
     # Counted from 1: what no element feeds becomes 0, and then -1.
-    count = torch.arange(1.0, prod(node.shape) + 1, dtype=torch.float64).view(1, *node.shape)
+    count = torch.arange(1.0, node.size + 1, dtype=torch.float64).view(1, *node.shape)
     for linear in reversed(chain):
         count = linear.to("cpu", torch.float64).apply(count)
     return node.name, count.flatten().long() - 1

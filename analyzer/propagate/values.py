@@ -6,10 +6,13 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional
 
 from absolver.analyzer.graph.graph import Affine, Graph, Input, Node, Nonlinear, operands
+from absolver.analyzer.graph.linear.gradients import is_trained
 from absolver.analyzer.graph.linear.map import LinearMap
 from absolver.analyzer.graph.linear.scaling import Negation
+from absolver.analyzer.propagate.centered import center_and_width, ends
 from absolver.analyzer.propagate.propagator import (
     Multiple,
     Propagator,
@@ -78,14 +81,37 @@ class ValuesPropagator(Propagator):
     ) -> Float[Tensor, "batch rows"]:
         """Bound each row by the corner that minimises it of the box before the last layers."""
         del multiples
-        bound = _corner(rows, self._boxes[self._graph.output.name])
+        output = self._boxes[self._graph.output.name]
         if not self._tail:
-            return bound
+            return _corner(rows, output)
+        if is_trained(*output):
+            return self._trained_minimum(rows, output)
+        bound = _corner(rows, output)
         merged = [self._merged(part) for part in row_parts(rows, self._tail)]
         return torch.maximum(bound, torch.cat(merged, dim=1))
 
     def _merged(self, rows: Tensor) -> Tensor:
         """Bound rows over the box of the operand of the last layers."""
+        rows, constant = self._through_tail(rows)
+        return _corner(rows, self._boxes[self._tail[-1].inputs[0]]) + constant
+
+    def _trained_minimum(self, rows: Tensor, output: Interval) -> Tensor:
+        """Bound rows by centre and radius of the box before the last layers.
+
+        The centre has gone through them already: half the products of corners remain.
+        """
+        operand = self._boxes[self._tail[-1].inputs[0]]
+        width = (operand.upper - operand.lower).flatten(1)
+        center = torch.lerp(output.lower, output.upper, 0.5).flatten(1)
+        radii = [
+            _products(self._through_tail(part)[0].abs(), width)
+            for part in row_parts(rows, self._tail)
+        ]
+        minimum = torch.sub(_products(rows, center), torch.cat(radii, dim=1), alpha=0.5)
+        return lower_without_nan(minimum)
+
+    def _through_tail(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Substitute the last layers into rows, as (rows on their operand, constants)."""
         constant = rows.new_zeros(rows.shape[:2])
         for node in self._tail:
             if node.bias is not None:
@@ -93,13 +119,22 @@ class ValuesPropagator(Propagator):
             (linear,) = node.maps
             back = linear.adjoint(torch.unflatten(rows.flatten(0, 1), 1, linear.output_shape))
             rows = torch.unflatten(back.flatten(1), 0, constant.shape)
-        return _corner(rows, self._boxes[self._tail[-1].inputs[0]]) + constant
+        return rows, constant
 
 
 def _corner(rows: Tensor, box: Interval) -> Tensor:
-    lower, upper = box.lower.flatten(1).unsqueeze(2), box.upper.flatten(1).unsqueeze(2)
-    minimum = rows.clamp(min=0) @ lower + rows.clamp(max=0) @ upper
-    return lower_without_nan(minimum.squeeze(2))
+    lower, upper = box.lower.flatten(1), box.upper.flatten(1)
+    minimum = _products(rows.clamp(min=0), lower) + _products(rows.clamp(max=0), upper)
+    return lower_without_nan(minimum)
+
+
+def _products(
+    rows: Float[Tensor, "#batch rows n"], vectors: Float[Tensor, "batch n"]
+) -> Float[Tensor, "batch rows"]:
+    """Multiply each element's rows by its vector; rows that all share, by one matrix product."""
+    if len(rows) == 1:
+        return functional.linear(vectors, rows[0])
+    return (rows @ vectors.unsqueeze(2)).squeeze(2)
 
 
 def row_parts(
@@ -145,8 +180,17 @@ def _centred_range(linear: LinearMap, box: Interval, bias: Tensor | None) -> Int
 
     Both are taken twice: halving comes last, where there are often fewer neurons.
     """
+    if is_trained(*box, *linear.coefficients()):
+        return _trained_range(linear, box, bias)
     center = linear.apply(box.upper + box.lower)
     radius = linear.apply_abs(box.upper - box.lower)
     center = center / 2 if bias is None else torch.add(bias, center, alpha=0.5)
     lower, upper = torch.sub(center, radius, alpha=0.5), torch.add(center, radius, alpha=0.5)
     return Interval(lower, upper)
+
+
+def _trained_range(linear: LinearMap, box: Interval, bias: Tensor | None) -> Interval:
+    """Do what `_centred_range` does with few passes over memory, those of gradients counted."""
+    center, width = center_and_width(*box)
+    center = linear.apply(center) if bias is None else linear.apply_affine(center, bias)
+    return Interval(*ends(center, linear.apply_abs(width)))

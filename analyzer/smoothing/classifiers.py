@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from absolver.analyzer.frontends.errors import UnreadableNetworkError
+from absolver.analyzer.frontends.runtime import plain_session
 from absolver.analyzer.smoothing.errors import MissingInputError
 
 NOTHING = -1
@@ -39,22 +39,11 @@ class OnnxClassifier:
 
     def __init__(self, path: Path) -> None:
         """Start a session; raises `UnreadableNetworkError` for a file without a classifier."""
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # warnings about the model are no news to its user
         try:
             content = path.read_bytes()
         except OSError as error:
             raise MissingInputError(f"{path}: cannot be read: {error.strerror}") from None
-        try:
-            self._session = onnxruntime.InferenceSession(
-                content, options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:
-            # onnxruntime raises classes of its extension module that have no common base.
-            reason = str(error).splitlines()[0]
-            raise UnreadableNetworkError(f"onnxruntime refuses the network: {reason}") from error
+        self._session = plain_session(content)
         inputs = self._session.get_inputs()
         if len(inputs) != 1 or inputs[0].type not in _TYPES:
             raise UnreadableNetworkError(f"{path}: a classifier has one input of floats")

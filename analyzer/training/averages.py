@@ -36,13 +36,19 @@ class Average:
             mean += (parameter - mean) / self.count
 
     @contextmanager
-    def inside(self, model: nn.Module, batches: Callable[[], Iterable[Tensor]]) -> Iterator[None]:
-        """Give the model the mean for a while, and normalisations the moments that belong to it."""
-        if self.count == 0:
+    def inside(
+        self, model: nn.Module, batches: Callable[[], Iterable[Tensor]], *, moments: bool = False
+    ) -> Iterator[None]:
+        """Give the model the mean for a while, and normalisations the moments that belong to it.
+
+        With `moments` these are those of all batches even where no mean is taken.
+        """
+        if self.count == 0 and not moments:
             yield
             return
         own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        model.load_state_dict(self.mean, strict=False)
+        if self.count:
+            model.load_state_dict(self.mean, strict=False)
         update_bn(batches(), model)
         try:
             yield

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from absolver.analyzer.propagate.engine import Given, Propagation, Walk, propaga
 from absolver.analyzer.regions.region import Region
 from absolver.analyzer.training.attacks import Attack
 from absolver.analyzer.training.first_layer import first_bounds
+from absolver.analyzer.training.live import held
 from absolver.analyzer.training.margins import margin_rows
 from absolver.analyzer.training.perturbations import Perturbation
 from absolver.analyzer.training.schedules import Number, value
@@ -52,6 +53,11 @@ class Batch:
         return self.read()
 
     @cached_property
+    def held(self) -> Graph:
+        """The same network for attacks, with parameters in which no gradients are computed."""
+        return held(self.network)
+
+    @cached_property
     def region(self) -> Region:
         """The sets around the points."""
         size, reach = self.at(self.perturbation.size), self.at(self.perturbation.reach)
@@ -63,14 +69,16 @@ class Batch:
         """How many logits there are."""
         return self.clean.shape[1]
 
-    def logits(self, x: Tensor) -> Tensor:
-        """Evaluate the network on points `[batch, 1, *shape]`."""
-        return self.network(x).flatten(1)
+    def logits(self, x: Tensor, *, held: bool = False) -> Tensor:
+        """Evaluate the network on points `[batch, 1, *shape]`, or what is held for attacks."""
+        return (self.held if held else self.network)(x).flatten(1)
 
     def attacked(self, attack: Attack) -> Tensor:
         """Return the worst points of the sets that an attack finds."""
         if attack not in self._attacked:
-            self._attacked[attack] = attack(self.logits, self.region, self.y, self.generator)
+            self._attacked[attack] = attack(
+                partial(self.logits, held=True), self.region, self.y, self.generator
+            )
         return self._attacked[attack]
 
     def passed(self, domain: Domain | None = None, region: Region | None = None) -> Propagation:

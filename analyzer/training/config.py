@@ -52,6 +52,9 @@ class Plan:
     initialisation: Literal["intervals", "torch"] = "intervals"
     """How weights start: for "intervals" (Shi et al. 2021), or as "torch" draws them."""
     batch_norm: Norms = "clean-batch"
+    population_moments: bool = False
+    """Whether the model is judged and kept with moments of all training points, for which batch
+    normalisations go over these once more after every epoch (CTBench, Mao et al. 2025)."""
     average_from: float | None = None
     """The epoch from which weights are averaged, if they are."""
     shift: int = 0

@@ -45,7 +45,7 @@ def _first_dense(graph: Graph) -> Affine | None:
         if not isinstance(node, Affine) or node.inputs != (current,):
             return None
         if isinstance(node.maps[0], Dense):
-            flat = node.maps[0].input_shape[-1] == torch.Size(graph.input.shape).numel()
+            flat = node.maps[0].input_shape[-1] == graph.input.size
             return node if flat else None
         if not isinstance(node.maps[0], Reshape) or node.bias is not None:
             return None

@@ -167,6 +167,11 @@ def _recorded(norms: Mapping[str, nn.Module]) -> Iterator[dict[str, Moments]]:
             handle.remove()
 
 
+def held(graph: Graph) -> Graph:
+    """Return a network whose parameters are numbers, for gradients in its operands alone."""
+    return replace(graph, nodes=tuple(_swap(node, Tensor.detach) for node in graph.nodes))
+
+
 View = Callable[[Tensor], Tensor]
 """How a coefficient tensor looks at the memory of a parameter."""
 

@@ -13,7 +13,7 @@ def build_model(name: str, shape: Shape, classes: int) -> nn.Sequential:
     """Build an architecture by its name: one of `NAMES`."""
     if name not in _BODIES:
         raise TrainingError(f"no model is called {name}; there are {', '.join(NAMES)}")
-    if name != "mlp" and len(shape) != 3:
+    if name not in _FLAT and len(shape) != 3:
         raise TrainingError(f"{name} takes images, and the data has points of shape {list(shape)}")
     layers, features = _BODIES[name](shape)
     return nn.Sequential(*layers, nn.Linear(features, classes))
@@ -67,15 +67,39 @@ def _cnn7(shape: Shape) -> Body:
     return _convolutional(shape, body, [512], norm=True)
 
 
-def _mlp(shape: Shape) -> Body:
+def _cnn_a(shape: Shape) -> Body:
+    return _convolutional(shape, [(16, 4, 2), (32, 4, 2)], [100], norm=False)
+
+
+def _cnn_b(shape: Shape) -> Body:
+    body = [(32, 3, 1), (32, 4, 2), (64, 3, 1), (64, 4, 2)]
+    return _convolutional(shape, body, [512, 512], norm=False)
+
+
+def _dense(shape: Shape, widths: list[int]) -> Body:
+    """Stack dense layers, a ReLU behind each."""
     features = torch.Size(shape).numel()
     layers: list[nn.Module] = [nn.Flatten()]
-    for width in (256, 128):
+    for width in widths:
         layers += [nn.Linear(features, width), nn.ReLU()]
         features = width
     return layers, features
 
 
+def _mlp(shape: Shape) -> Body:
+    return _dense(shape, [256, 128])
+
+
+def _fcnn_a(shape: Shape) -> Body:
+    return _dense(shape, [20, 20])
+
+
+def _fcnn_b(shape: Shape) -> Body:
+    return _dense(shape, [100, 100, 100])
+
+
+# The last four are the SoK's, by its names: Li, Xie and Li, "SoK: Certified Robustness for Deep
+# Neural Networks", S&P 2023, Table III.
 _BODIES: Mapping[str, Callable[[Shape], Body]] = {
     "cnn3": _cnn3,
     "cnn5": _cnn5,
@@ -83,5 +107,10 @@ _BODIES: Mapping[str, Callable[[Shape], Body]] = {
     "dm-small": _dm_small,
     "dm-large": _dm_large,
     "mlp": _mlp,
+    "fcnn-a": _fcnn_a,
+    "fcnn-b": _fcnn_b,
+    "cnn-a": _cnn_a,
+    "cnn-b": _cnn_b,
 }
+_FLAT = ("mlp", "fcnn-a", "fcnn-b")
 NAMES = tuple(_BODIES)

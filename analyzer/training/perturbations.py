@@ -47,18 +47,18 @@ class Perturbation:
         if self.limits is not None:
             # A point outside of the limits, as rounding leaves some, still belongs to its set.
             low, high = self.limits
-            limits = Box(x.clamp(max=low), x.clamp(min=high))
+            limits = x.clamp(max=low), x.clamp(min=high)
         match self.norm:
             case "inf":
                 lower, upper = x - size, x + size
                 if limits is None:
                     return Box(lower, upper)
-                return Box(torch.maximum(lower, limits.lower), torch.minimum(upper, limits.upper))
+                return Box(torch.maximum(lower, limits[0]), torch.minimum(upper, limits[1]))
             case "0":
                 assert limits is not None, "checked above"
-                reached = Box(x + reach * (limits.lower - x), x + reach * (limits.upper - x))
+                reached = Box(*(x + reach * (limit - x) for limit in limits))
                 # Channels of an image `[1, channels, height, width]` change together.
                 axis = 1 if x.dim() == 5 and x.shape[2] > 1 else None
                 return FewPixels(Box(x, x), reached, round(size), axis)
         ball = Ball(x, x.new_full((len(x),), size), int(self.norm))
-        return ball if limits is None else BallInBox(ball, limits)
+        return ball if limits is None else BallInBox(ball, Box(*limits))

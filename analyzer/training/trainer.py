@@ -164,7 +164,8 @@ class Trainer:
         rate = float(self.optimizer.param_groups[0]["lr"])
         row = {"epoch": epoch + 1.0, **self._mean.means(), "rate": rate, "seconds": self._seconds}
         self._mean = _Mean()
-        with self._average.inside(self.model, self._moment_batches):
+        moments = self.plan.population_moments
+        with self._average.inside(self.model, self._moment_batches, moments=moments):
             row |= {f"validation_{name}": part for name, part in self._judged().items()}
             chosen = self.plan.select == "last" or self._better(row)
             self.records.add(row, chosen=chosen)

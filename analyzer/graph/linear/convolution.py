@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from absolver.analyzer.graph.linear.gradients import convolve, is_trained, transpose
 from absolver.analyzer.graph.linear.map import LinearMap, Shape
 from absolver.analyzer.graph.linear.spread import spread, unrolled_kernel
 
@@ -90,6 +91,17 @@ class Convolution(_AbstractConvolution):
     def _unrolled(self) -> dict[tuple[int, int], Tensor | None]:
         return {}
 
+    @property
+    def _plain(self) -> bool:
+        """Whether it is one of images on a CPU with gradients of its own."""
+        return (
+            self.weight.device.type == "cpu"
+            and len(self.stride) == 2
+            and self.groups == 1
+            and set(self.dilation) == {1}
+            and all(before == after >= 0 for before, after in self.padding)
+        )
+
     def apply(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *result"]:
         """Convolve with the kernel."""
         return self._convolve(x, self.weight)
@@ -110,7 +122,11 @@ class Convolution(_AbstractConvolution):
         """Transpose the convolution: every coefficient spreads over the kernel's cells."""
         images = a.reshape(-1, *self.output_shape[1:])
         target = self.input_shape[2:]
-        spread = _spread(images, self.weight, self, self.padding, target)
+        if self._plain and is_trained(images, self.weight):
+            before = [cells for cells, _ in self.padding]
+            spread = transpose(images, self.weight, self.stride, before, target)
+        else:
+            spread = _spread(images, self.weight, self, self.padding, target)
         return spread.reshape(-1, *self.input_shape)
 
     def rows(self, indices: Tensor) -> Float[Tensor, "rows *shape"]:
@@ -144,6 +160,10 @@ class Convolution(_AbstractConvolution):
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         images = x.reshape(-1, *self.input_shape[1:])
+        if self._plain and is_trained(images, weight):
+            before = [cells for cells, _ in self.padding]
+            result = convolve(images, weight, bias, self.stride, before)
+            return result.reshape(-1, *self.output_shape)
         symmetric = all(before == after >= 0 for before, after in self.padding)
         if not symmetric:
             images = _pad(images, self.padding)

@@ -57,21 +57,31 @@ class Certified(Term):
 
 
 @dataclass(frozen=True)
-class CrownIbp(Term):
-    """Margins between those of two domains (CROWN-IBP, Zhang et al. 2020, equation 13).
+class Between(Term):
+    """A term between what two domains prove.
 
-    A `share` of 1 gives those of the second domain alone, of 0 those of the first.
+    A `share` of 1 gives that of the second domain alone, of 0 that of the first.
     """
 
     share: Number = 1.0
     first: Domain = field(default_factory=lambda: domains.load("interval"))
     second: Domain = field(default_factory=lambda: domains.load("crown_ibp"))
 
-    def __call__(self, batch: Batch) -> Tensor:
-        """Return the loss of each set."""
+    def prepared(self, batch: Batch) -> float:
+        """Return the share at a batch's step; where the second domain counts, it walks first."""
         share = batch.at(self.share)
         if share:
             batch.prepare(self.second)
+        return share
+
+
+@dataclass(frozen=True)
+class CrownIbp(Between):
+    """Margins between those of two domains (CROWN-IBP, Zhang et al. 2020, equation 13)."""
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return the loss of each set."""
+        share = self.prepared(batch)
         if share in (0, 1):
             return log_sum_exp(batch.margins(self.second if share else self.first))
         first, second = batch.margins(self.first), batch.margins(self.second)

@@ -1,38 +1,29 @@
 """Loss fusion: the cross-entropy as one row to be bounded, whatever the number of classes."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from absolver import domains
 from absolver.analyzer.training.batch import Batch
 from absolver.analyzer.training.margins import MOST_SHARED
-from absolver.analyzer.training.schedules import Number
-from absolver.analyzer.training.terms.term import Term
+from absolver.analyzer.training.terms.certified import Between
 from absolver.dsl.domain import Domain
 
 
 @dataclass(frozen=True)
-class FusedCrownIbp(Term):
+class FusedCrownIbp(Between):
     """CROWN-IBP with loss fusion (Xu et al. 2020, section 3.3).
 
     The sum of exp(z_j - z_y) over all classes j lies under chords over intervals of its exponents,
     and their sum is one linear form of the logits: one row goes back through the network.
-    A `share` of 1 is that bound, of 0 that of intervals alone.
 
     Guarantee: no point of a set has a larger cross-entropy, up to rounding.
     """
 
-    share: Number = 1.0
-    first: Domain = field(default_factory=lambda: domains.load("interval"))
-    second: Domain = field(default_factory=lambda: domains.load("crown_ibp"))
-
     def __call__(self, batch: Batch) -> Tensor:
         """Return the loss of each set."""
-        share = batch.at(self.share)
-        if share:
-            batch.prepare(self.second)
+        share = self.prepared(batch)
         lower, upper = difference_bounds(batch, self.first)
         # All is divided by the largest term there may be, so that nothing overflows.
         top = upper.amax(1, keepdim=True)

@@ -10,6 +10,7 @@ from absolver import domains
 from absolver.analyzer.graph.graph import Graph, Input, Nonlinear, TensorSpec, operands
 from absolver.analyzer.training.batch import Batch, log_sum_exp
 from absolver.analyzer.training.errors import TrainingError
+from absolver.analyzer.training.live import held
 from absolver.analyzer.training.schedules import Number
 from absolver.analyzer.training.terms.certified import SmallBoxes
 from absolver.analyzer.training.terms.term import Term
@@ -41,7 +42,7 @@ class Taps(Term):
         split, second = split_network(batch.network, self.behind)
         hidden = batch.passed(self.domain, region).hidden
         box = split.operator.range([hidden[name] for name in split.inputs])
-        worst = self._worst(batch, second, Interval(box.lower.detach(), box.upper.detach()))
+        worst = self._worst(batch, held(second), Interval(box.lower.detach(), box.upper.detach()))
         latent = linked(worst, box, self.link)
         attacked = log_sum_exp(_margins(second, latent, batch.y))
         return _weighted_gradient(attacked, batch.at(self.weight)) * certified

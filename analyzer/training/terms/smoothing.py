@@ -35,9 +35,9 @@ class _Noisy(Term):
         drawn = torch.randn(size, generator=generator, device=generator.device)
         return batch.at(self.sigma) * drawn.to(batch.x)
 
-    def _logits(self, batch: Batch, x: Tensor, noise: Tensor) -> Tensor:
+    def _logits(self, batch: Batch, x: Tensor, noise: Tensor, *, held: bool = False) -> Tensor:
         """Evaluate the network under noise: `[samples, batch, classes]`."""
-        logits = batch.logits((x + noise).flatten(0, 1))
+        logits = batch.logits((x + noise).flatten(0, 1), held=held)
         return logits.view(self.samples, len(batch.y), batch.classes)
 
     def _entropy(self, batch: Batch, logits: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ class SmoothAdv(_Noisy):
         x = batch.x
         for _ in range(self.steps if distance > 0 else 0):
             x = x.detach().requires_grad_()
-            probabilities = self._logits(batch, x, noise).softmax(2).mean(0)
+            probabilities = self._logits(batch, x, noise, held=True).softmax(2).mean(0)
             own = probabilities.gather(1, batch.y.unsqueeze(1)).clamp(min=_TINY)
             (gradient,) = torch.autograd.grad(-own.log().sum(), x)
             direction = functional.normalize(gradient.flatten(1), dim=1).view(x.shape)

@@ -97,6 +97,15 @@ def test_gradients_are_finite_where_the_sets_are_points(domain: str) -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in loss.model.parameters())
 
 
+@pytest.mark.precision
+@pytest.mark.parametrize("domain", ["crown_ibp", "interval & crown_ibp"])
+def test_bounds_are_the_same_whether_they_are_trained_or_not(domain: str) -> None:
+    loss = loss_of(Certified(), domain)
+    trained = loss.batch(*points()).margins()
+    with torch.no_grad():
+        torch.testing.assert_close(loss.batch(*points()).margins(), trained.detach())
+
+
 def test_a_domain_of_three_lines_trains_a_network_unchanged(tmp_path: Path) -> None:
     file = tmp_path / "soft.dom"
     file.write_text(

@@ -85,6 +85,25 @@ def test_a_run_that_went_on_equals_one_that_was_not_cut_bit_for_bit(
     assert all(ours[name].equal(theirs[name]) for name in ours)
 
 
+@pytest.mark.parametrize("population", (False, True))
+def test_a_model_is_kept_with_the_moments_of_all_training_points(
+    population: bool, data: Data, tmp_path: Path
+) -> None:
+    """The training itself goes on with its running ones."""
+    text = TEXT.replace('model = "mlp"', 'model = "cnn7"').replace("epochs = 3", "epochs = 1")
+    text = text.replace("average_from = 2", f"population_moments = {str(population).lower()}")
+    trainer = Trainer(parse(text, "test"), data, tmp_path)
+    trainer.run(quiet)
+    kept = torch.load(tmp_path / "model.pt")["state"]
+    first = next(name for name in kept if name.endswith("running_mean"))
+    layer = trainer.model[0]
+    assert torch.equal(kept["0.weight"], layer.weight)
+    with torch.no_grad():
+        mean = layer(data.train.x).mean((0, 2, 3))
+    assert torch.allclose(kept[first], mean, atol=1e-2) == population
+    assert not torch.allclose(trainer.model.state_dict()[first], mean, atol=1e-2)
+
+
 def test_time_that_is_over_leaves_a_run_to_go_on_with(data: Data, tmp_path: Path) -> None:
     config = parse(TEXT, "test")
     outcome = Trainer(config, data, tmp_path).run(quiet, max_minutes=0.0)
