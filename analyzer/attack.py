@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import prod
 from typing import TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -140,9 +140,15 @@ def descend(
 
 
 def confirm(goals: Goals, step: Step, replay: Replay[Found]) -> Found | None:
-    """Let the runtime try the best of the points that are worth it."""
+    """Let the runtime try the best of the points that are worth it, of each clause one first.
+
+    A clause that no point of its set meets, as half-spaces leave none, would take all tries.
+    """
     order = torch.where(step.promising, step.missed, torch.inf).argsort()
-    for index in order[: min(int(step.promising.sum()), REPLAYS)].tolist():
+    order = order[: int(step.promising.sum())]
+    _, first = np.unique(goals.clause[order].numpy(force=True), return_index=True)
+    later = torch.ones_like(order).index_fill(0, torch.from_numpy(first).to(order.device), 0)
+    for index in order[later.argsort(stable=True)][:REPLAYS].tolist():
         found = replay(int(goals.clause[index]), step.x[index])
         if found is not None:
             return found
@@ -161,7 +167,7 @@ def _chunks(graph: Graph, goals: Goals) -> Iterator[Tensor]:
     One batch of activations stays near 64 MB, and near 4096 points. A clause is repeated where
     there are few of them and points cost little, to start from several places at once.
     """
-    floats = max(1, sum(prod(node.shape) for node in graph.nodes))
+    floats = max(1, graph.size)
     copies = min(COPIES, 2**18 // (floats * len(goals)))
     index = torch.arange(len(goals), device=goals.box.device).repeat(max(1, copies))
     yield from torch.split(index, max(1, min(4096, 2**24 // floats)))

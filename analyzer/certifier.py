@@ -33,6 +33,8 @@ INSIDE = (
 BESIDE = ((Grade.EXACT,),)
 # A run of the runtime is a violation already: higher grades may take so long, not the whole time.
 _WITNESS_SECONDS = 15.0
+# Networks of more values are not worth the checker's time in rational numbers.
+_FEW_VALUES = 2000
 
 
 class SemanticsError(AbsolverError):
@@ -144,12 +146,26 @@ class Certifier:
         while left:
             found = self._submit(write, self._deadline)
             about = left.pop(0)
+            if isinstance(found, _Refusal) and not found.final and about is Semantics.REAL:
+                found = self._touching() or found
             if isinstance(found, Certificate):
                 return Proof(found, about, failures)
             failures[about] = found.reason
             if found.final:
                 break
         return Proof(None, None, failures)
+
+    def _touching(self) -> Certificate | None:
+        """Submit once more what was refused, where a clause may be missed by nothing at all.
+
+        Only rational numbers show that, which the checker is asked for on small networks.
+        """
+        clauses = self._problem.around.clauses
+        strict = any(c.strict for clause in clauses for c in clause.on_outputs)
+        if not strict or self._problem.network.graph.size > _FEW_VALUES:
+            return None
+        found = self._submit(lambda path, query: None, self._deadline, rational=True)
+        return found if isinstance(found, Certificate) else None
 
     def grade(
         self, counterexample: Counterexample
@@ -176,7 +192,7 @@ class Certifier:
         return counterexample, None, reason
 
     def _submit(
-        self, write: Callable[[Path, Path], None], deadline: Deadline
+        self, write: Callable[[Path, Path], None], deadline: Deadline, *, rational: bool = False
     ) -> "Certificate | _Refusal":
         """Have a certificate written and checked; return it if it is valid.
 
@@ -186,7 +202,7 @@ class Certifier:
         kept = self._wishes.certificate
         try:
             path = kept or self._folder() / "certificate"
-            statement = self._statement()
+            statement = replace(self._statement(), rational=rational)
             write(path, statement.query)
         except NotCertifiable as error:
             return _Refusal(str(error), final=True)

@@ -21,13 +21,21 @@ LONGEST_WAIT_S = 1e6  # poll(2) counts milliseconds in 31 bits
 class Statement:
     """The files that a certificate is about; the query is a VNN-LIB file, or a query record.
 
-    `recurrent` are the outputs that are inputs of the next step, `OUT=IN`.
+    `recurrent` are the outputs that are inputs of the next step, `OUT=IN`. Where `rational`, the
+    checker is to compute in rational numbers, which is slow.
     """
 
     network: Path
     query: Path
     recorded: bool = False
     recurrent: tuple[str, ...] = ()
+    rational: bool = False
+
+    @property
+    def options(self) -> list[str]:
+        """How the checker is told of what is in no file."""
+        tier = ["--tier", "rational"] if self.rational else []
+        return [*(f"--recurrent={pair}" for pair in self.recurrent), *tier]
 
 
 Checker = Callable[[Statement, Path, Deadline], Audit]
@@ -45,8 +53,7 @@ def audit(statement: Statement, certificate: Path, deadline: Deadline) -> Audit:
         str(path.absolute()) for path in (statement.network, statement.query, certificate)
     )
     asked = ["--query", query] if statement.recorded else [query]
-    states = [f"--recurrent={pair}" for pair in statement.recurrent]
-    command = [*COMMAND, network, *asked, proof, *states]
+    command = [*COMMAND, network, *asked, proof, *statement.options]
     start = time.monotonic()
     try:
         code, output, errors = _run(command, deadline)

@@ -1,8 +1,7 @@
 """From a problem in memory to a decision on each clause: search for a violation, or refute it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from math import prod
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -10,13 +9,16 @@ from torch import Tensor
 
 from absolver.analyzer.attack import Effort, attack
 from absolver.analyzer.backward import refuted_backward
+from absolver.analyzer.certify.regions import as_checked
 from absolver.analyzer.engines.names import BRANCH_AND_BOUND
 from absolver.analyzer.errors import EXIT_USAGE, AbsolverError
 from absolver.analyzer.goals import Goals
 from absolver.analyzer.graph.graph import Graph
+from absolver.analyzer.multipliers import over_polytope
 from absolver.analyzer.propagate.engine import Given, Propagation, propagate
 from absolver.analyzer.propagate.execution import Rounding
 from absolver.analyzer.properties.specification import Specification
+from absolver.analyzer.regions.polytope import Polytope
 from absolver.analyzer.regions.region import Region
 from absolver.analyzer.replay import Replay
 from absolver.analyzer.report import Counterexample
@@ -176,11 +178,17 @@ def _bounded(
     graph: Graph, rung: Rung, part: Specification, execution: Execution, *, prove: bool
 ) -> tuple[Propagation, Float[Tensor, "sets rows"]]:
     """Return one pass over some sets, and its bounds less what rounding may have taken."""
+    cut = not prove and isinstance(part.region, Polytope)
     found = propagate(
-        *(graph, rung.domain, part.region, part.rows),
+        *(graph, rung.domain, as_checked(part.region) if cut else part.region, part.rows),
         memory_bytes=execution.memory_bytes,
         most_work=rung.most_work,
+        forms=cut,
     )
+    if isinstance(part.region, Polytope) and found.forms is not None:
+        # Half-spaces bound the outputs alone here: so much one pass of a checker can follow.
+        multiples = over_polytope(found.forms, part.region)
+        found = replace(found, rows=torch.fmax(found.rows, multiples.rows))
     safe = found.rows.clone()
     refuted = part.refuted(found.rows)
     if not prove:
@@ -243,7 +251,7 @@ def bound_outputs(
 ) -> tuple[Float[Tensor, "outputs"], Float[Tensor, "outputs"]]:
     """Bound every flat output over a region of one set, as (lower, upper)."""
     box, _ = region.bounding_box()
-    count = prod(graph.output.shape)
+    count = graph.output.size
     lower, upper = box.new_empty(count), box.new_empty(count)
     given: Given | None = None
     # Rows and their negations, so many at a time that they fit into memory.
@@ -271,6 +279,6 @@ def bound_outputs(
 
 def chunk_size(graph: Graph, memory_bytes: int, dtype: torch.dtype) -> int:
     """Return how many sets to propagate at a time."""
-    floats = sum(prod(node.shape) for node in graph.nodes)
+    floats = graph.size
     bytes_each = COPIES * floats * torch.finfo(dtype).bits // 8
     return max(1, min(BOXES_AT_ONCE, memory_bytes // max(bytes_each, 1)))

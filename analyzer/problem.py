@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +97,7 @@ class Bounding:
     @property
     def output_names(self) -> list[str]:
         """Names of the flat outputs."""
-        return [f"Y_{index}" for index in range(prod(self.network.graph.output.shape))]
+        return [f"Y_{index}" for index in range(self.network.graph.output.size)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,7 +200,7 @@ def pose_loop(loaded: LoadedNetwork, query: Path, states: int, execution: Execut
         known = Declaration(spec.name, spec.element_type, spec.shape, "hidden", start)
         declarations.append(known)
         start += known.size
-    outputs = prop.outputs + sum(prod(spec.shape) for spec in hidden)
+    outputs = prop.outputs + sum(spec.size for spec in hidden)
     whole = replace(prop, outputs=outputs, declared_outputs=tuple(declarations))
     claim, around = bounded(whole, graph.inputs)
     return Safety(loaded, claim, around, execution.device)
@@ -209,7 +208,7 @@ def pose_loop(loaded: LoadedNetwork, query: Path, states: int, execution: Execut
 
 def _pose_ball(loaded: LoadedNetwork, query: Ball, execution: Execution) -> Bounding | Safety:
     graph = loaded.graph
-    outputs = prod(graph.output.shape)
+    outputs = graph.output.size
     unit = "pixels" if query.norm == "0" else f"in norm {query.norm}"
     words = f"inputs within {float(query.epsilon):g} ({unit}) of {query.center}"
     if query.clip is not None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from math import ceil, floor, prod
+from math import ceil, floor
 from typing import Protocol
 
 import numpy as np
@@ -133,7 +133,7 @@ class Replay:
         beside: float = 0.0,
     ) -> Counterexample:
         inputs = self._inputs
-        parts = np.split(point, np.cumsum([prod(spec.shape) for spec in inputs])[:-1])
+        parts = np.split(point, np.cumsum([spec.size for spec in inputs])[:-1])
         return Counterexample(
             inputs={
                 spec.name: part.astype(spec.element_type).reshape(spec.shape)
@@ -156,7 +156,7 @@ def numbers_inside(box: InputBox, inputs: Sequence[TensorSpec]) -> tuple[Flat, F
 
     Where an interval holds no number of its type at all, the lower result exceeds the upper.
     """
-    types = [np.dtype(spec.element_type) for spec in inputs for _ in range(prod(spec.shape))]
+    types = [np.dtype(spec.element_type) for spec in inputs for _ in range(spec.size)]
     lower = [_above(x, dtype) for x, dtype in zip(box.lower, types, strict=True)]
     upper = [_below(x, dtype) for x, dtype in zip(box.upper, types, strict=True)]
     return np.array(lower, np.float64), np.array(upper, np.float64)
@@ -164,7 +164,7 @@ def numbers_inside(box: InputBox, inputs: Sequence[TensorSpec]) -> tuple[Flat, F
 
 def cast(point: Flat, inputs: Sequence[TensorSpec]) -> Flat:
     """Round each number to the nearest one of its input's type."""
-    parts = np.split(point, np.cumsum([prod(spec.shape) for spec in inputs])[:-1])
+    parts = np.split(point, np.cumsum([spec.size for spec in inputs])[:-1])
     rounded = [
         (part if _is_float(spec) else np.rint(part)).astype(spec.element_type).astype(np.float64)
         for part, spec in zip(parts, inputs, strict=True)

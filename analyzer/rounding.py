@@ -38,7 +38,7 @@ def rounding_allowance(
     where magnitudes are.
     """
     evaluated = _evaluated(graph, region, hidden)
-    floats = rows.shape[0] * max(prod(node.shape) for node in graph.nodes)
+    floats = rows.shape[0] * max(node.size for node in graph.nodes)
     parts = torch.split(rows, max(1, FLOATS_AT_ONCE // floats), dim=1)
     return torch.cat([_allowance(graph, evaluated, part) for part in parts], dim=1)
 

@@ -53,7 +53,13 @@ class TreeCheck:
     def __init__(self, kernel: Kernel, tree: Tree, clauses: Mapping[int, Clause]) -> None:
         """Prepare the rows of the clauses' constraints."""
         self._kernel, self._tree, self._clauses = kernel, tree, list(clauses)
-        every = [(k, c) for k, i in enumerate(clauses) for c in clauses[i].on_outputs]
+        # A combination has weights for constraints on outputs alone.
+        inner = tree.combination is None
+        every = [
+            (k, c)
+            for k, clause in enumerate(clauses.values())
+            for c in clause.on_inputs * inner + clause.on_outputs
+        ]
         self._clause = np.array([k for k, _ in every], np.int64)
         self._strict = np.array([c.strict for _, c in every], np.bool_)
         forms = [form_of(kernel.network, c) for _, c in every]

@@ -15,8 +15,9 @@ def audit_here(statement: Statement, certificate: Path, deadline: Deadline) -> A
     """Judge a certificate as `absolver.analyzer.checker.audit` does."""
     query = ["--query", str(statement.query)] if statement.recorded else [str(statement.query)]
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        states = [f"--recurrent={pair}" for pair in statement.recurrent]
-        code = main(["--json", *states, str(statement.network), *query, str(certificate)])
+        code = main(
+            ["--json", *statement.options, str(statement.network), *query, str(certificate)]
+        )
     content = json.loads(printed.getvalue())
     assert content["answer"] == ANSWERS[code]
     return Audit(content["answer"], content.get("reason", ""), content.get("tier", ""), 0.0)

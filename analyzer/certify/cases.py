@@ -233,7 +233,7 @@ class Cases:
         )
         multiples: Multiples | None = None
         if isinstance(part.region, Polytope) and found.forms is not None:
-            multiples = over_polytope(found.forms, part.region)
+            multiples = over_polytope(found.forms, part.region).where_above(found.rows)
             found = replace(found, rows=torch.maximum(found.rows, multiples.rows))
         allowance = rounding_allowance(graph, region, found.boxes, part.rows)
         room = attempt.roundings * allowance if attempt.roundings else torch.zeros_like(allowance)

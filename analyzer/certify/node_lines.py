@@ -62,7 +62,7 @@ class _Lines:
         self._lines, named = _named(proof.domain, node)
         sides = [None if word == _JUMPS and not jumps else word for word in named]
         self._words = dict(zip(("lower", "upper"), sides, strict=True))
-        self._shape = (len(proof.levels.split), int(np.prod(node.shape)))
+        self._shape = (len(proof.levels.split), node.size)
         self._numbers: dict[str, list[NDArray[np.float32]]] = {}
 
     @property

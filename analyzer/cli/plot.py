@@ -171,7 +171,7 @@ def _of_network(arguments: argparse.Namespace) -> "Figure":
 
     compiled = [domains.load(name) for name in arguments.subjects]
     graph = load_onnx(arguments.network).graph.to("cpu", torch.float64)
-    count = prod(graph.output.shape)
+    count = graph.output.size
     first, second = outputs = tuple(arguments.outputs)
     if first == second or not all(0 <= output < count for output in outputs):
         raise UsageError(

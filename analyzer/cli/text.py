@@ -48,9 +48,9 @@ def qualifiers(report: Report) -> list[str]:
     if report.domain:
         parts.append(f"domain {report.domain}")
     if report.checked and certificate is not None:
-        parts.append(
-            f"checked by audit in {certificate.audit.seconds:.1f} s ({_size(certificate.size)})"
-        )
+        said = certificate.audit
+        how = "audit --tier rational" if said.tier == "rational" else "audit"
+        parts.append(f"checked by {how} in {said.seconds:.1f} s ({_size(certificate.size)})")
     parts.extend(text for text in (report.about, report.reason) if text)
     return parts
 

@@ -7,7 +7,6 @@ how certificates hold them; the program's value is never taken.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import prod
 
 import numpy as np
 from jaxtyping import Bool
@@ -92,7 +91,7 @@ class _SolvedNeurons(NeuronsPropagator):
         """Bound some elements of a part's output from one side."""
         boxes = {name: self._boxes[name] for n in part.nodes[1:] for name in _operands(n)}
         relaxation = Relaxation(encode(part, boxes, self._known.inputs), tangents_domain())
-        size, found = prod(part.output.shape), []
+        size, found = part.output.size, []
         for element in elements:
             self._control.deadline.check()
             form = np.zeros((1, size))

@@ -136,6 +136,12 @@ class Goal:
         needed, wide = ((t[0] * member).amax() for t in (tolerance.needed, tolerance.float32))
         return float(needed), float(wide)
 
+    @property
+    def strict(self) -> bool:
+        """Whether the clause is missed where its constraints are met with equality."""
+        member = self.known.specification.member[0, self.column]
+        return bool(member.any() and self.known.tolerance.strict[0][member].all())
+
 
 def lines_domain(task: Task) -> Domain:
     """Return the domain whose lines bound hidden neurons: the task's, or the default's.

@@ -6,7 +6,6 @@ ICLR 2019, section 4: a costly bound is asked for only where a cheaper one leave
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from math import prod
 
 import numpy as np
 
@@ -131,6 +130,6 @@ class Tightening:
 
 
 def _unit(part: Graph, element: int, sign: float) -> Forms:
-    form = np.zeros((1, prod(part.output.shape)))
+    form = np.zeros((1, part.output.size))
     form[0, element] = sign
     return Forms(form, np.zeros(1))

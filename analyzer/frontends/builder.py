@@ -79,13 +79,13 @@ class GraphBuilder:
             whole = Symbol(self._nodes[-1].name, spec.shape, np.dtype(spec.element_type))
             self._names[whole.key] = spec.name
             return [whole]
-        total = sum(prod(spec.shape) for spec in specs)
+        total = sum(spec.size for spec in specs)
         origin = "inputs " + ", ".join(f"'{spec.name}'" for spec in specs)
         self._add(Input(name="", shape=(total,), origin=origin))
         whole = Symbol(self._nodes[-1].name, (total,), element)
         parts, start = [], 0
         for spec in specs:
-            stop = start + prod(spec.shape)
+            stop = start + spec.size
             self.enter(spec.name, f"input '{spec.name}'")
             flat = self.affine([(whole, Slice((start,), (stop,), (1,), (total,)))])
             part = self.affine(
@@ -192,7 +192,7 @@ class GraphBuilder:
         if len(outputs) == 1 and isinstance(only, Symbol):
             passed_through = only.key == source.name
             return self.affine([(only, Identity(only.shape))]) if passed_through else only
-        sizes = [prod(spec.shape) for spec, _ in outputs]
+        sizes = [spec.size for spec, _ in outputs]
         shape = outputs[0][0].shape if len(outputs) == 1 else (sum(sizes),)
         # Constant outputs live in the bias; the zero map ties the result to the input.
         nothing = Select(torch.full((prod(shape),), MISSING), source.shape, shape)

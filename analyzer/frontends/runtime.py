@@ -46,6 +46,23 @@ class AbstractRuntime(ABC):
         return np.stack(rows)
 
 
+def plain_session(model: bytes) -> onnxruntime.InferenceSession:
+    """Start a session on the CPU, one thread and no optimisation, which rounds as it is written.
+
+    Raises `UnreadableNetworkError` where onnxruntime refuses the model.
+    """
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # warnings about the model are no news to its user
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        # onnxruntime raises classes of its extension module that have no common base.
+        reason = str(error).splitlines()[0]
+        raise UnreadableNetworkError(f"onnxruntime refuses the network: {reason}") from error
+
+
 class Runtime(AbstractRuntime):
     """An ONNX model on onnxruntime's CPU, one thread, no optimisation; tensors are flat.
 
@@ -55,18 +72,7 @@ class Runtime(AbstractRuntime):
 
     def __init__(self, model: bytes) -> None:
         """Start a session for a serialised model."""
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # warnings about the model are no news to its user
-        try:
-            self._session = onnxruntime.InferenceSession(
-                model, options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:
-            # onnxruntime raises classes of its extension module that have no common base.
-            reason = str(error).splitlines()[0]
-            raise UnreadableNetworkError(f"onnxruntime refuses the network: {reason}") from error
+        self._session = plain_session(model)
         self._inputs = [
             (item.name, _static(item.shape), _ELEMENTS.get(item.type, np.float32))
             for item in self._session.get_inputs()

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 
 from absolver.analyzer.graph.graph import TensorSpec
 from absolver.analyzer.loops.errors import RecurrenceError
@@ -42,7 +41,7 @@ class Recurrence:
                 )
             if start in found:
                 raise RecurrenceError(f"--recurrent {pair}: {state} has an output already")
-            found |= {start + i: first + i for i in range(prod(target.shape))}
+            found |= {start + i: first + i for i in range(target.size)}
         states = tuple(sorted(found))
         return cls(tuple(pairs), states, tuple(found[i] for i in states))
 
@@ -56,7 +55,7 @@ def _places(specs: Sequence[TensorSpec]) -> Mapping[str, _Place]:
     start = 0
     for spec in specs:
         places[spec.name] = spec, start
-        start += prod(spec.shape)
+        start += spec.size
     return places
 
 

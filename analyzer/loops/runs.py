@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from fractions import Fraction
-from math import isfinite, prod
+from math import isfinite
 
 import numpy as np
 import torch
@@ -146,12 +146,12 @@ class RunSearch:
         """Return the first states, the other inputs with an axis of steps, and the last output."""
         found, start = {}, 0
         for spec in self._network.graph.inputs:
-            part = inputs[:, start : start + prod(spec.shape)].astype(spec.element_type)
+            part = inputs[:, start : start + spec.size].astype(spec.element_type)
             state = start in self._states
             found[spec.name] = (
                 part[0].reshape(spec.shape) if state else part.reshape(len(part), *spec.shape)
             )
-            start += prod(spec.shape)
+            start += spec.size
         return Counterexample(found, outputs, clause, grades=(Grade.RUNTIME,))
 
 

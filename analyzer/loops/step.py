@@ -86,7 +86,7 @@ class Step(AbstractLoop):
         if (lower > upper).any():
             return np.full(len(facets), np.inf)
         specified = runs.specification.rows[0]
-        rows = torch.zeros(len(facets), prod(runs.graph.output.shape), dtype=specified.dtype)
+        rows = torch.zeros(len(facets), runs.graph.output.size, dtype=specified.dtype)
         rows[:, list(runs.recurrence.following)] = -torch.from_numpy(self._normals)
         every = torch.cat([rows.to(specified.device), specified]).unsqueeze(0)
         bounds = self._bounds(self._cut(lower, upper), every, found)

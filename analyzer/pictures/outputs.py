@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import pi, prod
+from math import pi
 
 import torch
 from jaxtyping import Float
@@ -41,7 +41,7 @@ def output_set(graph: Graph, domain: Domain, box: Box, outputs: tuple[int, int])
     """Bound two outputs in many directions, and meet the half-planes."""
     angles = torch.arange(DIRECTIONS, dtype=torch.float64) * (2 * pi / DIRECTIONS)
     normals = torch.stack([angles.cos(), angles.sin()], 1)
-    rows = torch.zeros(1, DIRECTIONS, prod(graph.output.shape), dtype=torch.float64)
+    rows = torch.zeros(1, DIRECTIONS, graph.output.size, dtype=torch.float64)
     rows[0][:, list(outputs)] = normals
     with torch.no_grad():
         least = propagate(graph, domain, box, rows).rows[0]

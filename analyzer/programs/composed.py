@@ -104,7 +104,7 @@ class ComposedFace(Inequality):
     def rows(self) -> Mapping[str, Tensor]:
         """Coefficients by name."""
         layer = self.layer
-        result = self.normal.new_zeros(prod(layer.node.shape))
+        result = self.normal.new_zeros(layer.node.size)
         result[layer.elements[self.number]] = self.scale
         found = {name: -row for name, row in layer.split(self.normal).items()}
         found[layer.node.name] = result.view(1, *layer.node.shape)
@@ -137,11 +137,11 @@ def composed_layers(
             continue
         decided, _ = node.operator.affine_on([boxes[affine.name]])
         elements = (~decided).flatten().nonzero().squeeze(1)
-        size = sum(prod(source.shape) for source in fed)
+        size = sum(source.size for source in fed)
         if not 0 < len(elements) * size <= _MOST_COEFFICIENTS:
             continue
         weight = torch.cat([linear.rows(elements).flatten(1) for linear in affine.maps], 1)
-        bias = weight.new_zeros(prod(node.shape))
+        bias = weight.new_zeros(node.size)
         if affine.bias is not None:
             bias = affine.bias.expand(affine.shape).flatten()
         sides = _stacked([_range(source, region, boxes) for source in fed])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from absolver.analyzer.graph.graph import Affine, Graph, Input, Nonlinear
+from absolver.analyzer.graph.pending import add_rows
 from absolver.analyzer.programs.program import Array
 from absolver.analyzer.regions.region import Region
 from absolver.analyzer.search.groups import Groups
@@ -18,6 +19,10 @@ Place = tuple[str, int]
 """An operand: the name of a tensor, and a flat element of it."""
 Cut = Mapping[Place, tuple[float, float]]
 """Between which numbers splits say that operands are."""
+
+
+# Of the size of a sum, what its roundings may take.
+_ROUNDED = 1e-11
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +182,12 @@ class Bound:
     @property
     def positive(self) -> bool:
         """Whether it is above 0 by more than rounding may be supposed to have taken."""
-        return self.value > 1e-11 * self.size
+        return self.value > _ROUNDED * self.size
+
+    @property
+    def touches(self) -> bool:
+        """Whether it is 0 or more, as far as rounding lets one tell."""
+        return self.value >= -_ROUNDED * self.size
 
 
 @dataclass
@@ -212,7 +222,7 @@ def evaluate(
         cuts = torch.from_numpy(duals.cuts)
         total.add(-cuts * torch.from_numpy(ground.half_spaces.bound))
         row = torch.from_numpy(ground.half_spaces.coefficients).T @ cuts
-        _add(pending, graph.input.name, row.view(1, *graph.input.shape))
+        add_rows(pending, graph.input.name, row.view(1, *graph.input.shape))
     for node in reversed(graph.nodes[1:]):
         a = pending.pop(node.name, None)
         if a is None:
@@ -222,7 +232,7 @@ def evaluate(
                 if bias is not None:
                     total.add(a * bias)
                 for linear, name in zip(node.maps, node.inputs, strict=True):
-                    _add(pending, name, linear.adjoint(a))
+                    add_rows(pending, name, linear.adjoint(a))
             case Nonlinear():
                 _pass(node, a, pending, total, (ground, boxes, duals))
     if graph.input.name in pending:
@@ -247,11 +257,11 @@ def _pass(
     if shares is not None and node.name in ground.groups:
         a, by_groups = _grouped(a, slopes[0], ground.groups[node.name], shares)
         total.add(by_groups.least(node))
-        _add(pending, node.inputs[0], by_groups.row)
+        add_rows(pending, node.inputs[0], by_groups.row)
     moved = [a * slope for slope in slopes]
     total.add(node.operator.support([-m for m in moved], a, box))
     for name, m in zip(node.inputs, moved, strict=True):
-        _add(pending, name, m)
+        add_rows(pending, name, m)
 
 
 @dataclass(frozen=True, eq=False)
@@ -309,11 +319,11 @@ def _add_known(
         row = torch.zeros_like(boxes[name].lower)
         row.view(-1)[element] = multiplier
         total.add(torch.tensor(-multiplier * side, dtype=torch.float64))
-        _add(pending, name, row)
+        add_rows(pending, name, row)
     for inequality in duals.inequalities:
         total.add(torch.tensor(-inequality.constant(boxes), dtype=torch.float64))
         for name, row in inequality.rows.items():
-            _add(pending, name, row)
+            add_rows(pending, name, row)
 
 
 def exact_slopes(
@@ -355,7 +365,3 @@ def _slopes(node: Nonlinear, box: list[Interval], duals: Duals) -> list[Tensor]:
 def _single(values: Array) -> Array:
     rounded: Array = np.asarray(values, np.float64).astype(np.float32).astype(np.float64)
     return rounded
-
-
-def _add(pending: dict[str, Tensor], name: str, a: Tensor) -> None:
-    pending[name] = pending[name] + a if name in pending else a

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 import torch
@@ -78,7 +77,7 @@ class Encoding:
     @property
     def inputs(self) -> Numbers:
         """The variables of the network's input, which come first."""
-        return np.arange(prod(self.graph.input.shape))
+        return np.arange(self.graph.input.size)
 
 
 def encode(
@@ -124,7 +123,7 @@ class _Encoder:
         self._undecided: list[Undecided] = []
 
     def affine(self, node: Affine) -> None:
-        size = prod(node.shape)
+        size = node.size
         bias = np.zeros(size) if node.bias is None else _flat(node.bias, node.shape)
         column, sign = np.zeros(size, np.int64), np.zeros(size)
         for first in range(0, size, _CHUNK):
@@ -144,7 +143,7 @@ class _Encoder:
 
     def operator(self, node: Nonlinear, box: Sequence[Interval]) -> None:
         operands = [self._views[name] for name in node.inputs]
-        size = prod(node.shape)
+        size = node.size
         column, sign = np.zeros(size, np.int64), np.zeros(size)
         left = np.arange(size)
         found = alternatives(restricted(node.operator, node.shape, left), box)

@@ -12,6 +12,8 @@ _FEASIBILITY = 1e-9
 # HiGHS refuses coefficients above 1e15, drops those below 1e-9, and takes numbers above 1e20 for
 # infinite: rows whose largest number has another exponent of 2 than these are written in its unit.
 _EXPONENTS = range(-20, 40)
+# Of subnormal numbers the unit would overflow; they are as good as 0 here.
+_MOST_EXPONENT = 1000
 _FARTHEST = 1e19
 # A signal waits for the end of a call: no call takes longer than so many seconds.
 _SLICE = 0.5
@@ -120,7 +122,7 @@ def moderate(rows: Rows) -> tuple[Rows, Array]:
     np.maximum.at(size, row, np.abs(rows.coefficient))
     _, exponent = np.frexp(size)
     modest = (_EXPONENTS.start <= exponent) & (exponent < _EXPONENTS.stop)
-    unit = np.ldexp(1.0, np.where(modest, 0, -exponent))
+    unit = np.ldexp(1.0, np.where(modest, 0, np.minimum(-exponent, _MOST_EXPONENT)))
     scaled = rows.coefficient * unit[row]
     return Rows(rows.start, rows.column, scaled, rows.lower * unit, rows.upper * unit), unit
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 import torch
@@ -196,10 +195,10 @@ class _Around:
         for operand in range(len(self.one.operands)):
             below, above = (side.slope[:, operand].numpy() for side in self._sides)
             moved = (lower * below).sum(0) - (upper * above).sum(0)
-            whole = np.zeros(prod(self.one.node.shape))
+            whole = np.zeros(self.one.node.size)
             whole[self.one.places] = np.where(some, moved / np.where(some, total, 1.0), below[0])
             result.append(whole)
-        taken = np.zeros(prod(self.one.node.shape))
+        taken = np.zeros(self.one.node.size)
         taken[self.one.places] = total
         return tuple(result), taken
 
@@ -230,7 +229,8 @@ class _Around:
         number = int(score.argmax())
         if score[number] < 0:
             return []
-        box = tuple(Interval(i.lower[number], i.upper[number]) for i in self.box)
+        # A copy: the boxes are moved in place.
+        box = tuple(Interval(i.lower[number].clone(), i.upper[number].clone()) for i in self.box)
         return [Gap(float(score[number]), self.one, number, box)]
 
     def _lines(self, numbers: Numbers, box: list[Interval]) -> tuple[LineSet, LineSet]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import dropwhile
-from math import isfinite, prod
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -272,10 +272,9 @@ def _check_shapes(query: Neighbourhood, graph: Graph) -> None:
         raise PropertyMismatchError(
             f"the input array has the shape {list(have)}, but the network takes {list(want)}"
         )
-    if query.outputs != prod(graph.output.shape):
+    if query.outputs != graph.output.size:
         raise PropertyMismatchError(
-            f"the query is about {query.outputs} outputs, but the network has "
-            f"{prod(graph.output.shape)}"
+            f"the query is about {query.outputs} outputs, but the network has {graph.output.size}"
         )
 
 

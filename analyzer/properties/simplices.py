@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
-from math import prod
 
 import torch
 from torch import Tensor
@@ -96,9 +95,7 @@ def _origins(graph: Graph, name: str) -> Tensor:
     cells: dict[str, Tensor] = {}
     for node in graph.nodes:
         if node.name == name:
-            cells[name] = torch.arange(1.0, prod(node.shape) + 1, dtype=torch.float64).view(
-                1, *node.shape
-            )
+            cells[name] = torch.arange(1.0, node.size + 1, dtype=torch.float64).view(1, *node.shape)
         elif (
             isinstance(node, Affine)
             and node.bias is None

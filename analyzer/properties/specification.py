@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
-from math import lcm, nan, prod
+from math import lcm, nan
 from typing import Self
 
 import numpy as np
@@ -218,9 +218,9 @@ def _check_size(prop: Property, graph: Graph) -> None:
         ("inputs", prop.inputs, graph.input),
         ("outputs", prop.outputs, graph.output),
     ):
-        if asked != prod(node.shape):
+        if asked != node.size:
             raise PropertyMismatchError(
-                f"the property is about {asked} {kind}, but the network has {prod(node.shape)}: "
+                f"the property is about {asked} {kind}, but the network has {node.size}: "
                 f"{node.name!r} {list(node.shape)}"
             )
 

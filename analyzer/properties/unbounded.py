@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from math import prod
 
 import numpy as np
 
@@ -80,7 +79,7 @@ def _largest_numbers(prop: Property, inputs: Sequence[TensorSpec]) -> list[Fract
             number = Fraction(int(np.iinfo(kind).max))
         elif kind.kind == "f" and prop.declared_inputs and tensor not in real:
             number = Fraction(float(np.finfo(kind).max))
-        largest += [number] * prod(spec.shape)
+        largest += [number] * spec.size
     return largest
 
 

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import prod
 
 from absolver.analyzer.graph.graph import TensorSpec
 from absolver.analyzer.properties.errors import (
@@ -218,7 +217,7 @@ class Variables:
                     f"{kind} {place} is {spec.name!r}; declare them in the network's order"
                 )
             self._add(one, start, place)
-            start += prod(spec.shape)
+            start += spec.size
         if len(written) < len(specs):
             raise PropertyMismatchError(
                 f"{len(written)} {kind} tensors are declared, but the network has {len(specs)} "
@@ -230,7 +229,7 @@ class Variables:
         starts, start = [], self.outputs
         for spec in signature.outputs:
             starts.append(start)
-            start += prod(spec.shape)
+            start += spec.size
         places = {spec.name: place for place, spec in enumerate(signature.outputs)}
         for one in self._written:
             if one.kind == "hidden":
@@ -338,7 +337,7 @@ def _match(written: _Written, spec: TensorSpec, where: str, network: NetworkDecl
 
 
 def _size(specs: Sequence[TensorSpec]) -> int:
-    return sum(prod(spec.shape) for spec in specs)
+    return sum(spec.size for spec in specs)
 
 
 def _words(specs: Sequence[TensorSpec]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
-from math import ceil, floor, prod
+from math import ceil, floor
 
 from absolver.analyzer.graph.graph import TensorSpec
 from absolver.analyzer.properties.property import Clause, InputBox, Property
@@ -17,7 +17,7 @@ def over_whole_numbers(prop: Property, inputs: Sequence[TensorSpec]) -> Property
     boolean one has bounds without such a number between them, the clause is left out; if that
     leaves none, `EmptyBoxError` says so.
     """
-    kinds = [spec.element_type for spec in inputs for _ in range(prod(spec.shape))]
+    kinds = [spec.element_type for spec in inputs for _ in range(spec.size)]
     whole = [i for i, kind in enumerate(kinds) if not kind.startswith("float")]
     if not whole:
         return prop

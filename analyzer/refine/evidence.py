@@ -8,7 +8,6 @@ included, although certificates know no such bounds.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from math import prod
 
 import numpy as np
 
@@ -122,7 +121,7 @@ class Evidence:
         duals = replace(found.duals, splits=splits, weights=np.zeros(1)).rounded()
         weight = sign * duals.splits.get(place, 0.0)
         beside = {other: m for other, m in duals.splits.items() if other != place}
-        form = np.zeros((1, prod(part.output.shape)))
+        form = np.zeros((1, part.output.size))
         form[0, place[1]] = sign
         known, forms = self.known, Forms(form, np.zeros(1))
         about = (part, known.region, self.before(part), forms)

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from absolver.analyzer.graph.graph import Affine, Graph, Nonlinear
+from absolver.analyzer.graph.pending import add_rows
 from absolver.analyzer.programs.composed import Composed
 from absolver.analyzer.regions.region import Region
 from absolver.dsl.domain import Domain
@@ -42,7 +43,7 @@ class Taken:
     def give(self, pending: dict[str, Tensor]) -> None:
         """Add what sources get to the rows that wait for them."""
         for name, row in self.sources.items():
-            _add(pending, name, -row)
+            add_rows(pending, name, -row)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +59,7 @@ class FaceSets:
         scale = weights.sum(2)
         normal = torch.einsum("rks,rksn->rkn", weights, self.normals)
         constant = layer.constants(normal.flatten(0, 1), scale.flatten(), len(scale))
-        result = scale.new_zeros(len(scale), prod(layer.node.shape))
+        result = scale.new_zeros(len(scale), layer.node.size)
         result = result.index_add(1, layer.elements, scale)
         parts = torch.split(normal.sum(1), [prod(shape) for _, shape in layer.sources], 1)
         sources = {
@@ -194,12 +195,12 @@ class LayeredDual:
                     if bias is not None:
                         total = total + (a * bias).flatten(1).sum(1)
                     for linear, name in zip(node.maps, node.inputs, strict=True):
-                        _add(pending, name, linear.adjoint(a))
+                        add_rows(pending, name, linear.adjoint(a))
                 case Nonlinear():
                     added, moved = passed(node, a)
                     total = total + added.flatten(1).sum(1)
                     for name, rho in zip(node.inputs, moved, strict=True):
-                        _add(pending, name, rho)
+                        add_rows(pending, name, rho)
         if (a := pending.get(graph.input.name)) is not None:
             a = a + probes.get(graph.input.name, 0.0)
             total = total + self.region.minimum(a.unsqueeze(0))[0]
@@ -268,7 +269,3 @@ def _sizes(start: Multipliers) -> Multipliers:
 def _size(rho: Tensor) -> Tensor:
     """Return the largest size of each row's multipliers."""
     return rho.abs().flatten(1).amax(1).clamp(min=_LEAST).view(-1, *[1] * (rho.dim() - 1))
-
-
-def _add(pending: dict[str, Tensor], name: str, a: Tensor) -> None:
-    pending[name] = pending[name] + a if name in pending else a

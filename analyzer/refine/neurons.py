@@ -4,7 +4,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import inf, prod
+from math import inf
 
 import numpy as np
 
@@ -34,7 +34,7 @@ class Question:
 
     def form(self, sign: int) -> Forms:
         """Return the neuron, or its negation, as a form of the part's output."""
-        form = np.zeros((1, prod(self.part.output.shape)))
+        form = np.zeros((1, self.part.output.size))
         form[0, self.place[1]] = sign
         return Forms(form, np.zeros(1))
 

@@ -1,7 +1,6 @@
 """What a domain's lines make of facts: one substitution of a layer's neurons, kept as evidence."""
 
 from collections.abc import Mapping
-from math import prod
 
 import numpy as np
 import torch
@@ -39,7 +38,7 @@ def sides(
 ) -> LayeredDual:
     """Pose both sides of some neurons: all neurons, and then their negations."""
     part, count = layer.part, len(places)
-    rows = torch.zeros(2 * count, prod(part.output.shape), dtype=torch.float64)
+    rows = torch.zeros(2 * count, part.output.size, dtype=torch.float64)
     elements = torch.tensor([element for _, element in places], dtype=torch.long)
     rows[torch.arange(count), elements] = 1
     rows[torch.arange(count) + count, elements] = -1

@@ -178,7 +178,10 @@ class Polytope(Region):
         return type(self)(self.box.select(index), self.matrix[index], self.bound[index])
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
-        """Return the polytopes on a device and in a dtype, rounded outward."""
+        """Return the polytopes on a device and in a dtype, rounded outward.
+
+        A half-space whose sums may overflow there becomes padding.
+        """
         matrix = self.matrix.to(dtype)
         reach = torch.maximum(self.box.lower.abs(), self.box.upper.abs()).unsqueeze(1)
         change = (matrix.double() - self.matrix.double()).abs() * reach.double()
@@ -186,6 +189,10 @@ class Polytope(Region):
         slack = change.flatten(2).sum(2) * (1 + 1e-9)
         exact = (change == 0).flatten(2).all(2)
         loose = torch.where(exact, self.bound.double(), next_above(self.bound.double() + slack))
-        return type(self)(
-            self.box.to(device, dtype), matrix.to(device), round_up(loose, dtype).to(device)
-        )
+        bound = round_up(loose, dtype)
+        # Four times: for differences of such sums.
+        size = 4 * ((matrix.abs() * reach.to(dtype)).flatten(2).sum(2) + bound.abs())
+        fits = size.isfinite()
+        matrix = matrix.masked_fill(~fits.view(*fits.shape, *[1] * len(self.shape)), 0)
+        bound = bound.masked_fill(~fits, 0)
+        return type(self)(self.box.to(device, dtype), matrix.to(device), bound.to(device))

@@ -269,6 +269,7 @@ class ActivationSearch(BranchAndBound[Cuts]):
         paths = batch.paths.with_multipliers(
             self._splittable.names, {n: m.squeeze(1) for n, m in best.multipliers.items()}
         )
+        cuts = dual.half_spaces(best)
         return Leaves(
             node=batch.node[done].cpu().numpy(),
             slopes={
@@ -276,14 +277,21 @@ class ActivationSearch(BranchAndBound[Cuts]):
             },
             multipliers=paths.multiplier[done].float().cpu().numpy(),
             combination=best.combination[done, 0].float().cpu().numpy(),
+            cuts=None if cuts is None else cuts[done, 0].double().cpu().numpy(),
         )
 
     def _tolerances(self, batch: Cuts) -> tuple[Tensor, Tensor]:
-        """Return what rounding may take of a branch's margin: the most of its constraints."""
+        """Return what rounding may take of a branch's margin: the most of its constraints.
+
+        Where all of these are strict the checker is asked of what is nearer than that, as in
+        `Tolerance.refuted`.
+        """
         sets = self._set[batch.problem]
         member = self._whole.member[sets, self._clause[batch.problem]]
         needed, wide = self._tolerance.needed[sets], self._tolerance.float32[sets]
-        return (needed * member).amax(1), (wide * member).amax(1)
+        least, wide = (needed * member).amax(1), (wide * member).amax(1)
+        strict = member.any(1) & (self._tolerance.strict[sets] | ~member).all(1)
+        return torch.where(strict, -least, least), wide
 
 
 def _in_single(exact: Instance) -> Instance:

@@ -17,13 +17,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from absolver.analyzer.graph.graph import Affine, Graph, Nonlinear
+from absolver.analyzer.graph.pending import add_rows
 from absolver.analyzer.regions.box import Box
+from absolver.analyzer.regions.polytope import Polytope
 from absolver.analyzer.regions.region import Region
 from absolver.analyzer.search.adam import Adam
 from absolver.analyzer.search.groups import Groups
 from absolver.analyzer.search.lagrangian import Key, Lagrangian, Point
 from absolver.analyzer.search.relaxed import Columns, Lines, Relaxed, Substituted
-from absolver.dsl.domain import Domain
+from absolver.dsl.domain import Domain, Parameter
 from absolver.dsl.operators.record import Interval
 
 
@@ -92,9 +94,9 @@ class Dual:
 
     @property
     def ranges(self) -> Mapping[Key, tuple[Tensor, Tensor]]:
-        """The range of each parameter."""
+        """The range of each parameter; of one that a layer shares, that of all its neurons."""
         return {
-            (of, name): (parameter.lower, parameter.upper)
+            (of, name): _hull(parameter) if parameter.shared else (parameter.lower, parameter.upper)
             for of, relaxed in self.relaxed.items()
             for name, parameter in relaxed.parameters.items()
         }
@@ -171,6 +173,13 @@ class Dual:
         split = self._problem.splits[name]
         return split.sign.unsqueeze(1) * (values[name] - split.threshold.unsqueeze(1))
 
+    def half_spaces(self, point: Point) -> Float[Tensor, "batch rows constraints"] | None:
+        """Return the multiples that rows take of what cuts the input sets; None for boxes."""
+        region = self._problem.region
+        if not isinstance(region, Polytope):
+            return None
+        return region.multipliers(self.evaluate(point).at_input)
+
     def signs(self, name: str) -> Float[Tensor, "batch *shape"]:
         """Say which of a node's neurons splits are on; 0 where none is."""
         return self._problem.splits[name].sign
@@ -194,7 +203,7 @@ class Dual:
         for node in reversed(self._graph.nodes[1:]):
             if (multiplier := point.multipliers.get(node.name)) is not None:
                 sign = self._problem.splits[node.name].sign
-                _add(pending, node.name, multiplier * sign.unsqueeze(1))
+                add_rows(pending, node.name, multiplier * sign.unsqueeze(1))
             a = pending.pop(node.name, None)
             if a is None:
                 continue
@@ -202,11 +211,11 @@ class Dual:
                 case Affine():
                     for linear, name in zip(node.maps, node.inputs, strict=True):
                         result = linear.adjoint(a.flatten(0, 1))
-                        _add(pending, name, torch.unflatten(result, 0, a.shape[:2]))
+                        add_rows(pending, name, torch.unflatten(result, 0, a.shape[:2]))
                 case Nonlinear():
                     met[node.name], results = self.relaxed[node.name].back(lines[node.name], a)
                     for name, result in zip(node.inputs, results, strict=True):
-                        _add(pending, name, result)
+                        add_rows(pending, name, result)
         none = start.new_zeros(*start.shape[:2], *self._graph.input.shape)
         return met, pending.get(self._graph.input.name, none)
 
@@ -293,9 +302,10 @@ def _merged(better: Tensor, new: Point, old: Point) -> Point:
     )
 
 
+def _hull(parameter: Parameter) -> tuple[Tensor, Tensor]:
+    """Return the ends of all neurons' ranges; within them each neuron clamps what it is given."""
+    return parameter.lower.amin(2, keepdim=True), parameter.upper.amax(2, keepdim=True)
+
+
 def _with_rows(box: Interval) -> Interval:
     return Interval(box.lower.unsqueeze(1), box.upper.unsqueeze(1))
-
-
-def _add(pending: dict[str, Tensor], name: str, a: Tensor) -> None:
-    pending[name] = pending[name] + a if name in pending else a

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from absolver.analyzer.search.groups import CUT, AbstractGrouped, Groups, Minima, Proposal
+from absolver.analyzer.search.groups import CUT, AbstractGrouped, Groups, Met, Minima, Proposal
 from absolver.dsl.domain import Parameter
 from absolver.dsl.operators.piecewise_linear import PiecewiseLinear
 
@@ -49,33 +49,17 @@ class GroupedByCuts(AbstractGrouped):
         left = a - self._total(multiples * self._q)
         return left, self._total(-multiples * self._p), Minima()
 
-    def forth(
-        self,
-        a: Tensor,
-        slope: Tensor,
-        proposal: Proposal,
-        minima: Minima,
-        x: Tensor,
-        along: Tensor,
-    ) -> Float[Tensor, "batch rows columns"]:
+    def forth(self, met: Met) -> Float[Tensor, "batch rows columns"]:
         """Return the derivative of what a row is worth in its coefficients, multiples included."""
-        del slope, minima
-        rise = self._rate(a, proposal) * self._gain(x, along)
-        return along + a.sign() * self._total(rise.unsqueeze(3).expand(*rise.shape, self._shape[1]))
+        rise = self._rate(met.a, met.proposal) * self._gain(met.x, met.along)
+        return met.along + met.a.sign() * self._total(
+            rise.unsqueeze(3).expand(*rise.shape, self._shape[1])
+        )
 
-    def gradients(
-        self,
-        a: Tensor,
-        slope: Tensor,
-        proposal: Proposal,
-        minima: Minima,
-        x: Tensor,
-        along: Tensor,
-    ) -> Mapping[str, Float[Tensor, "batch rows cuts"]]:
+    def gradients(self, met: Met) -> Mapping[str, Float[Tensor, "batch rows cuts"]]:
         """Return the gradients of what rows are worth in the multipliers."""
-        del slope, minima
-        one = {CUT: torch.ones_like(proposal[CUT])}
-        return {CUT: self._multiples(a, one) * self._gain(x, along)}
+        one = {CUT: torch.ones_like(met.proposal[CUT])}
+        return {CUT: self._multiples(met.a, one) * self._gain(met.x, met.along)}
 
     def pulls(
         self, a: Tensor, proposal: Proposal, minima: Minima, x: Tensor

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -199,6 +200,21 @@ def _repeated(count: int, most: int) -> list[int]:
     return [min(i, count - 1) for i in range(most)]
 
 
+class Met(NamedTuple):
+    """A row at an operator with groups, and the point at which its bound is taken."""
+
+    a: Float[Tensor, "batch rows columns"]
+    """The coefficients that the row brings."""
+    slope: Float[Tensor, "batch rows columns"]
+    """Those of the lines that they take."""
+    proposal: Proposal
+    minima: Minima
+    x: Float[Tensor, "batch rows columns"]
+    """The operand's values."""
+    along: Float[Tensor, "batch rows columns"]
+    """The values of the lines to which the rest of the row goes."""
+
+
 class AbstractGrouped(ABC):
     """What an operator's groups do to a batch of rows: take a part of each, and bound it.
 
@@ -232,30 +248,11 @@ class AbstractGrouped(ABC):
         """Return what groups leave of a row, the row of the operands they bring, and minima."""
 
     @abstractmethod
-    def forth(
-        self,
-        a: Tensor,
-        slope: Tensor,
-        proposal: Proposal,
-        minima: Minima,
-        x: Tensor,
-        along: Tensor,
-    ) -> Float[Tensor, "batch rows columns"]:
-        """Return the neurons' values: the derivative of what a row is worth in its coefficients.
-
-        `along` has the values of the lines to which the rest of a row goes.
-        """
+    def forth(self, met: Met) -> Float[Tensor, "batch rows columns"]:
+        """Return the neurons' values: the derivative of what a row is worth in its coefficients."""
 
     @abstractmethod
-    def gradients(
-        self,
-        a: Tensor,
-        slope: Tensor,
-        proposal: Proposal,
-        minima: Minima,
-        x: Tensor,
-        along: Tensor,
-    ) -> Mapping[str, Tensor]:
+    def gradients(self, met: Met) -> Mapping[str, Tensor]:
         """Return the gradients of what rows are worth in the parameters."""
 
     @abstractmethod
@@ -311,38 +308,22 @@ class Grouped(AbstractGrouped):
         x, y = self._least(taken, mu)
         return a - self._total(taken), self._total(mu), Minima(x, y)
 
-    def forth(
-        self,
-        a: Tensor,
-        slope: Tensor,
-        proposal: Proposal,
-        minima: Minima,
-        x: Tensor,
-        along: Tensor,
-    ) -> Float[Tensor, "batch rows columns"]:
+    def forth(self, met: Met) -> Float[Tensor, "batch rows columns"]:
         """Return the neurons' values as groups give them, and as lines do for what is left."""
-        share, tilt = self.written(a, slope, proposal)
-        away = self._at(x) - minima.x
+        share, tilt = self.written(met.a, met.slope, met.proposal)
+        away = self._at(met.x) - met.minima.x
         tilted = (tilt * away).sum(3, keepdim=True)
-        sign = (self._at(a) * share).sign()
-        each = share * (minima.y + self._at(slope) * away + sign * tilted)
+        sign = (self._at(met.a) * share).sign()
+        each = share * (met.minima.y + self._at(met.slope) * away + sign * tilted)
         left = 1 - self._total(share)
-        return torch.addcmul(self._total(each), left, along)
+        return torch.addcmul(self._total(each), left, met.along)
 
-    def gradients(
-        self,
-        a: Tensor,
-        slope: Tensor,
-        proposal: Proposal,
-        minima: Minima,
-        x: Tensor,
-        along: Tensor,
-    ) -> Mapping[str, Float[Tensor, "batch rows members"]]:
+    def gradients(self, met: Met) -> Mapping[str, Float[Tensor, "batch rows members"]]:
         """Return the gradients of what rows are worth in shares and tilts."""
-        share, tilt = self.written(a, slope, proposal)
-        away, at = self._at(x) - minima.x, self._at(a)
+        share, tilt = self.written(met.a, met.slope, met.proposal)
+        away, at = self._at(met.x) - met.minima.x, self._at(met.a)
         tilted = (tilt * away).sum(3, keepdim=True)
-        gain = minima.y + self._at(slope) * away - self._at(along)
+        gain = met.minima.y + self._at(met.slope) * away - self._at(met.along)
         of_share = at * gain + (at * share).sign() * at * tilted
         of_tilt = (at * share).abs().sum(3, keepdim=True) * away
         return {SHARE: of_share.flatten(2), TILT: of_tilt.flatten(2)}

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
 
 import numpy as np
 import torch
@@ -170,7 +169,7 @@ class _SearchedNeurons(NeuronsPropagator):
         """Count what one row has of its own on the way through a part: slopes, shares and tilts."""
         nodes = [node for node in part.nodes if isinstance(node, Nonlinear)]
         shared = [self.groups[n.name].members[0].numel() for n in nodes if n.name in self.groups]
-        return sum(prod(node.shape) for node in nodes) + 2 * sum(shared)
+        return sum(node.size for node in nodes) + 2 * sum(shared)
 
     def _search_forms(
         self, rows: "_Rows", forms: Float[Tensor, "forms n"]
@@ -275,7 +274,7 @@ class _Rows:
 
     def _units(self, neurons: Int[Tensor, " neurons"]) -> Float[Tensor, "neurons n"]:
         like = self._region.bounding_box()[0]
-        unit = like.new_zeros(len(neurons), prod(self._graph.output.shape))
+        unit = like.new_zeros(len(neurons), self._graph.output.size)
         return unit.scatter_(1, neurons.unsqueeze(1), 1)
 
     def _dual(self, rows: Float[Tensor, "forms n"]) -> Dual:

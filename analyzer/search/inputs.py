@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from absolver.analyzer.certify.regions import as_checked
 from absolver.analyzer.graph.graph import Graph
 from absolver.analyzer.propagate.engine import Given, Propagation, propagate
 from absolver.analyzer.propagate.execution import Rounding
@@ -16,7 +17,7 @@ from absolver.analyzer.properties.specification import Specification
 from absolver.analyzer.regions.box import Box
 from absolver.analyzer.regions.polytope import Polytope
 from absolver.analyzer.regions.region import Region
-from absolver.analyzer.search.clipping import clip
+from absolver.analyzer.search.clipping import Limits, clip, outside
 from absolver.analyzer.search.proof import TreeProof, Visited
 from absolver.analyzer.search.search import BranchAndBound, Branches, Resources
 from absolver.analyzer.search.tolerance import Tolerance
@@ -44,6 +45,11 @@ class Boxes(Branches):
     """Which of the set's clauses are open still."""
     hidden: Mapping[str, Interval]
     """What the parent knew of hidden neurons; empty if that is too much to keep."""
+
+    @property
+    def sides(self) -> tuple[Float[Tensor, "branches inputs"], Float[Tensor, "branches inputs"]]:
+        """The flat lower and upper ends."""
+        return self.lower.flatten(1), self.upper.flatten(1)
 
 
 class InputSearch(BranchAndBound[Boxes]):
@@ -80,7 +86,7 @@ class InputSearch(BranchAndBound[Boxes]):
 
     def _roots(self) -> Boxes:
         """Return the whole sets, of which nothing is known."""
-        lower, upper = self._whole.region.bounding_box()
+        lower, upper = self._around().bounding_box()
         every = torch.arange(self._whole.sets, device=lower.device)
         return Boxes(
             node=every,
@@ -92,6 +98,11 @@ class InputSearch(BranchAndBound[Boxes]):
             open=self._whole.clause >= 0,
             hidden={},
         )
+
+    def _around(self) -> Region:
+        """Return the sets as boxes, which is how certificates begin; unless there will be none."""
+        region = self._whole.region
+        return region if self._tolerance is None else as_checked(region)
 
     def proofs(self) -> Sequence[TreeProof]:
         """Return the tree of each set."""
@@ -110,12 +121,16 @@ class InputSearch(BranchAndBound[Boxes]):
         ]
 
     def _restricted(self, batch: Boxes) -> Specification:
-        """Return the specification of the branches: their own boxes, cut as their sets are."""
+        """Return the specification of the branches over their own boxes.
+
+        Half-spaces that cut a set refute and clip its boxes, as a certificate's tree has it; only
+        where there is none, rows take multiples of them.
+        """
         part = self._whole.select(batch.set)
         box = Box(batch.lower, batch.upper)
-        cut = part.region
-        region: Region = cut.within(box) if isinstance(cut, Polytope) else box
-        return replace(part, region=region)
+        if self._tolerance is None and isinstance(part.region, Polytope):
+            return replace(part, region=part.region.within(box))
+        return replace(part, region=box)
 
     def _bounds_of(self, batch: Boxes) -> tuple[Specification, Propagation]:
         """Bound branches, given what their parents knew."""
@@ -131,7 +146,8 @@ class InputSearch(BranchAndBound[Boxes]):
 
     def _advance(self, batch: Boxes) -> None:
         part, bounds = self._bounds_of(batch)
-        known = self._known(batch, part, bounds)
+        limits = self._limits(batch, part, bounds)
+        known = self._known(batch, part, bounds, limits)
         left = known.open.any(dim=1) & (known.lower <= known.upper).flatten(1).all(dim=1)
         self.closed += float(batch.share[~left].sum())
         index = left.nonzero().squeeze(1)
@@ -142,26 +158,43 @@ class InputSearch(BranchAndBound[Boxes]):
             if self.found:
                 return
         known = known.select(index)
-        smear = self._smear(part, bounds, known, index)
+        smear = self._smear(None if limits is None else limits.select(index), known)
         axes = smear.argmax(dim=1)
         stuck = (known.margin < _STUCK * batch.margin[index]).nonzero().squeeze(1)
         if len(stuck):
             axes[stuck] = self._look_ahead(known.select(stuck), smear[stuck])
         self._split(known, axes)
 
-    def _known(self, batch: Boxes, part: Specification, bounds: Propagation) -> Boxes:
+    def _cuts(self, batch: Boxes) -> Polytope | None:
+        """Return what cuts the branches' sets, where bounds over boxes do not know that."""
+        region = self._whole.region
+        if self._tolerance is None or not isinstance(region, Polytope):
+            return None
+        return region.select(batch.set)
+
+    def _limits(self, batch: Boxes, part: Specification, bounds: Propagation) -> Limits | None:
+        """Return forms that clauses limit; None where no form depends on the input."""
+        if bounds.forms is None or self._tolerance is None:
+            return None
+        loose = replace(part, bound=part.bound + self._tolerance.needed[batch.set])
+        limits, cuts = Limits.of(loose, bounds.forms, batch.sides), self._cuts(batch)
+        return limits if cuts is None else limits.cut_by(cuts, batch.sides)
+
+    def _known(
+        self, batch: Boxes, part: Specification, bounds: Propagation, limits: Limits | None
+    ) -> Boxes:
         """Return the branches with what their bounds have shown; a clipped box may be empty."""
         if self._tolerance is None:
             refuted = part.refuted(bounds.rows)
         else:
             refuted, narrow = self._tolerance.refuted(part, bounds.rows, batch.set)
             self.narrow |= bool((narrow & batch.open).any())
-        open_ = batch.open & ~refuted
-        lower, upper = batch.lower, batch.upper
-        if bounds.forms is not None and self._tolerance is not None:
-            loose = replace(part, bound=part.bound + self._tolerance.needed[batch.set])
-            sides = clip(loose, bounds.forms, (lower.flatten(1), upper.flatten(1)), open_)
-            lower, upper = (side.view_as(lower) for side in sides)
+        open_, sides = batch.open & ~refuted, batch.sides
+        if (cuts := self._cuts(batch)) is not None:
+            open_ &= ~outside(cuts, sides).unsqueeze(1)
+        if limits is not None:
+            sides = clip(limits, sides, open_)
+        lower, upper = (side.view_as(batch.lower) for side in sides)
         margin = _margins(part, bounds.rows, open_)
         size = sum(2 * b.lower[0].numel() * b.lower.element_size() for b in bounds.hidden.values())
         hidden = bounds.hidden if size <= _KEPT_BYTES else {}
@@ -180,23 +213,13 @@ class InputSearch(BranchAndBound[Boxes]):
             points = torch.where(slopes > 0, low, torch.where(slopes < 0, high, points))
         return worst, points, known.set[chosen]
 
-    def _smear(
-        self, part: Specification, bounds: Propagation, known: Boxes, index: Tensor
-    ) -> Float[Tensor, "branches inputs"]:
-        """Say how much the forms of open clauses vary along each coordinate of the boxes.
-
-        The smear of the forms' coefficients (Kearfott, "Rigorous Global Search", 1996), summed
-        over constraints; the edges' lengths where no form depends on the input.
-        """
-        width = (known.upper - known.lower).flatten(1)
-        if bounds.forms is None:
+    def _smear(self, limits: Limits | None, known: Boxes) -> Float[Tensor, "branches inputs"]:
+        """Say how much is gained along each coordinate: the longest edge where nothing tells."""
+        lower, upper = known.sides
+        width = upper - lower
+        if limits is None:
             return width
-        member = part.member[index] & known.open.unsqueeze(2)
-        used = member.any(dim=1).unsqueeze(2)
-        slopes = bounds.forms.coefficients[index].flatten(2)
-        smear = torch.where(used, slopes.abs(), 0.0).sum(dim=1) * width
-        smear = torch.nan_to_num(smear, nan=0.0, posinf=0.0)
-        # Where the forms are flat, the longest edge decides.
+        smear = limits.smear(known.sides, known.open)
         flat = smear.amax(dim=1, keepdim=True) <= 0
         return torch.where(flat, width, smear)
 
@@ -208,7 +231,7 @@ class InputSearch(BranchAndBound[Boxes]):
         Candidates are the largest smears, and the edge that is longest for the set's box: bounds
         of hidden neurons may hang on a coordinate that cancels in the forms.
         """
-        lower, upper = self._whole.region.bounding_box()
+        lower, upper = self._around().bounding_box()
         whole = (upper - lower).flatten(1)[known.set]
         width = (known.upper - known.lower).flatten(1) / torch.where(whole > 0, whole, 1.0)
         most = min(_AHEAD, smear.shape[1])
@@ -273,7 +296,7 @@ class _Revisit(InputSearch):
     def _advance(self, batch: Boxes) -> None:
         part, bounds = self._bounds_of(batch)
         self.visited = Visited(batch.node.cpu().numpy(), bounds.hidden)
-        known = self._known(batch, part, bounds)
+        known = self._known(batch, part, bounds, self._limits(batch, part, bounds))
         # Rounding may differ from the search's: a node that was split there keeps its box.
         left = known.open.any(dim=1) & (known.lower <= known.upper).flatten(1).all(dim=1)
         kept = left.view(-1, *[1] * (batch.lower.dim() - 1))

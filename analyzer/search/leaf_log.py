@@ -60,7 +60,8 @@ def in_few_arrays(parts: Sequence[Leaves]) -> tuple[Leaves, ...]:
 def _size(leaves: Leaves) -> int:
     sides = [side for of in leaves.slopes.values() for side in (*of.lower, *of.upper, *of.shares)]
     slopes = sum(side.nbytes for side in sides if isinstance(side, np.ndarray))
-    return slopes + leaves.node.nbytes + leaves.multipliers.nbytes + leaves.combination.nbytes
+    weights = (leaves.node, leaves.multipliers, leaves.combination, leaves.cuts)
+    return slopes + sum(weight.nbytes for weight in weights if weight is not None)
 
 
 def _on_disk(leaves: Leaves) -> Leaves:
@@ -75,6 +76,7 @@ def _on_disk(leaves: Leaves) -> Leaves:
         },
         _mapped(leaves.multipliers),
         _mapped(leaves.combination),
+        None if leaves.cuts is None else _mapped(leaves.cuts),
     )
 
 

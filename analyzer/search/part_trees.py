@@ -73,5 +73,5 @@ def _visited(
             upper += [below, upper[place]]
     shape = (-1, *graph.input.shape)
     region = Box(torch.stack(lower).view(shape), torch.stack(upper).view(shape))
-    rows = region.lower.new_zeros(1, 1, torch.Size(graph.output.shape).numel())
+    rows = region.lower.new_zeros(1, 1, graph.output.size)
     yield Visited(np.arange(len(lower)), propagate(graph, domain, region, rows).hidden)

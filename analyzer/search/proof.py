@@ -72,6 +72,7 @@ class Leaves:
             for part in parts
         ]
         names = dict.fromkeys(name for part in parts for name in part.slopes)
+        cuts = [part.cuts for part in parts if part.cuts is not None]
         return Leaves(
             np.concatenate([part.node for part in parts]),
             {
@@ -84,6 +85,7 @@ class Leaves:
             },
             np.concatenate(padded),
             np.concatenate([part.combination for part in parts]),
+            None if not cuts or len(cuts) < len(parts) else np.concatenate(cuts),
         )
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from absolver.analyzer.graph.graph import Graph, Nonlinear
 from absolver.analyzer.search.cuts import GroupedByCuts
-from absolver.analyzer.search.groups import AbstractGrouped, Grouped, Groups, Minima, Proposal
+from absolver.analyzer.search.groups import AbstractGrouped, Grouped, Groups, Met, Minima, Proposal
 from absolver.analyzer.search.touching import Touching, closed_form
 from absolver.dsl.domain import Domain, Parameter
 from absolver.dsl.operators.piecewise_linear import PiecewiseLinear
@@ -186,7 +186,7 @@ class Relaxed:
             with torch.no_grad():
                 a, (x,) = found.coefficients, at_columns
                 slope, minima = own_slope(lines, a), found.minima
-                own = self._grouped.forth(a, slope, lines.shares, minima, x, own)
+                own = self._grouped.forth(Met(a, slope, lines.shares, minima, x, own))
         if self.columns is not None:
             total = self._offset
             for slope, operand in zip(self.exact_slopes, operands, strict=True):
@@ -210,7 +210,7 @@ class Relaxed:
         with torch.no_grad():
             left, pull = self._grouped.pulls(a, shares, minima, x)
             along, slope = found.taken.at(operands), own_slope(lines, a)
-            known = self._grouped.gradients(a, slope, shares, minima, x, along)
+            known = self._grouped.gradients(Met(a, slope, shares, minima, x, along))
         own = self._own_gradients(lines, left, operands, (a, pull))
         return {**own, **{name: known[name] for name in lines.given if name in known}}
 

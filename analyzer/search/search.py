@@ -211,7 +211,7 @@ class BranchAndBound(Search, Generic[Parts]):
         What is kept leaves less for a batch; with few branches at a time little more is kept, as
         the last ones are split first.
         """
-        numbers = sum(torch.Size(node.shape).numel() for node in self._graph.nodes)
+        numbers = self._graph.size
         fit = (self._memory_bytes - self._kept_bytes()) // (self._bytes_each * numbers)
         return max(1, min(self._most_at_once, fit))
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import inf, prod
+from math import inf
 
 import torch
 
@@ -10,7 +10,7 @@ from absolver.analyzer.certify.regions import as_checked
 from absolver.analyzer.certify.rehearsal import Rows, rehearse
 from absolver.analyzer.deadline import Deadline
 from absolver.analyzer.decide import MODEST_WORK, Execution
-from absolver.analyzer.graph.graph import Graph, Nonlinear
+from absolver.analyzer.graph.graph import Graph
 from absolver.analyzer.problem import Safety
 from absolver.analyzer.properties.specification import Specification
 from absolver.analyzer.regions.box import Box
@@ -29,7 +29,7 @@ from absolver.dsl.domain import Carrier, Domain
 
 # Halving inputs refutes little where very many of them vary.
 _MOST_INPUTS = 64
-# Where so few vary, halving them is nearly always best.
+# Where so few vary, halving them is nearly always best, unless half-spaces cut corners off boxes.
 _FEW_INPUTS, _FEW_WEIGHT = 10, 8.0
 # How much of the time may go into hidden bounds where neurons are grouped.
 _GROUPED_SHARE = 0.6
@@ -147,7 +147,8 @@ def _contenders(
         return ActivationSearch(graph, task.searched, specification, root, tolerance, resources)
 
     if varying <= _MOST_INPUTS:
-        weight = _FEW_WEIGHT if varying <= _FEW_INPUTS else 1.0
+        few = varying <= _FEW_INPUTS and isinstance(specification.region, Box)
+        weight = _FEW_WEIGHT if few else 1.0
         yield Contender(InputSearch.name, by_inputs, weight)
     lines = over_neurons(task.domain)
     if task.searched is not None and lines is not None:
@@ -161,7 +162,7 @@ def _in_single(task: Task) -> tuple[Graph, Specification, Tolerance] | None:
     if known.rows.dtype == single or task.float32:
         return None
     graph = task.problem.graph(task.execution, single)
-    if sum(prod(node.shape) for node in graph.nodes if isinstance(node, Nonlinear)) < _MANY_NEURONS:
+    if graph.neurons < _MANY_NEURONS:
         return None
     region = known.region.to(known.region.device, single)
     # What rounding does to the constraints is far less than what it does to their bounds.

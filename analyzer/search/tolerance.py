@@ -30,6 +30,8 @@ class Tolerance:
 
     needed: Float[Tensor, "sets rows"]
     float32: Float[Tensor, "sets rows"]
+    strict: Bool[Tensor, "sets rows"]
+    """Which constraints are written as strict ones: they are missed at their bound as well."""
 
     @classmethod
     def of(
@@ -43,7 +45,11 @@ class Tolerance:
         own = rounding_allowance(graph, point, found.hidden, specification.rows)
         own = torch.nan_to_num(own) / _ALLOWED
         wide = own * max(_FLOAT32 / torch.finfo(own.dtype).eps, 1.0)
-        return cls(wide if float32 else own, wide)
+        strict = torch.zeros_like(specification.strict)
+        for element, constraints in enumerate(specification.constraints):
+            if rows := [row for row, one in enumerate(constraints) if one.strict]:
+                strict[element, rows] = True
+        return cls(wide if float32 else own, wide, strict)
 
     def refuted(
         self,
@@ -51,6 +57,11 @@ class Tolerance:
         lower: Float[Tensor, "branches rows"],
         sets: Int[Tensor, "branches"],
     ) -> tuple[Bool[Tensor, "branches clauses"], Bool[Tensor, "branches clauses"]]:
-        """Say which clauses are refuted, and which of them narrowly."""
-        refuted = part.refuted(lower - self.needed[sets])
+        """Say which clauses are refuted, and which of them narrowly.
+
+        Where a strict one comes near its bound, roundings may hide that it does not go below: the
+        checker, which may compute exactly, is asked.
+        """
+        needed = self.needed[sets]
+        refuted = part.refuted(lower - torch.where(self.strict[sets], -needed, needed))
         return refuted, refuted & ~part.refuted(lower - self.float32[sets])

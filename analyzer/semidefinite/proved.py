@@ -8,7 +8,6 @@ missing for M + diag(charges) to be positive semidefinite, and charges are raise
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 
 import torch
 from jaxtyping import Float
@@ -155,7 +154,7 @@ def _through(node: Affine, found: Mapping[str, Rounded]) -> Rounded:
     # The sums over the maps are added up here, one more rounding each.
     terms = roundings(node) + len(node.maps) + 1
     like = found[node.inputs[0]].value
-    value, sizes, error = (like.new_zeros(len(like), prod(node.shape)) for _ in range(3))
+    value, sizes, error = (like.new_zeros(len(like), node.size) for _ in range(3))
     for linear, name in zip(node.maps, node.inputs, strict=True):
         part, shape = found[name], (len(like), *linear.input_shape)
         value = value + linear.apply(part.value.view(shape)).flatten(1)

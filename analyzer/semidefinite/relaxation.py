@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
-from math import prod
 from typing import NamedTuple, Self
 
 import torch
@@ -18,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from absolver.analyzer.graph.graph import Affine, Graph, Node, operands
+from absolver.analyzer.graph.pending import add_rows
 
 
 class Term(NamedTuple):
@@ -164,7 +164,7 @@ class Relaxation:
     @cached_property
     def sizes(self) -> Mapping[str, int]:
         """How many neurons each node has."""
-        return {node.name: prod(node.shape) for node in self.graph.nodes}
+        return {node.name: node.size for node in self.graph.nodes}
 
     def select(self, rows: Tensor) -> Self:
         """Return the relaxation of some rows."""
@@ -224,7 +224,7 @@ class Relaxation:
             if (exact := self.exact.get(node.name)) is not None:
                 result[:, 0] += a @ exact.offset
                 for name, slope in zip(operands(node), exact.slopes, strict=True):
-                    _add(pending, name, a * slope)
+                    add_rows(pending, name, a * slope)
             if (own := self.variables.get(node.name)) is not None:
                 free = a.index_select(1, own.neurons)
                 result[:, 0] += free @ own.center
@@ -248,11 +248,11 @@ class Relaxation:
         if node.bias is not None:
             result[:, 0] += a @ node.bias.expand(node.shape).reshape(-1)
         for linear, name in zip(node.maps, node.inputs, strict=True):
-            _add(pending, name, linear.adjoint(a.view(len(a), *node.shape)).flatten(1))
+            add_rows(pending, name, linear.adjoint(a.view(len(a), *node.shape)).flatten(1))
 
     def _free(self, node: Node, values: Mapping[str, Tensor], w: Tensor) -> Tensor:
         """Evaluate the input or an operator: affine where it is exact, free elsewhere."""
-        value = w.new_zeros(len(w), prod(node.shape))
+        value = w.new_zeros(len(w), node.size)
         if (exact := self.exact.get(node.name)) is not None:
             value = w[:, :1] * exact.offset
             for name, slope in zip(operands(node), exact.slopes, strict=True):
@@ -265,7 +265,3 @@ class Relaxation:
 
 def _of_rows(values: Tensor, rows: Tensor) -> Tensor:
     return values if len(values) == 1 else values[rows]
-
-
-def _add(pending: dict[str, Tensor], name: str, a: Tensor) -> None:
-    pending[name] = pending[name] + a if name in pending else a

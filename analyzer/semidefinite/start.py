@@ -1,8 +1,7 @@
 """Where an ascent begins: at the interval's bound, or at that of lines between neurons."""
 
-from torch import Tensor
-
 from absolver.analyzer.graph.graph import Affine, operands
+from absolver.analyzer.graph.pending import add_rows
 from absolver.analyzer.semidefinite.lagrangian import Lagrangian, Multipliers, Point
 from absolver.analyzer.semidefinite.relaxation import Relaxation
 
@@ -30,10 +29,10 @@ def from_lines(relaxation: Relaxation) -> Point:
             continue
         if isinstance(node, Affine):
             for linear, name in zip(node.maps, node.inputs, strict=True):
-                _add(pending, name, linear.adjoint(a.view(len(a), *node.shape)).flatten(1))
+                add_rows(pending, name, linear.adjoint(a.view(len(a), *node.shape)).flatten(1))
             continue
         for name, slope in zip(operands(node), relaxation.exact[node.name].slopes, strict=True):
-            _add(pending, name, a * slope)
+            add_rows(pending, name, a * slope)
         if (own := relaxation.variables.get(node.name)) is None:
             continue
         for side, sign in (("lower", 1.0), ("upper", -1.0)):
@@ -46,7 +45,7 @@ def from_lines(relaxation: Relaxation) -> Point:
                 if term.node != node.name:
                     slope = weight * term.coefficient
                     empty = a.new_zeros(len(a), relaxation.sizes[term.node])
-                    _add(pending, term.node, empty.index_add(1, term.neurons, -slope))
+                    add_rows(pending, term.node, empty.index_add(1, term.neurons, -slope))
     return with_charges(relaxation, multipliers)
 
 
@@ -56,7 +55,3 @@ def with_charges(relaxation: Relaxation, multipliers: Multipliers) -> Point:
     charges = column.abs()
     charges[:, 0] = charges[:, 1:].sum(1) - column[:, 0]
     return Point(multipliers, charges)
-
-
-def _add(pending: dict[str, Tensor], name: str, a: Tensor) -> None:
-    pending[name] = pending[name] + a if name in pending else a

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
-from math import ceil, floor, frexp, prod
+from math import ceil, floor, frexp
 
 import numpy as np
 import torch
@@ -139,7 +139,7 @@ class _Forms:
                     self._known[node.name] = self._affine(node)
                 case Nonlinear():
                     self._known[node.name] = [
-                        self._element(node, element) for element in range(prod(node.shape))
+                        self._element(node, element) for element in range(node.size)
                     ]
 
     def __getitem__(self, name: str) -> list[Form]:
@@ -147,7 +147,7 @@ class _Forms:
         return self._known[name]
 
     def _affine(self, node: Affine) -> list[Form]:
-        size = prod(node.shape)
+        size = node.size
         found: list[Form] = [{} for _ in range(size)]
         for linear, name in zip(node.maps, node.inputs, strict=True):
             matrix = linear.rows(torch.arange(size)).flatten(1).double().numpy()

@@ -11,7 +11,6 @@ together say.
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
 
 import numpy as np
 
@@ -277,8 +276,7 @@ def _duals(
         signed = _float(multiplier / size)
         splits[place] = splits.get(place, 0.0) + (signed if side is Side.UPPER else -signed)
     slopes = {
-        node.name: tuple(np.zeros(prod(node.shape)) for _ in node.inputs)
-        for node in encoding.operators
+        node.name: tuple(np.zeros(node.size) for _ in node.inputs) for node in encoding.operators
     }
     for number, found in one.slopes.items():
         choice = encoding.choices[number]

@@ -9,7 +9,6 @@ as well, whose other side is refuted at once.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 import torch
@@ -82,12 +81,12 @@ class StarSearch:
         self._pieces: dict[_Key, Alternatives] = {}
         self._around: dict[_Key, tuple[LineSet, LineSet]] = {}
         self._sizes = {
-            node.name: (len(node.inputs), prod(node.shape))
+            node.name: (len(node.inputs), node.size)
             for node in self._graph.nodes
             if isinstance(node, Nonlinear)
         }
         places = [(name, e) for name, (_, size) in self._sizes.items() for e in range(size)]
-        first = prod(self._graph.input.shape)
+        first = self._graph.input.size
         self._noise = {place: first + i for i, place in enumerate(places)}
         self._predicate = Predicate(known.inputs, len(places))
         if known.half_spaces is not None:
@@ -114,7 +113,7 @@ class StarSearch:
                     first = at.element if number == at.node else 0
                     if not first:
                         values[node.name] = self._blank(node)
-                    for element in range(first, prod(node.shape)):
+                    for element in range(first, node.size):
                         neuron = _Neuron(node, element)
                         cut = self._confine(neuron, values, cut, sides)
                         if not self._take(neuron, values, cut):
@@ -236,7 +235,7 @@ class StarSearch:
                     first = at.element if number == at.node else 0
                     own = values[node.name].copy() if first else self._blank(node)
                     values[node.name] = own
-                    for element in range(first, prod(node.shape)):
+                    for element in range(first, node.size):
                         neuron = _Neuron(node, element)
                         if not self._take(neuron, values, cut):
                             self._relax(neuron, values, cut)
@@ -287,7 +286,7 @@ class StarSearch:
         return self._deadline.remaining
 
     def _blank(self, node: Nonlinear) -> Tensors:
-        size = prod(node.shape)
+        size = node.size
         return Tensors(np.zeros(size), np.zeros((size, self._predicate.noise)))
 
     def _box(self, neuron: "_Neuron", cut: Cut) -> tuple[tuple[float, float], ...]:

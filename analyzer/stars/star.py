@@ -8,7 +8,6 @@ from linear programs, and none of them is believed: they give multipliers, which
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 import torch
@@ -48,7 +47,7 @@ class Tensors:
 
 def through(node: Affine, operands: Sequence[Tensors]) -> Tensors:
     """Map tensors through an affine node."""
-    size, noise = prod(node.shape), operands[0].basis.shape[1]
+    size, noise = node.size, operands[0].basis.shape[1]
     center, basis = np.zeros(size), np.zeros((noise, size))
     for linear, operand in zip(node.maps, operands, strict=True):
         stacked = torch.from_numpy(np.vstack([operand.center, operand.basis.T]))

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from absolver.analyzer.attack import Effort, attack
-from absolver.analyzer.goals import Goals
+from absolver.analyzer.attack import Effort, attack, confirm
+from absolver.analyzer.goals import Goals, Step
 from absolver.analyzer.graph.graph import Affine, Graph, Input, Nonlinear, TensorSpec
 from absolver.analyzer.graph.linear.dense import Dense
 from absolver.analyzer.regions.ball import Ball
@@ -150,3 +150,12 @@ def test_several_constraints_that_meet_in_a_sliver_are_met_by_linear_steps() -> 
     sliver = goal([[1.0, 0.0], [0.0, 1.0]], [0.4001, -0.4])
     found = run(graph, region, sliver)
     assert found is not None
+
+
+def test_a_clause_that_nothing_confirms_leaves_tries_to_others() -> None:
+    """It may lie in a set without points, and then look met everywhere."""
+    clause = torch.tensor([0] * 9 + [1])
+    goals = Goals(clause, torch.zeros_like(clause), torch.ones(10, 1, 1), torch.zeros(10, 1))
+    missed = torch.tensor([-2.0] * 9 + [-1.0])
+    step = Step.at(torch.arange(10.0).unsqueeze(1), missed)
+    assert confirm(goals, step, lambda number, x: float(x) if number else None) == 9.0

@@ -1,5 +1,6 @@
 """Trees in one record: what they prove is true, and what the same splits and leaves prove."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -79,9 +80,15 @@ def test_no_tree_proves_what_a_point_contradicts(drawn, tier, data):
         record["lines"] = [
             {"operator": name, "lower": ["adaptive"], "upper": ["chord"]} for name in random.slopes
         ]
+    # Half-spaces of inputs on whose boundary the point lies.
+    at = max(points, key=lambda x: run_exactly(layers, x)[0])
+    halves = [half_space(rng.integers(-2, 3, len(at)).tolist(), at) for _ in range(2)]
     for bounds in ([reached], [other, reached]):
-        with pytest.raises(Broken, match="clause [01]: the row's value is -?[0-9.e-]+, not"):
-            check(network, unsafe(bounds, lower, upper), case((0, len(bounds))), record, tier=tier)
+        prop = unsafe(bounds, lower, upper)
+        cut = Property(tuple(replace(clause, on_inputs=tuple(halves)) for clause in prop.clauses))
+        for asked in (prop, cut):
+            with pytest.raises(Broken, match="clause [01]: the row's value is -?[0-9.e-]+, not"):
+                check(network, asked, case((0, len(bounds))), record, tier=tier)
 
 
 @settings(max_examples=60)
@@ -143,6 +150,12 @@ SUM = dense(
 )
 
 
+def half_space(coefficients, through) -> Constraint:
+    """The points where a form is at most what it is at one of them."""
+    terms = tuple((i, Fraction(c)) for i, c in enumerate(coefficients))
+    return Constraint(terms, sum((c * through[i] for i, c in terms), Fraction(0)), strict=False)
+
+
 def above(**bounds) -> Clause:
     """Outputs of SUM that are at least these bounds, over x in [-1, 1]^2."""
     constraints = tuple(
@@ -197,6 +210,36 @@ def test_clipping_proves_what_boxes_cannot(tier):
         check(SUM, Property((clause,)), case((0, 1)), tree((0, -1, -1), (1,), (2.0,)), tier=tier)
     record = tree((0, -1, -1), (1,), (2.0,), clip=True)
     assert check(SUM, Property((clause,)), case((0, 1)), record, tier=tier).leaves == 2
+
+
+@pytest.mark.soundness
+@pytest.mark.parametrize("tier", TIERS)
+def test_half_spaces_of_inputs_clip_as_rows_do(monkeypatch, tier):
+    corner = half_space((-1, -1), (Fraction(1, 2), ONE))  # x0 + x1 >= 3/2
+    there = replace(above(y0="-3"), on_inputs=(corner,))
+    ((lower, upper),) = clipped(monkeypatch, (there,), tier)
+    np.testing.assert_allclose(lower[0], 0.5, atol=1e-12)
+    assert (lower[0] <= 0.5).all() and (upper[0] == 1).all()
+    # The other clause may be met anywhere.
+    ((lower, _),) = clipped(monkeypatch, (there, above(y0="-3")), tier)
+    assert (lower[0] == -1).all()
+
+
+@pytest.mark.soundness
+@pytest.mark.parametrize("tier", TIERS)
+def test_a_node_beyond_a_half_space_of_inputs_is_closed_for_its_clause(tier):
+    low = replace(above(y0="-3"), on_inputs=(half_space((1, 1), (-ONE, Fraction(-1, 2))),))
+    high = replace(above(y0="-3"), on_inputs=(half_space((-1, -1), (ONE, Fraction(1, 2))),))
+    nowhere = replace(low, on_inputs=(*low.on_inputs, *high.on_inputs))
+    record = tree((0, -1, -1), (1,), (0.0,), clip=True)
+    assert check(SUM, Property((nowhere,)), case((0, 1)), record, tier=tier).leaves == 2
+    for clauses in ((low,), (nowhere, high)):
+        with pytest.raises(Broken, match=f"node [12]: clause {len(clauses) - 1}"):
+            check(SUM, Property(clauses), case((0, len(clauses))), record, tier=tier)
+    # A combination is one of constraints on outputs: with it half-spaces do not count.
+    with pytest.raises(Broken, match="node 1: clause 0"):
+        ones = np.ones((3, 1), np.float32)
+        check(SUM, Property((nowhere,)), case((0, 1)), {**record, "combination": ones}, tier=tier)
 
 
 def test_a_batch_proves_what_its_nodes_prove_alone(monkeypatch):

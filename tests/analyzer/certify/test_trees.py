@@ -196,15 +196,20 @@ def crossed(path: Path) -> None:
     )
 
 
-@pytest.mark.precision
-def test_a_cut_proves_without_splits_what_lines_cannot(tmp_path: Path) -> None:
-    crossed(tmp_path / "n.onnx")
+def write_crossed_query(path: Path, *assertions: str) -> Path:
+    """Assert something of the network `crossed` over [-1, 1]^2."""
     ends = [
         f"(assert ({sign} X_{i} {end}))" for i in (0, 1) for sign, end in ((">=", -1), ("<=", 1))
     ]
     declared = [f"(declare-const {name} Real)" for name in ("X_0", "X_1", "Y_0")]
-    query = tmp_path / "q"
-    query.write_text("\n".join([*declared, *ends, "(assert (<= Y_0 -2.2))"]))
+    path.write_text("\n".join([*declared, *ends, *(f"(assert {a})" for a in assertions)]))
+    return path
+
+
+@pytest.mark.precision
+def test_a_cut_proves_without_splits_what_lines_cannot(tmp_path: Path) -> None:
+    crossed(tmp_path / "n.onnx")
+    query = write_crossed_query(tmp_path / "q", "(<= Y_0 -2.2)")
     execution = Execution()
     posed = pose(tmp_path / "n.onnx", query, execution)
     assert isinstance(posed, Safety)
@@ -215,3 +220,25 @@ def test_a_cut_proves_without_splits_what_lines_cannot(tmp_path: Path) -> None:
     certify(posed, LINES, execution, target, search.proofs())
     check(tmp_path / "n.onnx", query, tmp_path / "proof")
     assert not run(SEARCHES["hidden slopes"](graph, whole), 1)
+
+
+@pytest.mark.regression
+@pytest.mark.parametrize("name", ["activations", "hidden slopes", "groups"])
+def test_leaves_keep_the_multiples_of_half_spaces_that_refute_them(
+    name: str, tmp_path: Path
+) -> None:
+    """Bounds of rows took multiples that no certificate had."""
+    crossed(tmp_path / "n.onnx")
+    cut = "(<= (+ (* 2 X_0) X_1) 0)"  # it leaves -1.5 of the box's -2
+    query = write_crossed_query(tmp_path / "q", cut, "(<= Y_0 -1.6)")
+    execution = Execution()
+    posed = pose(tmp_path / "n.onnx", query, execution)
+    assert isinstance(posed, Safety)
+    search = SEARCHES[name](posed.graph(execution, torch.float64), posed.specify(torch.float64))
+    assert run(search, 100)
+    target = Target(path=tmp_path / "proof", query=query)
+    certify(posed, LINES, execution, target, search.proofs())
+    check(tmp_path / "n.onnx", query, tmp_path / "proof")
+    beyond = write_crossed_query(tmp_path / "b", cut, "(<= Y_0 -1.5)")
+    with pytest.raises(Broken):
+        check(tmp_path / "n.onnx", beyond, tmp_path / "proof")

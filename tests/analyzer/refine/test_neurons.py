@@ -52,6 +52,16 @@ def test_bounds_hold_for_every_run_and_never_loosen(kind: str, seed: int, name: 
         assert (bounds.lower >= evidence.boxes[place].lower).all()
 
 
+@pytest.mark.regression
+def test_a_gap_keeps_the_box_that_it_was_found_on() -> None:
+    """It was a view of boxes that later splits moved, and split where nothing was open."""
+    known = known_set(network("residual", 2344), 2344, 0.1)
+    evidence = Evidence(known)
+    MixedReducer(evidence, minimise, each_s=20.0).reduce(problem_of(known), FactStore(), 1.0)
+    for place in evidence.boxes:
+        assert (evidence.boxes[place].lower <= evidence.boxes[place].upper).all()
+
+
 @pytest.mark.precision
 @pytest.mark.parametrize("seed", range(4))
 def test_the_linear_reducer_finds_what_the_engine_lp_finds(seed: int) -> None:

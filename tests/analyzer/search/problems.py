@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 from torch import Tensor
 
+from absolver.analyzer.certify.regions import as_checked
 from absolver.analyzer.certify.rehearsal import Rows, rehearse
 from absolver.analyzer.graph.graph import Affine, Graph, Nonlinear
 from absolver.analyzer.graph.linear.movement import Select
@@ -77,7 +78,9 @@ def by_activations(
     """A search that splits operands of operators."""
     tolerance = Tolerance.of(graph, BOUNDING, whole, float32=False)
     found = rehearse(
-        *(graph, LINES, whole.region, whole.rows), memory_bytes=MEMORY_BYTES, rows=Rows.ALL
+        *(graph, LINES, as_checked(whole.region), whole.rows),
+        memory_bytes=MEMORY_BYTES,
+        rows=Rows.ALL,
     )
     root = Root(LINES, found.boxes, found.masks, found.rows)
     return ActivationSearch(

@@ -17,6 +17,7 @@ from absolver.analyzer.regions.region import Region
 from absolver.analyzer.search.ascent import Dual, Problem, Split, ascend
 from absolver.analyzer.search.choice import Splittable
 from absolver.analyzer.search.lagrangian import Lagrangian, Point
+from absolver.domains import load
 from tests.analyzer.search.problems import (
     LINES,
     NETWORKS,
@@ -199,6 +200,24 @@ def test_an_ascent_never_ends_below_its_start_nor_above_what_is_true(kind: str, 
     assert torch.allclose(dual.evaluate(best).bound, bounds, rtol=1e-9, atol=1e-9)
     assert all((m >= 0).all() for m in (*best.multipliers.values(), best.combination))
     least = truth(graph, problem, best, problem.region.sample(200, generator)).amin(1, keepdim=True)
+    assert (bounds <= least + 1e-9 * (1 + least.abs())).all()
+
+
+@pytest.mark.regression
+@pytest.mark.soundness
+@settings(max_examples=EXAMPLES)
+@given(kind=KINDS, seed=SEEDS)
+def test_what_a_layer_shares_stays_one_value_in_an_ascent_that_is_sound(
+    kind: str, seed: int
+) -> None:
+    graph, problem = posed(kind, seed)
+    dual = Dual(graph, load("frown"), problem, inexact_columns(problem, graph))
+    start = dual.start()
+    best, bounds, _ = ascend(dual, start, steps=6)
+    assert all(value.shape[2] == 1 for value in best.parameters.values())
+    assert (bounds >= dual.evaluate(start).bound).all()
+    x = problem.region.sample(400, torch.Generator().manual_seed(seed))
+    least = truth(graph, problem, best, x).amin(1, keepdim=True)
     assert (bounds <= least + 1e-9 * (1 + least.abs())).all()
 
 

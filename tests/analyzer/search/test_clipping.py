@@ -7,11 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from absolver.analyzer.certify.regions import as_checked
 from absolver.analyzer.propagate.engine import propagate
 from absolver.analyzer.regions.box import Box
 from absolver.analyzer.regions.polytope import Polytope
 from absolver.analyzer.regions.region import Region
-from absolver.analyzer.search.clipping import clip
+from absolver.analyzer.search.clipping import Limits, clip
 from absolver.analyzer.search.tolerance import Tolerance
 from tests.analyzer.search.problems import BOUNDING, NETWORKS, box, specify
 from tests.networks import DTYPE
@@ -47,11 +48,15 @@ def test_no_point_that_meets_an_open_clause_is_lost(
     narrow = graph.to("cpu", dtype)
     tolerance = Tolerance.of(narrow, BOUNDING, whole, float32=False)
     part = replace(whole, bound=whole.bound + tolerance.needed)
-    found = propagate(narrow, BOUNDING, part.region, part.rows, forms=True)
+    around = as_checked(part.region)
+    found = propagate(narrow, BOUNDING, around, part.rows, forms=True)
     assert found.forms is not None
     open_ = torch.rand(3, 2, generator=generator) < 0.7
     original = tuple(side.flatten(1) for side in Box(*ends).to("cpu", dtype).bounding_box())
-    lower, upper = clip(part, found.forms, original, open_)
+    limits = Limits.of(replace(part, region=around), found.forms, original)
+    if isinstance(part.region, Polytope):
+        limits = limits.cut_by(part.region, original)
+    lower, upper = clip(limits, original, open_)
     met = torch.stack(
         [
             (y @ forms[:1].T <= bounds[0]).all(2),
@@ -81,7 +86,9 @@ def test_a_form_leaves_the_corner_where_it_can_be_small() -> None:
     whole = specify(unit, [[((1, 1), 0.5)], [((1, 0), 0.75), ((-1, 0), -0.8)]])
     found = propagate(builder.graph(), BOUNDING, unit, whole.rows, forms=True)
     assert found.forms is not None
-    both = clip(whole, found.forms, (unit.lower, unit.upper), torch.tensor([[True, True]]))
+    sides = unit.lower, unit.upper
+    limits = Limits.of(whole, found.forms, sides)
+    both = clip(limits, sides, torch.tensor([[True, True]]))
     assert torch.allclose(both[1], torch.full((1, 2), 0.5, dtype=DTYPE), atol=1e-6)
-    lower, upper = clip(whole, found.forms, (unit.lower, unit.upper), torch.tensor([[False, True]]))
+    lower, upper = clip(limits, sides, torch.tensor([[False, True]]))
     assert (lower > upper).all()
