@@ -1,6 +1,5 @@
 """What a run of the analyzer found, as plain data: no tensor, nothing that prints."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -219,11 +218,6 @@ class Report:
         """Whether the checker has accepted what shows the verdict."""
         decided = self.verdict in (Verdict.VERIFIED, Verdict.FALSIFIED)
         return decided and self.certificate is not None
-
-    @property
-    def worst_margin(self) -> float:
-        """The smallest margin, `inf` where there is none."""
-        return min((margin.lower for margin in self.margins), default=math.inf)
 
     @property
     def seconds(self) -> float:

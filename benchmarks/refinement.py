@@ -68,7 +68,6 @@ WAYS = {
     **{f"a-CROWN, {oracle}": Way("alpha_crown", (oracle,)) for oracle in ORACLES},
 }
 ON_IMAGES = [name for name, way in WAYS.items() if way.domain != "alpha_crown"]
-ON_INSTANCES = [name for name in WAYS if name not in ON_IMAGES]
 
 
 @dataclass(frozen=True)

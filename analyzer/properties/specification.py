@@ -21,7 +21,6 @@ from absolver.analyzer.properties.errors import (
 )
 from absolver.analyzer.properties.property import (
     Clause,
-    InputBox,
     LinearConstraint,
     Property,
 )
@@ -108,15 +107,11 @@ class Specification:
 
     @cached_property
     def names(self) -> tuple[tuple[str, ...], ...]:
-        """Each row of each set as people write it; `row_name` writes one alone."""
+        """Each row of each set as people write it, like `Y_3 <= Y_0`."""
         return tuple(
             tuple(constraint.describe(self.output_name) for constraint in constraints)
             for constraints in self.constraints
         )
-
-    def row_name(self, set_number: int, row: int) -> str:
-        """Write a row's constraint for people, like `Y_3 <= Y_0`."""
-        return self.constraints[set_number][row].describe(self.output_name)
 
     def margins(self, lower: Float[Tensor, "sets rows"]) -> Float[Tensor, "sets rows"]:
         """Return how far each row's lower bound is above what refutes it; infinite for padding."""
@@ -198,19 +193,6 @@ def outward_bounds(
                 f"bound every input on both sides"
             )
     return lower.to(device), upper.to(device)
-
-
-def inward_bounds(
-    box: InputBox, dtype: torch.dtype
-) -> tuple[Float[Tensor, "inputs"], Float[Tensor, "inputs"]]:
-    """Return the bounds of a box rounded inward: what a counterexample may use.
-
-    Guarantee: every number of the dtype between the two lies in the box, and no other one does.
-    Where no number of the dtype lies in the box at all, the lower one is above the upper one.
-    """
-    lower = round_up(_table([box.lower], float_above), dtype)
-    upper = round_down(_table([box.upper], float_below), dtype)
-    return lower[0].nan_to_num(nan=-torch.inf), upper[0].nan_to_num(nan=torch.inf)
 
 
 def _check_size(prop: Property, graph: Graph) -> None:

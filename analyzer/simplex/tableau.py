@@ -6,7 +6,7 @@ branches of a search, and a set of bounds that no assignment meets is told with 
 prove it (a Farkas vector).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from itertools import count
 from typing import NamedTuple
@@ -100,11 +100,6 @@ class Tableau:
     def is_basic(self, variable: int) -> bool:
         """Say whether the variable has a row."""
         return variable in self._rows
-
-    @property
-    def basics(self) -> Iterator[int]:
-        """Every variable that has a row."""
-        return iter(self._rows)
 
     def mark(self) -> int:
         """Return the point in time to which `undo` goes back."""

@@ -48,7 +48,7 @@ def query(norm: str, epsilon: str, clip: tuple[str, str] | None = CLIP) -> Neigh
 def test_another_label_at_least_as_high_is_unsafe() -> None:
     near = query("inf", "0.1")
     spec = near.specification(GRAPH, "cpu", torch.float32)
-    assert [spec.row_name(0, i) for i in range(3)] == ["Y_2 <= Y_0", "Y_2 <= Y_1", "Y_2 <= Y_3"]
+    assert list(spec.names[0][:3]) == ["Y_2 <= Y_0", "Y_2 <= Y_1", "Y_2 <= Y_3"]
     assert not spec.verified(torch.zeros(1, 3))
     assert spec.verified(torch.full((1, 3), 1e-9))
     point = IMAGE.ravel().tolist()
