@@ -8,6 +8,7 @@ from absolver.analyzer.training.terms.distances import DistanceMargin
 from absolver.analyzer.training.terms.expressive import CcIbp, ExpIbp, MtlIbp
 from absolver.analyzer.training.terms.fusion import FusedCrownIbp
 from absolver.analyzer.training.terms.latent import Taps
+from absolver.analyzer.training.terms.layerwise import Layerwise
 from absolver.analyzer.training.terms.lipschitz import Gloro
 from absolver.analyzer.training.terms.regularisers import L1, FastIbp, ReluStability
 from absolver.analyzer.training.terms.smoothing import (
@@ -30,6 +31,7 @@ TERMS: Mapping[str, type[Term]] = MappingProxyType(
         "cc_ibp": CcIbp,
         "exp_ibp": ExpIbp,
         "taps": Taps,
+        "colt": Layerwise,
         "fast_ibp": FastIbp,
         "relu_stability": ReluStability,
         "l1": L1,
