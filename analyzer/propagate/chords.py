@@ -118,7 +118,10 @@ class _Chords(NamedTuple):
 
     def pulled(self, in_slope: Tensor, in_offset: Tensor, bend: float) -> tuple[Tensor, Tensor]:
         """Return the gradients in both bounds from those in the chord."""
-        share, width = self.share, self.width
+        # Of an interval that is no wider than this a quotient would overflow, and infinity times a
+        # share of 0 is no number.
+        least = torch.finfo(self.width.dtype).tiny ** 0.5
+        share, width = self.share, self.width.clamp(min=least)
         # da/dl = a / width, da/du = (1 - a) / width; the offset's are -a^2 and (1 - a)^2.
         rest, along = 1 - share, in_slope / width
         down = torch.addcmul(along, share, in_offset, value=-1).mul_(share)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from absolver.analyzer.graph.graph import Affine, Graph, Input, Node, Nonlinear
 from absolver.analyzer.graph.linear.convolution import Convolution
+from absolver.analyzer.graph.linear.gradients import is_trained
 from absolver.analyzer.graph.linear.map import LinearMap
 from absolver.analyzer.graph.linear.movement import Reshape
 from absolver.analyzer.graph.linear.scaling import Identity
@@ -141,7 +142,15 @@ class NeuronsPropagator(Propagator):
         """Bound a node that only copies neurons of another: each of those once."""
         source = self._graph.by_name[node.inputs[0]]
         used = linear.adjoint(wanted.to(self._dtype)) != 0
-        return self._stepped(node, self.bounds(source, used))
+        operand = self.bounds(source, used)
+        if not is_trained(*linear.coefficients()):
+            return self._stepped(node, operand)
+        # The gradient of a factor is a sum over all neurons: infinity times 0 has no place in it.
+        operand = Interval(*(torch.where(used, side, 0) for side in operand))
+        lower, upper = self._stepped(node, operand)
+        return Interval(
+            torch.where(wanted, lower, -torch.inf), torch.where(wanted, upper, torch.inf)
+        )
 
     def _stepped(self, node: Affine, operand: Interval) -> Interval:
         """Take an interval step through a node."""

@@ -47,10 +47,10 @@ class Average:
             yield
             return
         own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        if self.count:
-            model.load_state_dict(self.mean, strict=False)
-        update_bn(batches(), model)
         try:
+            if self.count:
+                model.load_state_dict(self.mean, strict=False)
+            update_bn(batches(), model)
             yield
         finally:
             model.load_state_dict(own)

@@ -192,7 +192,9 @@ class Trainer:
         return not best or row[key] >= best[key]
 
     def _moment_batches(self) -> Iterator[Tensor]:
-        for part in torch.split(self.data.train.x, self.plan.batch_size):
+        # Parts of nearly the same size: none of a single point, which has no variance.
+        count = -(-len(self.data.train) // self.plan.batch_size)
+        for part in torch.tensor_split(self.data.train.x, count):
             yield part.to(self.device)
 
     def _save(self) -> None:

@@ -80,3 +80,20 @@ def test_bounds_without_a_finite_width_have_no_lines_in_closed_form(
     box = Interval(*(torch.tensor([[bound, 1.0]]) for bound in bounds))
     assert closed.lines(box) is None
     assert closed.substituted(torch.ones(1, 1, 2), box) is None
+
+
+@pytest.mark.regression
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ["crown_ibp", "fast_lin"])
+def test_a_steep_row_through_a_neuron_that_is_0_everywhere_has_a_gradient(
+    name: str, dtype: torch.dtype
+) -> None:
+    """A coefficient over the least positive width is infinite, and infinity times 0 is NaN."""
+    closed = chords(domains.load(name), Relu())
+    assert closed is not None
+    ends = [torch.zeros(1, 1, dtype=dtype, requires_grad=True) for _ in range(2)]
+    rows = torch.full((1, 1, 1), -10.0, dtype=dtype, requires_grad=True)
+    found = closed.substituted(rows, Interval(*ends))
+    assert found is not None
+    gradients = torch.autograd.grad(10 * found[1].sum() + found[0].sum(), [rows, *ends])
+    assert all(gradient.eq(0).all() for gradient in gradients)

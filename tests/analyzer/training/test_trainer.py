@@ -104,6 +104,15 @@ def test_a_model_is_kept_with_the_moments_of_all_training_points(
     assert not torch.allclose(trainer.model.state_dict()[first], mean, atol=1e-2)
 
 
+@pytest.mark.regression
+def test_moments_of_all_points_need_no_batch_of_one(data: Data, tmp_path: Path) -> None:
+    """The last of 80 points was left alone by batches of 79: one point has no variance."""
+    text = TEXT.replace('model = "mlp"', 'model = "cnn7"').replace("epochs = 3", "epochs = 1")
+    text = text.replace("batch_size = 16", "batch_size = 79").replace("average_from = 2", "")
+    text = text.replace("epochs = 1", "epochs = 1\npopulation_moments = true")
+    assert Trainer(parse(text, "test"), data, tmp_path).run(quiet).finished
+
+
 def test_time_that_is_over_leaves_a_run_to_go_on_with(data: Data, tmp_path: Path) -> None:
     config = parse(TEXT, "test")
     outcome = Trainer(config, data, tmp_path).run(quiet, max_minutes=0.0)
