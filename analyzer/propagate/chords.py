@@ -44,7 +44,7 @@ class Chords:
 
     def lines(self, box: Interval) -> ChordLines | None:
         """Return the lines; None if some are not finite, or some lower line misses the bend."""
-        apply: Callable[..., tuple[Tensor, Tensor, Tensor]] = _Chord.apply
+        apply: Callable[..., tuple[Tensor, Tensor, Tensor]] = _Relaxed.apply
         chord, offset, lower = apply(*box, self)
         if not bool(offset.detach().sum().isfinite()):
             return None
@@ -61,7 +61,7 @@ class Chords:
         gain, result = apply(a, *box, self)
         return (gain, result) if bool(gain.detach().sum().isfinite()) else None
 
-    def evaluated(self, lower: Tensor, upper: Tensor) -> "_Chords":
+    def evaluated(self, lower: Tensor, upper: Tensor) -> "_Evaluated":
         """Evaluate the chords over a piece of a box; unusable ones have an offset of NaN."""
         offset, share = lower.clamp(max=0), upper.clamp(min=0)
         # In the point 0 any slope will do.
@@ -69,9 +69,9 @@ class Chords:
         share.div_(width)
         # An infinite width, and it alone, leaves NaN.
         offset.mul_(share).mul_(-self.bend).add_(width, alpha=0)
-        return _Chords(self._slope(share), offset, share, width)
+        return _Evaluated(self._slope(share), offset, share, width)
 
-    def below(self, box: Interval, at: "_Chords") -> Tensor:
+    def below(self, box: Interval, at: "_Evaluated") -> Tensor:
         """Evaluate the lower slopes over a piece; NaN if a slope's line misses the bend."""
         if self.rule is None:
             return at.slope
@@ -104,7 +104,7 @@ def chords(domain: Domain, operator: Operator) -> Chords | None:
     return Chords(operator, domain.chords[operator.name], below, above)
 
 
-class _Chords(NamedTuple):
+class _Evaluated(NamedTuple):
     """Chords over a piece of a box.
 
     With the share a = max(u, 0) / width, width = max(u, 0) - min(l, 0), the slope is a of the way
@@ -132,7 +132,7 @@ class _Chords(NamedTuple):
         return _threshold(down, rest, 0), _threshold(up, share, 0)
 
 
-class _Chord(torch.autograd.Function):
+class _Relaxed(torch.autograd.Function):
     """Slope and offset of the chord over each interval, and the lower slope."""
 
     @staticmethod

@@ -98,7 +98,8 @@ class ValuesPropagator(Propagator):
     def _trained_minimum(self, rows: Tensor, output: Interval) -> Tensor:
         """Bound rows by centre and radius of the box before the last layers.
 
-        The centre has gone through them already: half the products of corners remain.
+        The centre has gone through them already, as nothing is learned of tensors that no operator
+        has as its operand: half the products of corners remain.
         """
         operand = self._boxes[self._tail[-1].inputs[0]]
         width = (operand.upper - operand.lower).flatten(1)

@@ -1,4 +1,4 @@
-"""The mean of a model's weights over the steps of a training (Izmailov et al. 2018)."""
+"""Means over a training: of a model's weights (Izmailov et al. 2018), of its moments."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
 
@@ -41,12 +42,14 @@ class Average:
     ) -> Iterator[None]:
         """Give the model the mean for a while, and normalisations the moments that belong to it.
 
-        With `moments` these are those of all batches even where no mean is taken.
+        These are the mean of the batches' moments; with `moments` even where no mean is taken.
         """
         if self.count == 0 and not moments:
             yield
             return
         own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        norms = [part for part in model.modules() if isinstance(part, _BatchNorm)]
+        momenta, mode = [norm.momentum for norm in norms], model.training
         try:
             if self.count:
                 model.load_state_dict(self.mean, strict=False)
@@ -54,3 +57,7 @@ class Average:
             yield
         finally:
             model.load_state_dict(own)
+            # What is left of a pass over the batches that was cut short.
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
+            model.train(mode)

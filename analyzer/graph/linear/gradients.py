@@ -125,7 +125,10 @@ def _spread(
     before: Sequence[int],
     target: Sequence[int],
 ) -> Tensor:
-    """Transpose a convolution by the way that is fastest for its sizes."""
+    """Transpose a convolution by the way that is fastest for its sizes, with its gradients.
+
+    `spread.py` knows what is fastest where nothing is trained.
+    """
     channels2, kernel = weight.shape[1], tuple(weight.shape[2:])
     if channels2 == 1:
         # One matrix product gives what every cell spreads, which is then added up in place.

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from absolver.analyzer.cli.absolver import main
+from absolver.analyzer.training.averages import Average
 from absolver.analyzer.training.config import Config, load_recipe, parse, recipe_names
 from absolver.analyzer.training.datasets import Data, load_data
 from absolver.analyzer.training.errors import DivergedError, TrainingError
@@ -191,3 +193,21 @@ def test_mistakes_in_a_file_are_named_with_their_place(wrong: str, message: str)
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_can_be_read(name: str) -> None:
     assert isinstance(load_recipe(name), Config)
+
+
+@pytest.mark.regression
+def test_a_pass_for_moments_that_fails_leaves_the_model_as_it_was() -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8))
+    average = Average()
+    average.add(model)
+    with torch.no_grad():
+        model[0].weight.add_(1)
+    own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    batches = torch.rand(2, 4), torch.rand(1, 4)
+    with (
+        pytest.raises(ValueError, match="more than 1 value"),
+        average.inside(model.eval(), lambda: batches),
+    ):
+        pass
+    assert all(own[name].equal(tensor) for name, tensor in model.state_dict().items())
+    assert model[1].momentum == 0.1 and not model.training
