@@ -15,7 +15,6 @@ from absolver.analyzer.regions.region import Region
 Found = TypeVar("Found")
 
 STEPS = 8
-# Of the time since the search began, at most this share goes into probes.
 SHARE = 0.15
 MOST_GOALS = 64
 
@@ -26,19 +25,25 @@ class Prober(Generic[Found]):
     Descents stay in the whole set, not in the branch: what is near a bad branch counts as well.
     """
 
-    def __init__(self, graph: Graph, region: Region, replay: Replay[Found]) -> None:
-        """Take the network and the sets in the dtype in which the runtime computes."""
+    def __init__(
+        self, graph: Graph, region: Region, replay: Replay[Found], share: float = SHARE
+    ) -> None:
+        """Take the network and the sets in the dtype in which the runtime computes.
+
+        Of the time since now, at most the `share` goes into probes.
+        """
         self.found: Found | None = None
         self._graph = graph
         self._region = region
         self._replay = replay
+        self._share = share
         self._start = time.monotonic()
         self._spent = 0.0
 
     @property
     def due(self) -> bool:
         """Whether probes have had less than their share of the time."""
-        return self._spent <= SHARE * (time.monotonic() - self._start)
+        return self._spent <= self._share * (time.monotonic() - self._start)
 
     def __call__(self, part: Specification, points: Tensor, sets: Tensor) -> bool:
         """Descend from one point of each branch; `sets` are the numbers of the branches' sets."""
