@@ -27,25 +27,28 @@ def best_choices(
     `down` is 0, as at the background of drawn digits, there is no first part either, so that one
     order of a row's inputs serves all points.
     """
-    fixed = torch.relu(-weight)
     common = bool((width - width[:1]).abs().max() <= slack)
-    if common:
-        fixed = fixed * width[0]
-        sparse = 5 * down.count_nonzero() < 2 * down.numel()
-        fast = weight.device.type == "cpu" and weight.dtype == torch.float32
-        if budget > 1 and sparse and fast:
-            return _among_drawn(weight, fixed, down, budget)
+    fixed = torch.relu(-weight) * width[:1].unsqueeze(1) if common else None
+    if fixed is not None and budget > 1 and _suits_sorting(weight, down):
+        return _among_drawn(weight, fixed[0], down, budget)
     size = max(1, _MOST_GAINS // weight.numel())
     chosen = []
-    for some, across in zip(
-        torch.split(down, size), torch.split(width.unsqueeze(1), size), strict=True
+    for below, across in zip(
+        torch.split(down.unsqueeze(1), size), torch.split(width.unsqueeze(1), size), strict=True
     ):
-        gains = torch.addcmul(fixed if common else fixed * across, weight, some.unsqueeze(1))
+        own = torch.relu(-weight) * across if fixed is None else fixed
+        gains = torch.addcmul(own, weight, below)
         if budget == 1:
             chosen.append(gains.argmax(2, keepdim=True))
         else:
             chosen.append(gains.topk(budget, dim=2, sorted=False).indices)
     return torch.cat(chosen)
+
+
+def _suits_sorting(weight: Tensor, down: Tensor) -> bool:
+    """Say whether few inputs have some `down`, and keys of 64 bits hold gains, where numpy is."""
+    sparse = 5 * down.count_nonzero() < 2 * down.numel()
+    return bool(sparse) and weight.device.type == "cpu" and weight.dtype == torch.float32
 
 
 def _among_drawn(weight: Tensor, fixed: Tensor, down: Tensor, budget: int) -> Tensor:
