@@ -52,6 +52,16 @@ class Boxes(Branches):
         return self.lower.flatten(1), self.upper.flatten(1)
 
 
+@dataclass(frozen=True, eq=False)
+class _Bounded:
+    """What was found of branches: their specification, its bounds, and what cuts their sets."""
+
+    part: Specification
+    bounds: Propagation
+    cuts: Polytope | None
+    """None where there is nothing, or where bounds know of it."""
+
+
 class InputSearch(BranchAndBound[Boxes]):
     """Splits input boxes until every clause of every set is refuted on all parts.
 
@@ -132,7 +142,7 @@ class InputSearch(BranchAndBound[Boxes]):
             return replace(part, region=part.region.within(box))
         return replace(part, region=box)
 
-    def _bounds_of(self, batch: Boxes) -> tuple[Specification, Propagation]:
+    def _bounded(self, batch: Boxes) -> _Bounded:
         """Bound branches, given what their parents knew."""
         part = self._restricted(batch)
         bounds = propagate(
@@ -142,19 +152,22 @@ class InputSearch(BranchAndBound[Boxes]):
             forms=self._tolerance is not None,
             rounding=Rounding() if self._tolerance is None else None,
         )
-        return part, bounds
+        region, cuts = self._whole.region, None
+        if self._tolerance is not None and isinstance(region, Polytope):
+            cuts = region.select(batch.set)
+        return _Bounded(part, bounds, cuts)
 
     def _advance(self, batch: Boxes) -> None:
-        part, bounds = self._bounds_of(batch)
-        limits = self._limits(batch, part, bounds)
-        known = self._known(batch, part, bounds, limits)
+        found = self._bounded(batch)
+        limits = self._limits(batch, found)
+        known = self._known(batch, found, limits)
         left = known.open.any(dim=1) & (known.lower <= known.upper).flatten(1).all(dim=1)
         self.closed += float(batch.share[~left].sum())
         index = left.nonzero().squeeze(1)
         if not len(index):
             return
         if self._prober is not None and self._prober.due:
-            self.found = self._prober(*self._promising(known, part, bounds, index))
+            self.found = self._prober(*self._promising(known, found, index))
             if self.found:
                 return
         known = known.select(index)
@@ -165,33 +178,25 @@ class InputSearch(BranchAndBound[Boxes]):
             axes[stuck] = self._look_ahead(known.select(stuck), smear[stuck])
         self._split(known, axes)
 
-    def _cuts(self, batch: Boxes) -> Polytope | None:
-        """Return what cuts the branches' sets, where bounds over boxes do not know that."""
-        region = self._whole.region
-        if self._tolerance is None or not isinstance(region, Polytope):
-            return None
-        return region.select(batch.set)
-
-    def _limits(self, batch: Boxes, part: Specification, bounds: Propagation) -> Limits | None:
+    def _limits(self, batch: Boxes, found: _Bounded) -> Limits | None:
         """Return forms that clauses limit; None where no form depends on the input."""
-        if bounds.forms is None or self._tolerance is None:
+        if found.bounds.forms is None or self._tolerance is None:
             return None
-        loose = replace(part, bound=part.bound + self._tolerance.needed[batch.set])
-        limits, cuts = Limits.of(loose, bounds.forms, batch.sides), self._cuts(batch)
-        return limits if cuts is None else limits.cut_by(cuts, batch.sides)
+        loose = replace(found.part, bound=found.part.bound + self._tolerance.needed[batch.set])
+        limits = Limits.of(loose, found.bounds.forms, batch.sides)
+        return limits if found.cuts is None else limits.cut_by(found.cuts, batch.sides)
 
-    def _known(
-        self, batch: Boxes, part: Specification, bounds: Propagation, limits: Limits | None
-    ) -> Boxes:
+    def _known(self, batch: Boxes, found: _Bounded, limits: Limits | None) -> Boxes:
         """Return the branches with what their bounds have shown; a clipped box may be empty."""
+        part, bounds = found.part, found.bounds
         if self._tolerance is None:
             refuted = part.refuted(bounds.rows)
         else:
             refuted, narrow = self._tolerance.refuted(part, bounds.rows, batch.set)
             self.narrow |= bool((narrow & batch.open).any())
         open_, sides = batch.open & ~refuted, batch.sides
-        if (cuts := self._cuts(batch)) is not None:
-            open_ &= ~outside(cuts, sides).unsqueeze(1)
+        if found.cuts is not None:
+            open_ &= ~outside(found.cuts, sides).unsqueeze(1)
         if limits is not None:
             sides = clip(limits, sides, open_)
         lower, upper = (side.view_as(batch.lower) for side in sides)
@@ -201,15 +206,15 @@ class InputSearch(BranchAndBound[Boxes]):
         return replace(batch, lower=lower, upper=upper, open=open_, margin=margin, hidden=hidden)
 
     def _promising(
-        self, known: Boxes, part: Specification, bounds: Propagation, index: Tensor
+        self, known: Boxes, found: _Bounded, index: Tensor
     ) -> tuple[Specification, Tensor, Tensor]:
         """Return the branches that look worst, and the points at which their forms are least."""
         chosen = index[known.margin[index].argsort()[:_PROBES]]
-        worst = part.select(chosen)
+        worst, forms = found.part.select(chosen), found.bounds.forms
         low, high = worst.region.bounding_box()
         points = low / 2 + high / 2
-        if bounds.forms is not None:
-            slopes = bounds.forms.coefficients[chosen].sum(1)
+        if forms is not None:
+            slopes = forms.coefficients[chosen].sum(1)
             points = torch.where(slopes > 0, low, torch.where(slopes < 0, high, points))
         return worst, points, known.set[chosen]
 
@@ -294,9 +299,9 @@ class _Revisit(InputSearch):
         self._threshold = torch.tensor(tree.threshold, device=device, dtype=start.lower.dtype)
 
     def _advance(self, batch: Boxes) -> None:
-        part, bounds = self._bounds_of(batch)
-        self.visited = Visited(batch.node.cpu().numpy(), bounds.hidden)
-        known = self._known(batch, part, bounds, self._limits(batch, part, bounds))
+        found = self._bounded(batch)
+        self.visited = Visited(batch.node.cpu().numpy(), found.bounds.hidden)
+        known = self._known(batch, found, self._limits(batch, found))
         # Rounding may differ from the search's: a node that was split there keeps its box.
         left = known.open.any(dim=1) & (known.lower <= known.upper).flatten(1).all(dim=1)
         kept = left.view(-1, *[1] * (batch.lower.dim() - 1))
