@@ -53,7 +53,7 @@ class Boxes(Branches):
 
 
 @dataclass(frozen=True, eq=False)
-class _Bounded:
+class Bounded:
     """What was found of branches: their specification, its bounds, and what cuts their sets."""
 
     part: Specification
@@ -142,7 +142,7 @@ class InputSearch(BranchAndBound[Boxes]):
             return replace(part, region=part.region.within(box))
         return replace(part, region=box)
 
-    def _bounded(self, batch: Boxes) -> _Bounded:
+    def _bounded(self, batch: Boxes) -> Bounded:
         """Bound branches, given what their parents knew."""
         part = self._restricted(batch)
         bounds = propagate(
@@ -155,7 +155,7 @@ class InputSearch(BranchAndBound[Boxes]):
         region, cuts = self._whole.region, None
         if self._tolerance is not None and isinstance(region, Polytope):
             cuts = region.select(batch.set)
-        return _Bounded(part, bounds, cuts)
+        return Bounded(part, bounds, cuts)
 
     def _advance(self, batch: Boxes) -> None:
         found = self._bounded(batch)
@@ -178,7 +178,7 @@ class InputSearch(BranchAndBound[Boxes]):
             axes[stuck] = self._look_ahead(known.select(stuck), smear[stuck])
         self._split(known, axes)
 
-    def _limits(self, batch: Boxes, found: _Bounded) -> Limits | None:
+    def _limits(self, batch: Boxes, found: Bounded) -> Limits | None:
         """Return forms that clauses limit; None where no form depends on the input."""
         if found.bounds.forms is None or self._tolerance is None:
             return None
@@ -186,7 +186,7 @@ class InputSearch(BranchAndBound[Boxes]):
         limits = Limits.of(loose, found.bounds.forms, batch.sides)
         return limits if found.cuts is None else limits.cut_by(found.cuts, batch.sides)
 
-    def _known(self, batch: Boxes, found: _Bounded, limits: Limits | None) -> Boxes:
+    def _known(self, batch: Boxes, found: Bounded, limits: Limits | None) -> Boxes:
         """Return the branches with what their bounds have shown; a clipped box may be empty."""
         part, bounds = found.part, found.bounds
         if self._tolerance is None:
@@ -206,7 +206,7 @@ class InputSearch(BranchAndBound[Boxes]):
         return replace(batch, lower=lower, upper=upper, open=open_, margin=margin, hidden=hidden)
 
     def _promising(
-        self, known: Boxes, found: _Bounded, index: Tensor
+        self, known: Boxes, found: Bounded, index: Tensor
     ) -> tuple[Specification, Tensor, Tensor]:
         """Return the branches that look worst, and the points at which their forms are least."""
         chosen = index[known.margin[index].argsort()[:_PROBES]]

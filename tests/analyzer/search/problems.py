@@ -109,8 +109,11 @@ SEARCHES: dict[str, Callable[..., Search]] = {
 }
 
 
-def prober(graph: Graph, whole: Specification) -> Prober[Tensor]:
-    """Probes whose hits float64 confirms."""
+def prober(graph: Graph, whole: Specification, share: float = 1e9) -> Prober[Tensor]:
+    """Probes whose hits float64 confirms.
+
+    Without a share of the time nothing that is found depends on how busy the machine is.
+    """
     wide, exact = whole.region.to("cpu", torch.float64), graph.to("cpu", torch.float64)
 
     def replay(clause: int, x: Tensor) -> Tensor | None:
@@ -125,8 +128,7 @@ def prober(graph: Graph, whole: Specification) -> Prober[Tensor]:
         return None
 
     narrow = graph.to("cpu", torch.float32), whole.region.to("cpu", torch.float32)
-    # No share of the time: what is found must not depend on how busy the machine is.
-    return Prober(*narrow, replay, share=1e9)
+    return Prober(*narrow, replay, share)
 
 
 def run(search: Search, branches: int) -> bool:

@@ -11,6 +11,7 @@ from absolver.analyzer.deadline import Deadline
 from absolver.analyzer.graph.graph import Graph
 from absolver.analyzer.regions.box import Box
 from absolver.analyzer.search import race as module
+from absolver.analyzer.search.probing import SHARE
 from absolver.analyzer.search.proof import TreeProof
 from absolver.analyzer.search.race import Contender, Race, Rivals
 from absolver.analyzer.search.search import Search, State
@@ -172,7 +173,7 @@ def test_probes_find_what_lies_at_their_start_and_nothing_where_nothing_is() -> 
 def test_probes_are_due_while_they_have_had_less_than_their_share(clock: Clock) -> None:
     graph, region, x, bound = planted(0)
     none = specify(region, [[((1.0,), bound - 9)]])
-    probe = prober(graph, none)
+    probe = prober(graph, none, SHARE)
     assert probe.due
     probe._spent = 1.0
     clock.now += 5.0

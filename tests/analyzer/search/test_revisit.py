@@ -7,9 +7,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from absolver.analyzer.propagate.engine import Propagation
-from absolver.analyzer.properties.specification import Specification
-from absolver.analyzer.search.inputs import Boxes, InputSearch
+from absolver.analyzer.search.inputs import Bounded, Boxes, InputSearch
 from absolver.analyzer.search.search import Resources
 from absolver.analyzer.search.tolerance import Tolerance
 from absolver.dsl.operators.record import Interval
@@ -28,13 +26,14 @@ class Recorded(InputSearch):
 
     seen: dict[int, Mapping[str, Interval]]
 
-    def _bounds_of(self, batch: Boxes) -> tuple[Specification, Propagation]:
-        part, bounds = super()._bounds_of(batch)
+    def _bounded(self, batch: Boxes) -> Bounded:
+        found = super()._bounded(batch)
         for i, number in enumerate(batch.node.tolist()):
             self.seen[number] = {
-                name: Interval(side.lower[i], side.upper[i]) for name, side in bounds.hidden.items()
+                name: Interval(side.lower[i], side.upper[i])
+                for name, side in found.bounds.hidden.items()
             }
-        return part, bounds
+        return found
 
 
 @pytest.mark.parametrize("kind", ["relu", "mixed", "sigmoid", "mul"])
