@@ -15,7 +15,7 @@ from absolver.analyzer.certifier import Certifier, Wishes
 from absolver.analyzer.deadline import Deadline, DeadlineExpired
 from absolver.analyzer.decide import Execution, Monitor, Rung, bound_outputs, search
 from absolver.analyzer.engines.engine import Control, engine_named
-from absolver.analyzer.engines.names import BRANCH_AND_BOUND
+from absolver.analyzer.engines.names import BRANCH_AND_BOUND, ENGINES
 from absolver.analyzer.problem import (
     DEFAULT_DOMAIN,
     SEARCHED_DOMAIN,
@@ -189,12 +189,12 @@ class _Run:
         specification = case.problem.specify(self.execution.torch_dtype)
         refuted = specification.clause < 0
         self._backward = torch.zeros_like(refuted)
-        alone = self.execution.engine != BRANCH_AND_BOUND
+        alone = (engine := self.execution.engine) != BRANCH_AND_BOUND
         if self.resumption.saved is not None:
             refuted = self.resumption.saved.refuted
-        elif not alone:
-            if self._falsified(case, specification, None, seconds=1.0):
-                return self.report()
+        elif not alone and self._falsified(case, specification, None, seconds=1.0):
+            return self.report()
+        elif not alone or ENGINES[engine].bounds_first:
             refuted = self._refuted(case, specification, prove=False)
         proofs: Sequence[TreeProof] = ()
         if not bool(refuted.all()):
@@ -274,12 +274,13 @@ class _Run:
         with self._stage("search"):
             keep = self.resumption.keeper(refuted)
             rivals = Rivals(attack, self.deadline, self._watch_search, self._timeline, keep)
-            task = self._task(case, specification.select(sets))
-            if self.execution.engine == BRANCH_AND_BOUND:
-                outcome = decide_by_search(task, rivals, self.resumption.standing)
+            left, engine = specification.select(sets), self.execution.engine
+            if engine == BRANCH_AND_BOUND:
+                outcome = decide_by_search(self._task(case, left), rivals, self.resumption.standing)
             else:
                 control = Control(self.deadline, self._watch_engine, self._timeline)
-                outcome = engine_named(self.execution.engine)(task, control)
+                left = replace(left, clause=left.clause.masked_fill(refuted[sets], -1))
+                outcome = engine_named(engine)(self._task(case, left), control)
             self.resumption.flush()
         self._note(outcome.summary)
         # A run that bounds do not show to be unsafe over the reals may be so: the checker says.

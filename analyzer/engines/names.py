@@ -14,6 +14,8 @@ class Entry(NamedTuple):
     words: str
     solvers: tuple[str, ...] = ()
     """Those that it can be told to ask."""
+    bounds_first: bool = False
+    """Whether what it does begins with the pass of a domain over whole sets."""
 
 
 ENGINES: Mapping[str, Entry] = {
@@ -27,6 +29,7 @@ ENGINES: Mapping[str, Entry] = {
         "absolver.analyzer.engines.refine",
         "RefineZono, RefinePoly: a domain refined by oracles",
         ("highs", "gurobi"),
+        bounds_first=True,
     ),
     "smt": Entry(
         "absolver.analyzer.engines.smt", "Z3 or cvc5 over exact rationals", ("z3", "cvc5")
