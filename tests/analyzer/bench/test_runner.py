@@ -40,7 +40,7 @@ def alive(pid: int) -> bool:
     """Whether a process runs; one that is dead but not waited for does not."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # it may end before it is read
         return False
     return state != "Z"
 
