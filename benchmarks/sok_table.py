@@ -160,7 +160,8 @@ def _ask(
     key = column.name, way.name, images.numbers[place], options.seconds
     if key in known or _given_up(options, known, columns, column, way):
         return
-    center = options.folder / "image.npy"
+    # One a column, since some may be worked on at the same time.
+    center = options.folder / column.name / "image.npy"
     np.save(center, images.points.x[place : place + 1].numpy())
     ball = Ball(
         center=center,
