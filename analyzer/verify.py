@@ -204,7 +204,7 @@ class _Run:
             outcome = self._searched(case, specification, refuted)
             if outcome.proofs is None:
                 return self.report(outcome.reason or self._left_open)
-            if outcome.rigorous:
+            if outcome.rigorous and not (alone and ENGINES[engine].bounds_first):
                 self._all_refuted = True
                 self._found = replace(self._found, unchecked=outcome.reason)
                 if outcome.reason:

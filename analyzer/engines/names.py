@@ -15,7 +15,10 @@ class Entry(NamedTuple):
     solvers: tuple[str, ...] = ()
     """Those that it can be told to ask."""
     bounds_first: bool = False
-    """Whether what it does begins with the pass of a domain over whole sets."""
+    """Whether what it does begins with the pass of a domain over whole sets.
+
+    Of that pass's roundings it knows nothing: what such an engine refutes needs a certificate.
+    """
 
 
 ENGINES: Mapping[str, Entry] = {
